@@ -1,0 +1,1 @@
+"""What the parts say to each other: protobuf messages and gRPC services, generated from proto/."""
