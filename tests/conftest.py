@@ -1,0 +1,172 @@
+"""What many tests stand on: one real PostgreSQL and one real NATS for the whole run, started as `forebay up` starts them,
+and the rule that a test which does not run must name the device or privilege that is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+
+from forebay.local.nats import Nats, open_nats
+from forebay.local.postgres import Postgres, open_postgres
+
+T = TypeVar("T")
+
+_EXCUSES = ("needs a GPU", "needs a container engine", "needs network namespaces", "needs root")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class _BackgroundLoop:
+    """An event loop on a thread: a server that lasts for the whole run cannot live on the loop of one test."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(120)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+
+def _entered(background: _BackgroundLoop, opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Enters on the background loop, in a task of its own, and leaves in that same task."""
+    entered: asyncio.Future[T] = asyncio.run_coroutine_threadsafe(_future(), background.loop).result(5)
+    leave = asyncio.run_coroutine_threadsafe(_event(), background.loop).result(5)
+
+    async def hold() -> None:
+        try:
+            async with opened as value:
+                entered.set_result(value)
+                await leave.wait()
+        except BaseException as error:
+            if not entered.done():
+                entered.set_exception(error)
+                return
+            raise
+
+    holding = asyncio.run_coroutine_threadsafe(hold(), background.loop)
+    yield background.run(_wait(entered))
+    background.loop.call_soon_threadsafe(leave.set)
+    holding.result(60)
+
+
+async def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+async def _event() -> asyncio.Event:
+    return asyncio.Event()
+
+
+async def _wait(future: asyncio.Future[T]) -> T:
+    return await future
+
+
+@pytest.fixture(scope="session")
+def _background() -> Iterator[_BackgroundLoop]:
+    background = _BackgroundLoop()
+    yield background
+    background.close()
+
+
+@pytest.fixture(scope="session")
+def _place() -> Iterator[Path]:
+    """A folder that the unprivileged user, whom Postgres needs when we are root, can enter; pytest's own is not."""
+    place = Path(tempfile.mkdtemp(prefix="forebay-tests-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(_background: _BackgroundLoop, _place: Path) -> Iterator[Postgres]:
+    opened = open_postgres(
+        _place / "postgres", secrets=_place / "secrets", port=free_port(), log=_place / "postgres.log"
+    )
+    yield from _entered(_background, opened)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: Postgres) -> AsyncIterator[str]:
+    """The address of a database of this test's own, empty, with the superuser's rights."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(postgres_server.superuser_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        yield postgres_server.superuser_url.rpartition("/")[0] + "/" + name
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+@dataclass(frozen=True)
+class NatsServer:
+    """NATS as `forebay up` runs it: nkey users with their rights."""
+
+    url: str
+    seed_file: Callable[[str], Path]
+    agents_file: Path
+
+
+@pytest.fixture(scope="session")
+def nats_server(_background: _BackgroundLoop, _place: Path) -> Iterator[NatsServer]:
+    """Users: admin, registry, scheduler, gateway-1, gateway-2."""
+    opened = open_nats(
+        _place / "nats",
+        secrets=_place / "secrets",
+        port=free_port(),
+        users=("admin", "registry", "scheduler", "gateway-1", "gateway-2"),
+        log=_place / "nats.log",
+    )
+    for nats in _entered(_background, opened):
+        yield _told(nats)
+
+
+def _told(nats: Nats) -> NatsServer:
+    return NatsServer(nats.url, nats.seed_file, nats.agents_file)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for reason in _unexcused(terminalreporter):
+        terminalreporter.write_line(f"A skip that names no missing device or privilege: {reason}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In the gate, a skipped test is a failure unless it names what this machine lacks."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("FOREBAY_STRICT_SKIPS") and reporter is not None and _unexcused(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unexcused(reporter: Any) -> list[str]:
+    reasons = [
+        str(report.longrepr[2]) for report in reporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)
+    ]
+    return [reason for reason in reasons if not reason.removeprefix("Skipped: ").startswith(_EXCUSES)]

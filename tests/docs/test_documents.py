@@ -1,0 +1,57 @@
+"""What the documents claim about the repository is so: links lead somewhere, commands and settings exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path for path in ROOT.rglob("*.md") if not any(part.startswith(".") or part == "build" for part in path.parts[1:])
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        for target in re.findall(r"`?make ([a-z][a-z-]+)`", document.read_text()):
+            assert target in known, f"{document.name} names make {target}"
+
+
+def _commands() -> set[tuple[str, ...]]:
+    told = set()
+    for document in DOCUMENTS:
+        for code in re.findall(r"`(forebay [^`\n]+)`|^(forebay .+)$", document.read_text(), re.MULTILINE):
+            words = next(part for part in code if part).split()[1:]
+            told.add(tuple(word for word in words[:2] if re.fullmatch(r"[a-z][a-z-]+", word)))
+    return {command for command in told if command}
+
+
+@pytest.mark.parametrize("command", sorted(_commands()), ids=" ".join)
+def test_every_command_that_is_named_has_a_help(command: tuple[str, ...]) -> None:
+    words = command[:1] if command[0] in ("run", "up") else command
+    done = subprocess.run([sys.executable, "-m", "forebay", *words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_the_changelog_opens_with_what_is_unreleased() -> None:
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_decisions_are_numbered_without_gaps_and_weigh_leaving_it() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        assert "*Leave it*" in page.read_text(), page.name

@@ -1,0 +1,59 @@
+"""Which engine the fake pretends to be, and where engines differ on the wire.
+
+Every difference is a field of `Traits`, so that a test names the one it is about. The column for llama.cpp is held to the
+real server by `tests/contract/test_engine_contract.py`; the others follow the engines' documentation and source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Flavour(StrEnum):
+    """What the fake answers to. `ANY` has every route at once and vLLM's manners."""
+
+    ANY = "any"
+    VLLM = "vllm"
+    LLAMA_CPP = "llama.cpp"
+    OLLAMA = "ollama"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    cancels_plain: bool = True
+    """Closing a request that is not streamed frees its slots at once. llama.cpp b10434 generates to the end instead."""
+    cancels_waiting: bool = True
+    """Closing a request that waits takes it from the queue at once. llama.cpp notices when its turn comes."""
+    usage_per_choice: bool = False
+    """With several choices, usage counts one of them; streamed, each choice brings a usage chunk of its own."""
+    completions_always_tell_usage: bool = False
+    """Streamed /v1/completions carry usage in the chunk that ends a choice, asked for or not."""
+    answers_any_model: bool = False
+    """An unknown model name is answered by the model that is loaded, instead of 404."""
+    ignores_n: bool = False
+    """One choice, whatever `n` says."""
+    malformed_json_status: int = 400
+    context_error_type: str = "BadRequestError"
+    first_content: str | None = ""
+    """`content` beside the role in a stream's first chunk."""
+    keepalive_s: float = 75.0
+    """How long an idle connection stays open."""
+
+
+TRAITS: dict[Flavour, Traits] = {
+    Flavour.ANY: Traits(),
+    Flavour.VLLM: Traits(keepalive_s=5.0),
+    Flavour.LLAMA_CPP: Traits(
+        cancels_plain=False,
+        cancels_waiting=False,
+        usage_per_choice=True,
+        completions_always_tell_usage=True,
+        answers_any_model=True,
+        malformed_json_status=500,
+        context_error_type="exceed_context_size_error",
+        first_content=None,
+        keepalive_s=5.0,
+    ),
+    Flavour.OLLAMA: Traits(ignores_n=True),
+}

@@ -1,0 +1,50 @@
+"""What the README tells a newcomer to type works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system.installation import Installation
+
+README = Path(__file__).parents[2] / "README.md"
+_BLOCK = re.compile(r"<!-- tested(?P<how>: cli)? -->\n```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+BLOCKS = [(match["language"], bool(match["how"]), match["code"]) for match in _BLOCK.finditer(README.read_text())]
+
+
+def test_the_readme_has_examples_to_test() -> None:
+    assert {language for language, _, _ in BLOCKS} == {"bash", "python"}
+    assert len(BLOCKS) >= 4
+
+
+@pytest.mark.parametrize("index", range(len(BLOCKS)))
+def test_an_example_of_the_readme_works(installation: Installation, index: int) -> None:
+    language, is_cli, code = BLOCKS[index]
+    for told in ("http://127.0.0.1:8090", "http://127.0.0.1:8000"):
+        code = code.replace(told, installation.gateway if told.endswith("8090") else _engine(installation))
+    code = code.replace("~/.local/share/forebay/admin.key", str(installation.data_dir / "admin.key"))
+    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
+    environment = {
+        **os.environ,
+        "FOREBAY_ADMIN": installation.connection["admin_grpc"],
+        "FOREBAY_TOKEN": installation.key,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    if not is_cli:
+        assert "Paris" in done.stdout
+    elif "backend add" in code:
+        subprocess.run(["forebay", "backend", "remove", "big-gpu"], check=True, env=environment, capture_output=True)
+        assert "gemma-3-270m" in done.stdout
+    else:
+        assert "alice" in done.stdout
+
+
+def _engine(installation: Installation) -> str:
+    return f"http://127.0.0.1:{installation.base_port + 12}"

@@ -1,0 +1,159 @@
+"""`forebay up` itself: it finds its data again, stops all that it started, and says in one sentence what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.system.conftest import FakeEngineProcess
+from tests.system.installation import Installation, ask, free_base_port, start_up, stream
+
+
+def _settings(directory: Path, engine: FakeEngineProcess) -> Path:
+    settings = directory / "forebay.toml"
+    settings.write_text(f'[[registry.backends]]\nname = "fake"\nurl = "{engine.url}"\nkind = "openai"\nslots = 4\n')
+    return settings
+
+
+async def test_a_second_start_finds_its_data_again_and_leaving_leaves_nothing(
+    tmp_path: Path, fake_engine: FakeEngineProcess, client: aiohttp.ClientSession
+) -> None:
+    data_dir, settings = tmp_path / "data", _settings(tmp_path, fake_engine)
+    first = start_up(data_dir, "--no-engine", "--config", str(settings))
+    try:
+        assert first.key in first.output
+        assert json.loads((data_dir / "connection.json").read_text()).keys() >= {
+            "gateway",
+            "admin_http",
+            "admin_grpc",
+            "admin_key",
+        }
+        made = first.cli("user", "add", "alice")
+        key = first.cli("key", "create", "--user", "alice")["secret"]
+        assert made["name"] == "alice"
+        parts = json.loads((data_dir / "run" / "processes.json").read_text())
+    finally:
+        assert first.stop() == 0
+    assert [name for name, pid in parts.items() if _lives(pid)] == []
+
+    second = start_up(data_dir, "--no-engine", "--config", str(settings))
+    try:
+        assert second.key == first.key
+        assert second.key not in second.output, "the first key is told once"
+        body = ask("Go on.", model="fake-model", max_tokens=3)
+        streamed = await stream(client, second.gateway, key, body, "second-start")
+        assert streamed.is_done, streamed
+        assert "alice" in {user["name"] for user in second.cli("user", "list")}
+    finally:
+        assert second.stop() == 0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _fails(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "forebay", "up", *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip()
+
+
+def test_a_data_directory_in_use_is_one_clear_sentence(installation: Installation) -> None:
+    told = _fails("--data-dir", str(installation.data_dir), "--base-port", str(free_base_port()), "--no-engine")
+    assert str(installation.data_dir) in told
+    assert len(told.splitlines()) == 1
+    assert str(installation.process.pid) in told
+
+
+def test_a_port_in_use_is_one_clear_sentence(tmp_path: Path) -> None:
+    base = free_base_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", base + 3))
+        taken.listen()
+        told = _fails("--data-dir", str(tmp_path / "data"), "--base-port", str(base), "--no-engine")
+    assert str(base + 3) in told
+    assert "--base-port" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_kill_minus_nine_of_up_leaves_no_orphans(tmp_path: Path, fake_engine: FakeEngineProcess) -> None:
+    running = start_up(tmp_path / "data", "--no-engine", "--config", str(_settings(tmp_path, fake_engine)))
+    parts = json.loads((running.data_dir / "run" / "processes.json").read_text())
+    running.process.send_signal(signal.SIGKILL)
+    running.process.wait(5)
+    deadline = time.monotonic() + 30
+    while any(_lives(pid) for pid in parts.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [name for name, pid in parts.items() if _lives(pid)] == []
+    # The lock and the pid files it left behind are no obstacle.
+    again = start_up(
+        tmp_path / "data",
+        "--no-engine",
+        "--config",
+        str(tmp_path / "forebay.toml"),
+        base_port=running.base_port,
+    )
+    assert again.stop() == 0
+
+
+async def test_stopping_lets_a_running_stream_finish(
+    tmp_path: Path, fake_engine: FakeEngineProcess, client: aiohttp.ClientSession
+) -> None:
+    running = start_up(tmp_path / "data", "--no-engine", "--config", str(_settings(tmp_path, fake_engine)))
+    begun = asyncio.Event()
+    body = ask("Go on.", model="fake-model", max_tokens=40)
+    streaming = asyncio.create_task(stream(client, running.gateway, running.key, body, "drained", begun))
+    await begun.wait()
+    running.process.send_signal(signal.SIGTERM)
+    result = await streaming
+    assert result.is_done, result
+    assert len(result.arrivals) == 40
+    assert await asyncio.to_thread(running.process.wait, 40) == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root: starts as another user")
+def test_it_runs_as_a_plain_user_too(tmp_path: Path, fake_engine: FakeEngineProcess) -> None:
+    import shutil
+
+    home = Path("/tmp") / f"forebay-plain-{os.getpid()}"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    settings = _settings(home, fake_engine)
+    settings.chmod(0o644)
+    try:
+        running = start_up(
+            home / "data",
+            "--no-engine",
+            "--config",
+            str(settings),
+            prefix=(
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--reset-env",
+                "env",
+                f"HOME={home}",
+            ),
+        )
+        assert (home / "data").stat().st_uid == 65534
+        assert running.stop() == 0
+    finally:
+        shutil.rmtree(home)
