@@ -1,0 +1,88 @@
+# `make up` and `make test` are all a newcomer needs. Both make .venv and install the locked dependencies first.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help up test check fmt lint types imports proto proto-check lock docs targets-foundation clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+up: .venv/run.stamp ## everything on this machine, with a model; ARGS="--data-dir …" goes to `forebay up`
+	@exec $(BIN)/forebay up $(ARGS)
+
+test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
+	@mkdir -p build; began=$$(date +%s); \
+	$(BIN)/python -m pytest -m "not slow" $(ARGS) || exit $$?; \
+	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
+	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
+
+check: .venv/dev.stamp lint types imports proto-check ## the gate: format, lint, types, imports, proto, tests
+	FOREBAY_STRICT_SKIPS=1 $(MAKE) --no-print-directory test
+
+fmt: .venv/dev.stamp ## format the code and fix what can be fixed
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix .
+	$(BIN)/buf format -w proto
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/dev.stamp
+	$(BIN)/mypy
+
+imports: .venv/dev.stamp
+	$(BIN)/lint-imports
+
+proto: .venv/dev.stamp ## generate forebay/wire from proto/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto \
+	  --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/forebay/wire/v1/*.proto
+
+proto-check: .venv/dev.stamp ## buf's rules, and that forebay/wire is what proto/ gives
+	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/baseline.binpb
+	@rm -rf build/wire && mkdir -p build/wire
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/wire --mypy_out=build/wire \
+	  --grpc_python_out=build/wire --mypy_grpc_out=build/wire proto/forebay/wire/v1/*.proto 2>/dev/null
+	@diff -r -x __init__.py -x __pycache__ build/wire/forebay/wire/v1 forebay/wire/v1 \
+	  || { echo "forebay/wire is stale: run 'make proto' and commit the result."; exit 1; }
+
+lock: .venv/dev.stamp ## resolve the dependencies anew (hashes, no download addresses)
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra all --extra local --extra demo \
+	  --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/run.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra all --extra local --extra demo --extra dev \
+	  -c requirements/run.txt --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/dev.txt
+
+docs: .venv/dev.stamp ## check what the documents claim: links, names, settings
+	$(BIN)/python -m pytest tests/docs -q
+
+targets-foundation: .venv/dev.stamp ## measure the foundation's targets; also build/targets/foundation.jsonl
+	$(BIN)/python benchmarks/foundation.py
+
+clean: ## forget the environment and what was built
+	rm -rf .venv build
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Forebay needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "The environment could not be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+# pip, since it is what every machine has; hashes are demanded of every file. The build runs without isolation, with the
+# locked hatchling, so that nothing unlocked is ever installed.
+.venv/run.stamp: requirements/run.txt pyproject.toml | .venv/bin/python
+	@echo "Installing the locked dependencies (about a minute the first time) …"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "Installing the locked dependencies, those for development too (about a minute the first time) …"
+	@began=$$(date +%s); \
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	echo $$(( $$(date +%s) - began )) > .venv/install-seconds
+	@touch $@ .venv/run.stamp

@@ -1,0 +1,1 @@
+"""Measurements: what is claimed of Forebay, measured on this machine."""
