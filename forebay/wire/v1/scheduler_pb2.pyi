@@ -955,3 +955,88 @@ class GatewaySession(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatewaySession: _TypeAlias = GatewaySession  # noqa: Y015
+
+@_typing.final
+class SchedulerSnapshot(_message.Message):
+    """What a leader stores for its successor, in the bucket `forebay-scheduler`: who held how many slots where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STORED_AT_US_FIELD_NUMBER: _builtins.int
+    GATEWAYS_FIELD_NUMBER: _builtins.int
+    stored_at_us: _builtins.int
+    @_builtins.property
+    def epoch(self) -> Global___Epoch: ...
+    @_builtins.property
+    def gateways(self) -> _containers.RepeatedCompositeFieldContainer[Global___GatewayHoldings]: ...
+    def __init__(
+        self,
+        *,
+        epoch: Global___Epoch | None = ...,
+        stored_at_us: _builtins.int = ...,
+        gateways: _abc.Iterable[Global___GatewayHoldings] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "gateways", b"gateways", "stored_at_us", b"stored_at_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulerSnapshot: _TypeAlias = SchedulerSnapshot  # noqa: Y015
+
+@_typing.final
+class GatewayHoldings(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SlotsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SILENT_MS_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
+    gateway: _builtins.str
+    generation: _builtins.int
+    silent_ms: _builtins.int
+    """since it was last heard of, when this was stored"""
+    dead: _builtins.bool
+    """its death was proven; its slots had not returned yet"""
+    @_builtins.property
+    def slots(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """by backend id"""
+
+    def __init__(
+        self,
+        *,
+        gateway: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        slots: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        silent_ms: _builtins.int = ...,
+        dead: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "gateway", b"gateway", "generation", b"generation", "silent_ms", b"silent_ms", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GatewayHoldings: _TypeAlias = GatewayHoldings  # noqa: Y015

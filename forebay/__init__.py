@@ -1,0 +1,1 @@
+"""The ground every Forebay service stands on."""

@@ -1,0 +1,5 @@
+"""`python -m forebay`."""
+
+from forebay.launch import main
+
+main()

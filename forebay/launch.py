@@ -1,0 +1,245 @@
+"""`forebay`: the command. `forebay run SERVICE…` runs any of the services in this process; the other commands are nouns that
+the services bring along through the entry points `forebay.commands`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from forebay.clock import SystemClock
+from forebay.config import read_file, read_settings
+from forebay.errors import BadSettings, CannotStart, ForebayError
+
+log = logging.getLogger(__name__)
+
+
+class Nouns(click.Group):
+    """Commands found by entry point and imported only when named: an agent's machine has no database driver."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *(e.name for e in entry_points(group="forebay.commands"))})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        known = super().get_command(ctx, name)
+        if known is not None:
+            return known
+        for entry in entry_points(group="forebay.commands", name=name):
+            return _load_command(entry)
+        return None
+
+
+def _load_command(entry: EntryPoint) -> click.Command:
+    try:
+        command = entry.load()
+    except ModuleNotFoundError as error:
+        message = (
+            f"This command needs the module {error.name}, which is not installed here: pip install 'forebay[all]'."
+        )
+
+        @click.command(
+            entry.name,
+            short_help=f"(not installed here: {error.name} is missing)",
+            add_help_option=False,
+            context_settings={"ignore_unknown_options": True},  # whatever was asked of it, this is the answer
+        )
+        @click.argument("_", nargs=-1, type=click.UNPROCESSED)
+        def missing(_: Sequence[str]) -> None:
+            raise click.ClickException(message)
+
+        return missing
+    assert isinstance(command, click.Command)
+    return command
+
+
+@click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("forebay"), prog_name="forebay")
+def cli() -> None:
+    """One address in front of many LLM engines, shared fairly among many people.
+
+    \b
+    forebay up            everything on this machine, with a model, from nothing
+    forebay run SERVICE   one or more services in this process
+    forebay NOUN VERB     talk to a running Forebay: key create, backend add, usage …
+
+    Commands that talk to a running Forebay find it through FOREBAY_ADMIN (host:port) and FOREBAY_TOKEN (an admin's key), and
+    without them through the connection.json that `forebay up` writes.
+    """
+
+
+@cli.command()
+@click.argument("services", nargs=-1, required=True)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file; ./forebay.toml when there is one.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="SERVICE.FIELD=VALUE", help="One setting, over file and environment."
+)
+@click.option(
+    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
+)
+def run(services: Sequence[str], config: Path | None, sets: Sequence[str], log_level: str) -> None:
+    """Run SERVICES (gateway, scheduler, registry, admin, gpu-agent, or all) in this process until SIGTERM or Ctrl-C."""
+    from forebay.telemetry import set_up_logs
+
+    set_up_logs("+".join(services), log_level)
+    chosen = load_services(services)
+    prepared = prepare(chosen, read_file(config), _split_sets(sets))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(run_until_told(prepared))
+
+
+def load_services(names: Sequence[str]) -> list[Any]:
+    """The services of these names, each after those it needs. Raises CannotStart for a name there is not."""
+    known = {entry.name: entry for entry in entry_points(group="forebay.services")}
+    wanted = list(known) if "all" in names else list(dict.fromkeys(names))
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise CannotStart(f"There is no service {', '.join(unknown)}; there are {', '.join(sorted(known))} and all.")
+    try:
+        services = {name: known[name].load() for name in wanted}
+    except ModuleNotFoundError as error:
+        raise CannotStart(f"{error.name} is not installed here: pip install 'forebay[{','.join(wanted)}]'.") from error
+    ordered: list[Any] = []
+
+    def place(name: str) -> None:
+        service = services.get(name)
+        if service is None or service in ordered:
+            return
+        for need in service.needs:
+            place(need)
+        ordered.append(service)
+
+    for name in wanted:
+        place(name)
+    return ordered
+
+
+def prepare(services: Sequence[Any], file: dict[str, Any], flags: dict[str, dict[str, str]]) -> list[tuple[Any, Any]]:
+    """(service, settings) pairs. Raises BadSettings with the problems of all of them."""
+    running = {service.name for service in services}
+    problems = [f"--set {name}.…: {name} is not among the services to run" for name in flags if name not in running]
+    prepared = []
+    for service in services:
+        try:
+            flag = flags.get(service.name, {})
+            settings = read_settings(service.settings, service.name, file=file, environ=os.environ, flags=flag)
+            prepared.append((service, settings))
+        except BadSettings as error:
+            problems += error.problems
+    if problems:
+        raise BadSettings(problems)
+    return prepared
+
+
+async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
+    """Enters each service, waits for SIGTERM or SIGINT, leaves them in reverse."""
+    from forebay.memory_bus import MemoryBus
+    from forebay.ops import Ops, serve_ops
+    from forebay.service import Ground
+
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    clock = SystemClock()
+    memory_bus = MemoryBus(clock.now)
+    all_ops = []
+    async with AsyncExitStack() as stack:
+        for service, settings in prepared:
+            ops = Ops(service.name)
+            all_ops.append(ops)
+            address = stack.enter_context(serve_ops(ops, settings.ops_listen))
+            beating = asyncio.create_task(_beat(ops), name="beat")
+            stack.callback(beating.cancel)
+            ground = Ground(service.name, clock, ops, memory_bus)
+            await stack.enter_async_context(service.open(settings, ground))
+            ops.ready("start")
+            log.info("service ready", extra={"action": "ready", "name_": service.name, "ops": address})
+        gc.collect()
+        gc.freeze()  # what start-up made stays; later collections need not look at it
+        await told.wait()
+        for ops in all_ops:
+            ops.not_ready("drain", "draining: told to stop")
+        log.info("draining", extra={"action": "drain"})
+
+
+async def _beat(ops: Any) -> None:
+    while True:
+        ops.beat()
+        await asyncio.sleep(1)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _split_sets(sets: Sequence[str]) -> dict[str, dict[str, str]]:
+    flags: dict[str, dict[str, str]] = {}
+    for text in sets:
+        target, equals, value = text.partition("=")
+        service, dot, field = target.partition(".")
+        if not equals or not dot:
+            raise BadSettings([f"--set {text}: write SERVICE.FIELD=VALUE, such as gateway.listen=127.0.0.1:8090"])
+        flags.setdefault(service, {})[field.replace("-", "_")] = value
+    return flags
+
+
+def main() -> None:
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ForebayError as error:
+        _exit_saying(error)
+    except BaseExceptionGroup as group:  # what a service's TaskGroup makes of the error that ended it
+        error_in_group = _first_of_ours(group)
+        if error_in_group is None:
+            raise
+        _exit_saying(error_in_group)
+    if isinstance(status, int):  # what click gives for `ctx.exit(n)`
+        sys.exit(status)
+
+
+def _exit_saying(error: ForebayError) -> NoReturn:
+    click.echo(f"forebay: {error.message}", err=True)
+    sys.exit(next((EXIT_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in EXIT_CODES), 1))
+
+
+def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> ForebayError | None:
+    """None unless every error in the group is of our family: another one needs its traceback."""
+    ours, others = group.split(ForebayError)
+    if ours is None or others is not None:
+        return None
+    first: BaseException = ours
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, ForebayError)
+    return first
+
+
+EXIT_CODES = {
+    "BadSettings": 2,
+    "BadInput": 2,
+    "NotFound": 3,
+    "NotAuthenticated": 4,
+    "NotAllowed": 4,
+    "AlreadyExists": 5,
+    "Unavailable": 6,
+}
+"""For scripts: 1 anything else, 2 wrong use, 3 no such thing, 4 no right, 5 already there, 6 not reachable now."""

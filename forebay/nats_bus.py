@@ -1,0 +1,364 @@
+"""The bus on NATS: connects in the background, comes back by itself, and binds everything anew when it does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forebay.bus import ACK_WAIT_S, BACKLOG, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
+from forebay.config import read_secret
+from forebay.errors import CannotStart, ForebayError, Unavailable
+from forebay.subjects import Stream
+
+log = logging.getLogger(__name__)
+
+_CALL_S = 2.0
+_RETRY_S = 0.1
+_MOST_RETRY_S = 1.0
+
+
+class _NatsDelivery:
+    def __init__(self, bus: NatsBus, message: Any) -> None:
+        self._bus = bus
+        self._message = message
+        self.payload: bytes = message.data
+        self.subject: str = message.subject
+        self.times_delivered: int = message.metadata.num_delivered
+
+    async def ack(self) -> None:
+        self._bus.demand_connection()
+        # ack_sync: an acknowledgement lost with a connection would deliver a committed batch once more for nothing.
+        with _as_unavailable():
+            await self._message.ack_sync(timeout=_CALL_S)
+
+    async def give_back(self, delay_s: float) -> None:
+        self._bus.demand_connection()
+        with _as_unavailable():
+            await self._message.nak(delay=delay_s)
+
+
+class _NatsConsumer:
+    def __init__(self, bus: NatsBus, stream: Stream, durable: str) -> None:
+        self._bus, self._stream, self._durable = bus, stream, durable
+        self._connection: Any = None
+        self._subscription: Any = None
+
+    async def fetch(self, most: int, wait_s: float) -> Sequence[Delivery]:
+        await self.bind()
+        with _as_unavailable():
+            try:
+                messages = await self._subscription.fetch(most, timeout=wait_s)
+            except TimeoutError:
+                return []
+        return [_NatsDelivery(self._bus, m) for m in messages]
+
+    async def bind(self) -> None:
+        """A subscription belongs to a connection; a new one needs it again (and a server that lost its disk, the rest)."""
+        from nats.js.api import AckPolicy, ConsumerConfig
+
+        connection = self._bus.demand_connection()
+        if connection is self._connection:
+            return
+        await self._bus.ensure_stream(self._stream)
+        config = ConsumerConfig(
+            durable_name=self._durable,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=1000,
+            max_deliver=-1,
+        )
+        with _as_unavailable():
+            js = connection.jetstream(timeout=_CALL_S)
+            await js.add_consumer(self._stream.name, config)
+            self._subscription = await js.pull_subscribe_bind(consumer=self._durable, stream=self._stream.name)
+        self._connection = connection
+
+
+class _NatsBucket:
+    def __init__(self, bus: NatsBus, name: str) -> None:
+        self._bus, self._name = bus, name
+        self._connection: Any = None
+        self._kv: Any = None
+        self.created_at = 0.0
+
+    async def get(self, key: str) -> Entry | None:
+        from nats.js.errors import KeyNotFoundError
+
+        await self.bind()
+        with _as_unavailable():
+            try:
+                entry = await asyncio.wait_for(self._kv.get(key), _CALL_S)
+            except KeyNotFoundError:
+                return None
+        return Entry(entry.value or b"", entry.revision)
+
+    async def put(self, key: str, value: bytes) -> int:
+        await self.bind()
+        with _as_unavailable():
+            return int(await asyncio.wait_for(self._kv.put(key, value), _CALL_S))
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        from nats.js.errors import KeyWrongLastSequenceError
+
+        await self.bind()
+        with _as_unavailable():
+            try:
+                return int(await asyncio.wait_for(self._kv.update(key, value, last=revision), _CALL_S))
+            except KeyWrongLastSequenceError as error:
+                raise WrongRevision from error
+
+    async def bind(self) -> None:
+        """As a consumer's: again for each connection. A server that lost its disk gets the bucket anew, created later."""
+        from nats.js.api import KeyValueConfig, StorageType
+
+        connection = self._bus.demand_connection()
+        if connection is self._connection:
+            return
+        with _as_unavailable():
+            js = connection.jetstream(timeout=_CALL_S)
+            self._kv = await js.create_key_value(KeyValueConfig(bucket=self._name, history=1, storage=StorageType.FILE))
+            self.created_at = (await js.stream_info(f"KV_{self._name}")).created.timestamp()
+        self._connection = connection
+
+
+@dataclass(slots=True, eq=False)
+class _Listener:
+    """A subscription that outlives connections."""
+
+    subject: str
+    queue: asyncio.Queue[Message] = field(default_factory=lambda: asyncio.Queue(BACKLOG))
+    connection: Any = None
+    subscription: Any = None
+
+    async def attach(self, connection: Any) -> None:
+        if connection is not self.connection:
+            self.subscription = await connection.subscribe(self.subject, cb=self.hear)
+            self.connection = connection
+
+    async def detach(self) -> None:
+        if self.connection is not None and self.connection.is_connected:
+            await self.subscription.unsubscribe()
+
+    async def hear(self, message: Any) -> None:
+        if not self.queue.full():
+            self.queue.put_nowait(Message(message.subject, message.data))
+
+
+class NatsBus:
+    """NATS, one connection after another; it starts without one and never gives up.
+
+    Each connection is a client of its own. nats-py's own reconnecting ends for good when the server sends a client away
+    (its rights were changed), and when it succeeds it carries out what callers were long told had failed."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._jetstream: Any = None
+        self._up = asyncio.Event()
+        self._listeners: set[_Listener] = set()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and bool(self._connection.is_connected)
+
+    async def wait_connected(self) -> None:
+        while not self.is_connected:
+            self._up.clear()
+            await self._up.wait()
+
+    async def use(self, connection: Any) -> None:
+        """From now on everything goes through `connection`; those who listen are told to it first."""
+        for listener in list(self._listeners):
+            await listener.attach(connection)
+        self._connection, self._jetstream = connection, connection.jetstream(timeout=_CALL_S)
+        self._up.set()
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        if self.is_connected:
+            await self._connection.publish(subject, payload)
+
+    @asynccontextmanager
+    async def subscribe(self, subject: str) -> AsyncIterator[AsyncIterator[Message]]:
+        from nats.errors import ConnectionClosedError
+
+        listener = _Listener(subject)
+
+        async def messages() -> AsyncIterator[Message]:
+            while True:
+                yield await listener.queue.get()
+
+        self._listeners.add(listener)
+        try:
+            await self.wait_connected()
+            with suppress(ConnectionClosedError):  # then the next connection is told
+                await listener.attach(self._connection)
+            yield messages()
+        finally:
+            self._listeners.discard(listener)
+            await listener.detach()
+
+    async def append(self, subject: str, payload: bytes) -> None:
+        self.demand_connection()
+        with _as_unavailable():
+            await self._jetstream.publish(subject, payload)
+
+    async def ensure_stream(self, stream: Stream) -> None:
+        from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+        from nats.js.errors import BadRequestError
+
+        self.demand_connection()
+        config = StreamConfig(
+            name=stream.name,
+            subjects=list(stream.subjects),
+            max_bytes=stream.max_bytes,
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+        )
+        with _as_unavailable():
+            try:
+                await self._jetstream.add_stream(config)
+            except BadRequestError:  # it exists with other settings
+                await self._jetstream.update_stream(config)
+
+    async def consumer(self, stream: Stream, durable: str) -> Consumer:
+        consumer = _NatsConsumer(self, stream, durable)
+        await consumer.bind()
+        return consumer
+
+    async def bucket(self, name: str) -> Bucket:
+        bucket = _NatsBucket(self, name)
+        await bucket.bind()
+        return bucket
+
+    def demand_connection(self) -> Any:
+        """The client that is connected now. Raises Unavailable."""
+        if not self.is_connected:
+            raise Unavailable("The bus (NATS) is away; Forebay reconnects on its own.")
+        return self._connection
+
+
+@asynccontextmanager
+async def open_nats_bus(
+    url: str, name: str, *, seed_file: Path | None = None, ca_file: Path | None = None
+) -> AsyncIterator[NatsBus]:
+    """Connects as the nkey user whose seed lies in `seed_file`, in the background. Its replies come to the private inbox
+    `_INBOX_<name>.>`, the only one that this user may read. `url` may name several servers, with commas between.
+    Raises CannotStart for a file that cannot be read."""
+    options: dict[str, Any] = {
+        "servers": [server.strip() for server in url.split(",")],
+        "name": name,
+        "inbox_prefix": f"_INBOX_{name}".encode(),
+        "allow_reconnect": False,
+        "max_reconnect_attempts": 1,  # per call of `connect`, which otherwise tries for ever and says nothing
+        "reconnect_time_wait": 0,
+        "connect_timeout": 2,
+        "ping_interval": 5,
+        "max_outstanding_pings": 2,
+    }
+    if seed_file is not None:
+        read_secret(seed_file)
+        options["nkeys_seed"] = str(seed_file)
+    if ca_file is not None:
+        try:
+            options["tls"] = ssl.create_default_context(cafile=str(ca_file))
+        except OSError as error:
+            raise CannotStart(f"The CA file {ca_file} of the bus cannot be used: {error}.") from error
+    bus = NatsBus()
+    staying = asyncio.create_task(_stay_connected(bus, options), name="bus-connect")
+    try:
+        yield bus
+    finally:
+        while not staying.done():
+            # More than once: nats-py's `connect` swallows a cancellation that comes just as a reply does.
+            staying.cancel()
+            await asyncio.wait([staying], timeout=0.1)
+
+
+async def _stay_connected(bus: NatsBus, options: dict[str, Any]) -> None:
+    shown = ",".join(server.rpartition("@")[2] for server in options["servers"])  # a URL may carry a password
+    wait_s, told = _RETRY_S, False
+    while True:
+        try:
+            async with _connected(bus, options) as gone:
+                log.info("bus connected", extra={"action": "bus_connected", "url": shown})
+                wait_s, told = _RETRY_S, False
+                await gone()
+            log.warning("bus away, reconnecting", extra={"action": "bus_away", "url": shown})
+        except Exception as error:  # nats-py raises many families here; all of them mean "try again"
+            if not told:
+                log.warning("bus not reachable yet", extra={"action": "bus_wait", "url": shown, "error": str(error)})
+                told = True
+        await asyncio.sleep(wait_s)
+        wait_s = min(2 * wait_s, _MOST_RETRY_S)
+
+
+@asynccontextmanager
+async def _connected(bus: NatsBus, options: dict[str, Any]) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """One connection, in use from entering to leaving; gives what to wait for until it is gone."""
+    from nats.aio.client import Client
+    from nats.errors import NoServersError
+
+    client, closed = Client(), asyncio.Event()
+    problems: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        text = str(error)
+        level = logging.WARNING if "permissions violation" in text and text not in problems else logging.DEBUG
+        log.log(level, "bus error", extra={"action": "bus_error", "error": text or repr(error)})
+        if text not in problems:
+            problems.append(text)
+
+    async def on_closed() -> None:
+        closed.set()
+
+    async def gone() -> None:
+        while client.is_connected:
+            # nats-py forgets to call back when closing fails half-way, so look now and then.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closed.wait(), 1)
+
+    try:
+        try:
+            await client.connect(**options, error_cb=on_error, closed_cb=on_closed)
+        except NoServersError as error:
+            raise Unavailable(problems[-1] if problems else str(error)) from error
+        await bus.use(client)
+        yield gone
+    finally:
+        await _close(client)
+
+
+async def _close(client: Any) -> None:
+    try:
+        if client.is_connected:
+            await asyncio.wait_for(client.flush(), 1)
+    except Exception as error:
+        log.debug("bus flush failed", extra={"action": "bus_error", "error": repr(error)})
+    try:
+        await client.close()
+    except Exception as error:
+        log.debug("bus close failed", extra={"action": "bus_error", "error": repr(error)})
+
+
+class _as_unavailable:
+    """Every way in which nats-py says "not now" becomes Unavailable."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None or isinstance(error, ForebayError):
+            return
+        if isinstance(error, asyncio.CancelledError):
+            # nats-py cancels its own waits when a connection closes; that is not the cancelling of this task.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                return
+        elif not isinstance(error, Exception):
+            return
+        raise Unavailable(f"The bus (NATS) did not answer: {error!r}") from error

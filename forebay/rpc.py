@@ -1,0 +1,244 @@
+"""gRPC, the same way everywhere: every call is authenticated, errors cross as our own family, deadlines are passed on.
+
+Metadata: `authorization: Bearer <token>`. Service tokens come from files; a server knows only their SHA-256."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from forebay import errors
+from forebay.config import parse_address, read_secret
+from forebay.errors import CannotStart, ForebayError, NotAllowed, NotAuthenticated
+
+log = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, str], ...]
+Authorize = Callable[[str, str | None], str]
+"""(full method name, bearer token or None) → the caller's name. Raises NotAuthenticated or NotAllowed."""
+
+caller: ContextVar[str] = ContextVar("caller")
+"""Who makes the call that is being answered."""
+
+_EARLY_S = 0.02  # less than the caller's deadline, so that we can still say which step was late
+_KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
+_MAX_MESSAGE = 64 * 1024 * 1024
+
+_CODES: tuple[tuple[type[ForebayError], grpc.StatusCode], ...] = (
+    (errors.BadInput, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.NotFound, grpc.StatusCode.NOT_FOUND),
+    (errors.AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
+    (errors.NotAuthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
+)
+
+
+# --- serving ----------------------------------------------------------------------------------------------------------
+
+
+class ServiceTokens:
+    """Which service calls, and what it may. The file has a line `name sha256-in-hex` for each caller; it is read again
+    when it changes, so that a token can be replaced without a restart."""
+
+    def __init__(self, file: Path, rights: Mapping[str, frozenset[str]]) -> None:
+        """`rights`: service or full method name, such as `/forebay.wire.v1.Scheduler/Session` → callers allowed."""
+        self._file = file
+        self._rights = rights
+        self._stamp = (0, 0)
+        self._names: dict[str, str] = {}
+        self._read()
+
+    def __call__(self, method: str, bearer: str | None) -> str:
+        if bearer is None:
+            raise NotAuthenticated("This port needs a service token (authorization: Bearer …).")
+        name = self._read().get(hashlib.sha256(bearer.encode()).hexdigest())
+        if name is None:
+            raise NotAuthenticated("This service token is not known here.")
+        allowed = self._rights.get(method) or self._rights.get(method.rpartition("/")[0] + "/*", frozenset())
+        if name not in allowed:
+            raise NotAllowed(f"{name} may not call {method}.")
+        return name
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = (
+                self._file.stat()
+            )  # at each call: a token that was taken out must not live on until another is asked for
+            stamp = (found.st_mtime_ns, found.st_ino)
+            if stamp != self._stamp:
+                lines = (line.split() for line in self._file.read_text().splitlines() if line.strip())
+                self._names = {digest: name for name, digest in lines}
+                self._stamp = stamp
+        except (OSError, ValueError) as error:
+            if self._stamp == (0, 0):
+                raise CannotStart(f"The file of service tokens {self._file} cannot be read: {error}") from error
+            log.warning("service tokens unreadable, keeping the old ones", extra={"action": "tokens_unreadable"})
+        return self._names
+
+
+def render_tokens(tokens: Mapping[str, str]) -> str:
+    """The file that ServiceTokens reads, from name → token."""
+    return "".join(f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n" for name, token in sorted(tokens.items()))
+
+
+@asynccontextmanager
+async def open_server(
+    listen: str, add: Callable[[grpc.aio.Server], None], authorize: Authorize, *, grace_s: float = 1.0
+) -> AsyncIterator[str]:
+    """Serves on `listen` (HOST:PORT, port 0 for any) until left; gives the address. Raises CannotStart."""
+    server = grpc.aio.server(
+        interceptors=[_Edge(authorize)],
+        options=(*_KEEPALIVE, ("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)),
+    )
+    add(server)
+    host, _ = parse_address(listen)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise CannotStart(f"The gRPC port {listen} cannot be opened; is another Forebay running?") from error
+    await server.start()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await server.stop(grace_s)
+
+
+class _Edge(grpc.aio.ServerInterceptor):
+    """Around every call: who calls, how long there is, and what an error becomes."""
+
+    def __init__(self, authorize: Authorize) -> None:
+        self._authorize = authorize
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        details = handler_call_details
+        handler: Any = await continuation(details)
+        if handler is None:
+            return None
+        method = details.method
+        bearer = _bearer(details.invocation_metadata)
+
+        if handler.response_streaming:
+
+            async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+                try:
+                    caller.set(self._authorize(method, bearer))
+                    async with aclosing(handler_call(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+                except ForebayError as error:
+                    await _abort(context, error)
+
+            handler_call = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            wrap = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return wrap(stream, handler.request_deserializer, handler.response_serializer)
+
+        async def unary(request: Any, context: Any) -> Any:
+            try:
+                caller.set(self._authorize(method, bearer))
+                remaining = context.time_remaining()
+                async with asyncio.timeout(None if remaining is None else max(0.0, remaining - _EARLY_S)) as deadline:
+                    return await handler.unary_unary(request, context)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise  # the handler's own
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, f"{method} did not finish in the time its caller gave."
+                )
+            except ForebayError as error:
+                await _abort(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+
+
+def _bearer(metadata: Any) -> str | None:
+    for name, value in metadata or ():
+        if name == "authorization" and isinstance(value, str) and value[:7].lower() == "bearer ":
+            return value[7:].strip()
+    return None
+
+
+async def _abort(context: Any, error: ForebayError) -> None:
+    code = next((c for kind, c in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    trailing = [("forebay-reason", str(error.reason))]
+    if error.retry_after_s is not None:
+        trailing.append(("forebay-retry-after-ms", str(round(error.retry_after_s * 1000))))
+    await context.abort(code, error.message, tuple(trailing))
+
+
+# --- calling ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A channel to another service and the metadata that each call on it carries:
+    `stub = SchedulerStub(peer.channel)`, then `stub.Session(frames, metadata=peer.metadata)`."""
+
+    channel: grpc.aio.Channel
+    metadata: Metadata
+
+
+@asynccontextmanager
+async def open_peer(address: str, *, token: str | None = None, token_file: Path | None = None) -> AsyncIterator[Peer]:
+    """Connects when first used, and again whenever the other side returns (within a second)."""
+    if token_file is not None:
+        token = read_secret(token_file).decode()
+    options = (
+        *_KEEPALIVE,
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    )
+    channel = grpc.aio.insecure_channel(address, options=options)
+    try:
+        yield Peer(channel, (("authorization", f"Bearer {token}"),) if token else ())
+    finally:
+        await channel.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around a call: a gRPC error becomes the member of our family that the other side raised."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise as_forebay_error(error) from error
+
+
+def as_forebay_error(error: grpc.aio.AioRpcError) -> ForebayError:
+    trailing = {name: value for name, value in error.trailing_metadata() or ()}
+    kind = next((k for k, code in _CODES if code == error.code()), None)
+    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        kind = errors.Unavailable
+    after = trailing.get("forebay-retry-after-ms")
+    retry_after_s = int(after) / 1000 if after else None
+    if kind is None:
+        return ForebayError(f"{error.code().name}: {error.details()}", retry_after_s=retry_after_s)
+    return kind(error.details() or None, retry_after_s=retry_after_s)

@@ -1,0 +1,40 @@
+"""Every NATS subject, stream and bucket, and which message travels on it. Payloads are protobuf and stay under 512 kB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_PAYLOAD_BYTES = 512 * 1024
+
+
+def telemetry(node: str) -> str:
+    """TelemetrySample, at most once."""
+    return f"forebay.telemetry.{node}"
+
+
+def usage(publisher: str) -> str:
+    """UsageBatch, kept in USAGE_STREAM until admin has committed it. Publisher: a gateway's name, or `scheduler`."""
+    return f"forebay.usage.{publisher}"
+
+
+def command(node: str) -> str:
+    """To a node's agent."""
+    return f"forebay.command.{node}"
+
+
+TELEMETRY_OF_ALL = "forebay.telemetry.*"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A JetStream stream on file storage that refuses (`discard=new`) rather than forgets when it is full."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_bytes: int
+
+
+USAGE_STREAM = Stream("FOREBAY_USAGE", ("forebay.usage.*",), max_bytes=1 << 30)
+LEDGER_CONSUMER = "ledger"
+LEADER_BUCKET = "forebay-leader"
+SCHEDULER_BUCKET = "forebay-scheduler"
