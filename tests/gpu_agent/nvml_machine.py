@@ -1,0 +1,117 @@
+"""A machine whose NVIDIA driver is a stand-in: a process in which nvidia-ml-py finds a library compiled from nvml_stub.c,
+and the file from which that library answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+SOURCE = Path(__file__).with_name("nvml_stub.c")
+
+_READ_ON_REQUEST = """
+import json, sys
+from dataclasses import asdict
+from forebay.clock import ManualClock
+from forebay_gpu_agent.nvml import Nvml
+
+clock = ManualClock()
+nvml = Nvml(clock.monotonic)
+for line in sys.stdin:
+    clock.advance(float(line))
+    print(json.dumps(asdict(nvml.read())), flush=True)
+"""
+
+A100: dict[str, object] = {
+    "name": "NVIDIA A100-SXM4-80GB",
+    "utilization": 55,
+    "memory_utilization": 21,
+    "memory_total": 80 << 30,
+    "memory_used": 30 << 30,
+    "temperature": 61,
+    "power": 250_125,
+    "power_limit": 400_000,
+    "fan": 30,
+    "sm_clock": 1410,
+    "memory_clock": 1593,
+    "compute": "41:1000,7:-",
+    "graphics": "41:1000,99:5",
+}
+"""A GPU that tells everything."""
+
+
+def build_library(directory: Path, *, old_driver: bool = False) -> Path:
+    """The folder that holds libnvidia-ml.so.1."""
+    library = directory / "libnvidia-ml.so.1"
+    flags = ["-DOLD_DRIVER"] if old_driver else []
+    soname = "-Wl,-soname,libnvidia-ml.so.1"
+    command = ["cc", "-std=gnu11", "-Wall", "-Werror", "-shared", "-fPIC", soname, *flags]
+    subprocess.run([*command, "-o", str(library), str(SOURCE)], check=True)
+    return directory
+
+
+class NvmlMachine:
+    """Entered: its process runs. Each `read` is one sample of the GPUs."""
+
+    def __init__(self, library: Path, answers: Path) -> None:
+        self._library = library
+        self._answers = answers
+        self._values: dict[str, object] = {}
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "LD_LIBRARY_PATH": str(self._library), "NVML_STUB": str(self._answers)}
+
+    def __enter__(self) -> NvmlMachine:
+        self.answer()
+        command = [sys.executable, "-c", _READ_ON_REQUEST]
+        self._process = subprocess.Popen(
+            command, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
+        self._process.stdout.close()
+
+    def has(self, *gpus: dict[str, object], driver: str = "580.65.06") -> None:
+        """The driver answers with these GPUs from now on."""
+        self._values = {"driver": driver, "count": len(gpus)}
+        for index, gpu in enumerate(gpus):
+            self._values |= {f"gpu{index}.uuid": f"GPU-{index}"} | {f"gpu{index}.{k}": v for k, v in gpu.items()}
+        self.answer()
+
+    def set(self, **values: object) -> None:
+        """`gpu1_power="!15"`: this GPU's power answers with error 15."""
+        self._values |= {key.replace("_", ".", 1): value for key, value in values.items()}
+        self.answer()
+
+    def forget(self, key: str) -> None:
+        del self._values[key]
+        self.answer()
+
+    def answer(self) -> None:
+        new = self._answers.with_suffix(".new")
+        new.write_text("".join(f"{key} {value}\n" for key, value in self._values.items()))
+        new.replace(self._answers)
+
+    def read(self, after_s: float = 2.0) -> dict[str, Any]:
+        """The next sample, with the clock moved on: `facts.Gpus` as a dictionary."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{after_s}\n")
+        self._process.stdin.flush()
+        read: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return read

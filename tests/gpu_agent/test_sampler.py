@@ -1,0 +1,131 @@
+"""The beat of the samples, and what happens when a driver hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+
+import pytest
+
+from forebay.clock import ManualClock, SystemClock
+from forebay_gpu_agent.facts import Gpus, GpuState, Host, Sample
+from forebay_gpu_agent.sampler import SILENT_DRIVER, Patient, Sampler, ask_on_a_thread, next_beat
+
+HOST = Host("box", 2, None, 0.5, 1, 1, 1, 1, 1, 1)
+NO_GPU = Gpus(GpuState.NO_GPU, "none here")
+
+
+def make_sampler(
+    interval_s: float, read_gpus: Callable[[], Gpus] = lambda: NO_GPU, read_host: Callable[[], Host] = lambda: HOST
+) -> Sampler:
+    return Sampler("box", read_host=read_host, read_gpus=read_gpus, clock=SystemClock(), interval_s=interval_s)
+
+
+async def take(sampler: Sampler, count: int) -> list[Sample]:
+    async with aclosing(sampler.samples()) as samples:  # type: ignore[type-var]
+        return [await anext(samples) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        (100.0, 102.0),
+        (100.4, 102.0),
+        (101.999, 102.0),
+        (102.0, 104.0),
+        (109.0, 110.0),  # four beats were missed: they are not made up for
+    ],
+)
+def test_the_next_beat_is_a_whole_number_of_intervals_from_the_first(now: float, due: float) -> None:
+    assert next_beat(100.0, 2.0, now) == due
+
+
+async def test_samples_are_numbered_from_one_and_carry_their_time() -> None:
+    before = time.time()
+    samples = await take(make_sampler(0.1), 3)
+    assert [sample.sequence for sample in samples] == [1, 2, 3]
+    assert {sample.agent_started_at for sample in samples} == {samples[0].agent_started_at}
+    assert before <= samples[0].agent_started_at <= samples[0].sampled_at < samples[1].sampled_at
+    assert samples[0].host == HOST
+    assert samples[0].gpus == NO_GPU
+
+
+async def test_the_beat_does_not_drift_however_long_a_sample_takes() -> None:
+    def slow() -> Gpus:
+        time.sleep(0.1)
+        return NO_GPU
+
+    samples = await take(make_sampler(0.2, slow), 6)
+    apart = [sample.sampled_at - samples[0].sampled_at for sample in samples]
+    assert 0.9 < apart[-1] < 1.3  # drifting, it would be 1.5
+
+
+async def test_a_clock_that_leaps_leads_to_one_sample_and_not_to_many() -> None:
+    """A laptop slept for an hour."""
+    clock = ManualClock()
+    sampler = Sampler("box", read_host=lambda: HOST, read_gpus=lambda: NO_GPU, clock=clock, interval_s=0.2)
+    taken: list[Sample] = []
+
+    async def collect() -> None:
+        async for sample in sampler.samples():
+            taken.append(sample)
+            clock.advance(3600 if len(taken) == 1 else 0)
+
+    collecting = asyncio.create_task(collect())
+    await asyncio.sleep(0.5)
+    collecting.cancel()
+    await asyncio.wait([collecting])
+    assert 2 <= len(taken) <= 4
+
+
+async def test_a_driver_that_hangs_costs_its_part_of_the_sample_and_no_thread_more() -> None:
+    release, asked = threading.Event(), []
+
+    def hang() -> Gpus:
+        asked.append(1)
+        release.wait(20)
+        return NO_GPU
+
+    sampler = make_sampler(0.1, hang)
+    samples = await take(sampler, 4)
+    assert {sample.gpus for sample in samples} == {SILENT_DRIVER}
+    assert {sample.host for sample in samples} == {HOST}
+    assert SILENT_DRIVER.state is GpuState.FAILED
+    assert len(asked) == 1
+    assert samples[3].sampled_at - samples[0].sampled_at < 1
+    release.set()
+    await asyncio.sleep(0.05)
+    assert (await sampler.take()).gpus == NO_GPU
+
+
+async def test_a_host_that_hangs_leaves_its_part_out() -> None:
+    release = threading.Event()
+
+    def hang() -> Host:
+        release.wait(20)
+        return HOST
+
+    sample = await make_sampler(0.1, read_host=hang).take()
+    assert sample.host is None
+    assert sample.gpus == NO_GPU
+    release.set()
+
+
+async def test_what_a_question_raises_is_raised_here() -> None:
+    def broken() -> int:
+        raise ArithmeticError("a mistake of ours")
+
+    with pytest.raises(ArithmeticError, match="of ours"):
+        await Patient(broken).answer(5)
+
+
+async def test_the_loop_turns_while_a_question_blocks() -> None:
+    turns = 0
+    asking = ask_on_a_thread(lambda: time.sleep(0.2))
+    while not asking.done():
+        turns += 1
+        await asyncio.sleep(0.01)
+    assert turns > 5
