@@ -1,0 +1,233 @@
+"""What engines answer, read into facts. Pure: bytes in, facts out, BadAnswer for anything that cannot be meant.
+
+Engines differ, change with every release and are sometimes something else entirely (a login page, a proxy's error), so
+nothing is taken on trust: wrong types are left out, not guessed. Asking is `probe`'s part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from forebay_registry.backend import EngineKind, Load, Model
+
+MAX_MODELS = 5_000
+MAX_NAME = 512
+_MAX_TOKENS = 2**31 - 1
+_MAX_SLOTS = 100_000
+
+_OWNERS = {
+    "llamacpp": EngineKind.LLAMACPP,
+    "llama.cpp": EngineKind.LLAMACPP,
+    "vllm": EngineKind.VLLM,
+    "sglang": EngineKind.SGLANG,
+}
+_GAUGES = {"vllm:": EngineKind.VLLM, "llamacpp:": EngineKind.LLAMACPP, "sglang:": EngineKind.SGLANG}
+_CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
+
+
+class BadAnswer(Exception):
+    """The answer is not what this page of an engine says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    models: tuple[Model, ...]
+    kind: EngineKind | None
+    """What the list itself tells about the engine that wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Props:
+    """llama.cpp's /props."""
+
+    total_slots: int | None
+    has_slots_page: bool
+    has_metrics_page: bool
+    capabilities: tuple[str, ...]
+
+
+def read_models(body: bytes) -> ModelList:
+    """`GET /v1/models` of any OpenAI-compatible server. llama.cpp says the context of one slot in `meta.n_ctx`."""
+    page = _object(body)
+    listed = page.get("data")
+    if not isinstance(listed, list):
+        raise BadAnswer("its list of models has no `data`")
+    spoken = {name: _words(m.get("capabilities")) for m, name in _named(page.get("models"), "name")}
+    models, kinds = [], set()
+    for entry, name in _named(listed, "id"):
+        models.append(Model(name, _context_of(entry), spoken.get(name) or _words(entry.get("capabilities"))))
+        kinds.add(_OWNERS.get(str(entry.get("owned_by")).lower()))
+    return ModelList(_distinct(models), kinds.pop() if len(kinds) == 1 else None)
+
+
+def read_ollama_tags(body: bytes) -> tuple[Model, ...]:
+    """`GET /api/tags`: what is on disk. How long a context is depends on how a model is loaded, so only /api/ps tells."""
+    listed = _object(body).get("models")
+    if not isinstance(listed, list):
+        raise BadAnswer("its list of models has no `models`")
+    return _distinct(
+        Model(name, capabilities=_words(entry.get("capabilities")), loaded=False)
+        for entry, name in _named(listed, "name")
+    )
+
+
+def with_loaded(models: Iterable[Model], ps: bytes) -> tuple[Model, ...]:
+    """The same models, those that `GET /api/ps` lists being resident, with the context they were loaded with."""
+    resident = {name: entry for entry, name in _named(_object(ps).get("models"), "name")}
+    return tuple(
+        replace(m, loaded=True, context_length=_whole(resident[m.name].get("context_length"), _MAX_TOKENS))
+        if m.name in resident
+        else m
+        for m in models
+    )
+
+
+def is_ollama_version(body: bytes) -> bool:
+    """Whether this is what Ollama answers to `GET /api/version`."""
+    try:
+        return isinstance(_object(body).get("version"), str)
+    except BadAnswer:
+        return False
+
+
+def read_props(body: bytes) -> Props:
+    page = _object(body)
+    modalities = page.get("modalities")
+    spoken = [name for name, has in modalities.items() if has is True] if isinstance(modalities, dict) else []
+    if isinstance(page.get("chat_template"), str) and page["chat_template"]:
+        spoken.append("chat")
+    return Props(
+        total_slots=_whole(page.get("total_slots"), _MAX_SLOTS) or None,
+        # Older servers do not say; then trying tells.
+        has_slots_page=page.get("endpoint_slots") is not False,
+        has_metrics_page=page.get("endpoint_metrics") is not False,
+        capabilities=_words(spoken),
+    )
+
+
+def read_slots(body: bytes, now: float) -> Load:
+    """llama.cpp's `GET /slots`: how many of its slots work; it does not tell how many requests wait."""
+    slots = _json(body)
+    if not isinstance(slots, list) or not all(isinstance(s, dict) for s in slots):
+        raise BadAnswer("its list of slots is no list")
+    return Load(sum(slot.get("is_processing") is True for slot in slots), None, None, now)
+
+
+def read_gauges(text: str, kind: EngineKind, now: float) -> Load | None:
+    """The load on an engine's Prometheus page; None when it has none of the gauges. Data-parallel replicas are summed, of
+    the cache the fullest counts."""
+    match kind:
+        case EngineKind.LLAMACPP:
+            names = ("llamacpp:requests_processing", "llamacpp:requests_deferred", "llamacpp:kv_cache_usage_ratio")
+        case EngineKind.VLLM:
+            names = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
+        case EngineKind.SGLANG:
+            names = ("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage")
+        case _:
+            return None
+    found: dict[str, list[float]] = {}
+    for name, value in _gauges(text):
+        # vLLM called it gpu_cache_usage_perc before 0.11.
+        found.setdefault(name.replace(":gpu_cache_usage", ":kv_cache_usage"), []).append(value)
+    running, waiting, kv = (found.get(name) for name in names)
+    if running is None and waiting is None and kv is None:
+        return None
+    return Load(_sum(running), _sum(waiting), min(1.0, max(kv)) if kv else None, now)
+
+
+def kind_of_gauges(text: str) -> EngineKind | None:
+    """Which engine writes such a Prometheus page."""
+    for name, _ in _gauges(text):
+        for prefix, kind in _GAUGES.items():
+            if name.startswith(prefix):
+                return kind
+    return None
+
+
+def read_error(body: bytes) -> str:
+    """The message in an error's body, at most a line; empty when there is none."""
+    try:
+        page = _object(body)
+    except BadAnswer:
+        return ""
+    error = page.get("error", page.get("detail", page.get("message")))
+    if isinstance(error, dict):
+        error = error.get("message")
+    return " ".join(error.split())[:200] if isinstance(error, str) else ""
+
+
+# --- small readers ----------------------------------------------------------------------------------------------------
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadAnswer("its answer is not JSON") from error
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    page = _json(body)
+    if not isinstance(page, dict):
+        raise BadAnswer("its answer is not a JSON object")
+    return page
+
+
+def _named(listed: Any, field: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The objects of a list that have a usable name, with it."""
+    for entry in listed[:MAX_MODELS] if isinstance(listed, list) else ():
+        name = entry.get(field) if isinstance(entry, dict) else None
+        if isinstance(name, str) and name and len(name) <= MAX_NAME and name.isprintable():
+            yield entry, name
+
+
+def _distinct(models: Iterable[Model]) -> tuple[Model, ...]:
+    """By name, each once: some servers list a model once per replica."""
+    return tuple({m.name: m for m in sorted(models, key=lambda m: m.name)}.values())
+
+
+def _context_of(entry: Mapping[str, Any]) -> int | None:
+    meta = entry.get("meta")
+    if isinstance(meta, dict) and (n_ctx := _whole(meta.get("n_ctx"), _MAX_TOKENS)):
+        return n_ctx
+    return next((n for field in _CONTEXT_FIELDS if (n := _whole(entry.get(field), _MAX_TOKENS))), None)
+
+
+def _words(given: Any) -> tuple[str, ...]:
+    """Capabilities as a list, or as a table of word → true."""
+    if isinstance(given, dict):
+        given = [word for word, has in given.items() if has is True]
+    if not isinstance(given, list):
+        return ()
+    return tuple(sorted({w for w in given[:64] if isinstance(w, str) and w.isprintable() and 0 < len(w) <= 64}))
+
+
+def _whole(value: Any, most: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
+
+
+def _gauges(text: str) -> Iterator[tuple[str, float]]:
+    """(name, value) of each sample of the Prometheus text format, labels left out."""
+    for line in text.splitlines():
+        if not line or line[0] == "#":
+            continue
+        name, brace, rest = line.partition("{")
+        # A label's value may hold a brace or a blank, never a bare quote followed by `} `.
+        after = rest.rpartition("}")[2] if brace else line.partition(" ")[2]
+        if not brace:
+            name = line.partition(" ")[0]
+        words = after.split()
+        try:
+            value = float(words[0]) if words else math.nan
+        except ValueError:
+            continue
+        if math.isfinite(value) and value >= 0:
+            yield name, value
+
+
+def _sum(values: list[float] | None) -> int | None:
+    return None if values is None else round(min(sum(values), _MAX_TOKENS))

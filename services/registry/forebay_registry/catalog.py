@@ -1,0 +1,193 @@
+"""What operators may do to the fleet, decided. Pure: an order and what there is come in, the change or a clear error goes
+out. Carrying a change out (storing, watching, telling) is `roster`'s part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from forebay.errors import AlreadyExists, BadInput, NotFound
+from forebay_registry.backend import DEFAULT_POOL, BackendId, Condition, Desired, EngineKind, Node, NodeId
+from forebay_registry.fleet import View
+
+MAX_SLOTS = 100_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it is a word in NATS subjects, which dots would divide
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class AddBackend:
+    """An order as it was understood: names checked, the address in its one form."""
+
+    actor: str
+    name: str
+    url: str
+    kind: EngineKind | None = None
+    pool: str = DEFAULT_POOL
+    slots: int = 0
+    node: str = ""
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    backend: Desired
+    created: bool
+    changed: bool
+    """Whether there is anything to store."""
+
+
+def parse_add(
+    *,
+    actor: str,
+    name: str,
+    url: str,
+    kind: EngineKind | None = None,
+    pool: str = "",
+    slots: int = 0,
+    node: str = "",
+    replace: bool = False,
+) -> AddBackend:
+    """Raises BadInput."""
+    demand_name(name, "a backend")
+    if pool:
+        demand_name(pool, "a pool")
+    if not 0 <= slots <= MAX_SLOTS:
+        raise BadInput(f"{slots} is not a number of slots; give 1 to {MAX_SLOTS}, or 0 for what the engine says.")
+    return AddBackend(actor, name, normal_url(url), kind, pool or DEFAULT_POOL, slots, node, replace)
+
+
+def demand_name(name: str, what: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot be the name of {what}: begin with a letter or digit and use letters, digits, '.', '_' "
+            "and '-', at most 63."
+        )
+
+
+def normal_url(text: str) -> str:
+    """The one way to write a base URL: lower case host, no default port, no `/v1`, no slash at the end. Raises BadInput."""
+    text = text.strip()
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadInput(f"{text!r} is not a URL: {error}.") from error
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise BadInput(f"The address must begin with http:// or https://; did you mean http://{text}?")
+    if not host or any(c.isspace() for c in text) or not text.isprintable():
+        raise BadInput(f"{text!r} has no usable host name.")
+    if parts.username is not None or parts.password is not None:
+        raise BadInput("Leave the credential out of the address; give it apart, so that it is stored sealed.")
+    if parts.query or parts.fragment:
+        raise BadInput(f"{text!r} must be the engine's base address, without '?' and '#'.")
+    host = f"[{host}]" if ":" in host else host
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        host = f"{host}:{port}"
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{host}{path}"
+
+
+def add(
+    order: AddBackend,
+    backends: Mapping[BackendId, Desired],
+    nodes: Mapping[NodeId, Node],
+    *,
+    new_id: BackendId,
+    now: float,
+) -> Added:
+    """The same order again changes nothing. Raises AlreadyExists, NotFound."""
+    node_id = _node_called(order.node, nodes).id if order.node else None
+    held = next((b for b in backends.values() if b.name == order.name), None)
+    other = next((b for b in backends.values() if b.url == order.url and b.name != order.name), None)
+    if other is not None:
+        # Two names for one engine would give its slots away twice.
+        raise AlreadyExists(f"The backend {other.name} is at {order.url} already; an engine can be registered once.")
+    wanted = Desired(
+        id=held.id if held else new_id,
+        name=order.name,
+        url=order.url,
+        kind=order.kind,
+        pool=order.pool,
+        slots=order.slots,
+        node_id=node_id,
+        changed_by=order.actor,
+        changed_at=now,
+    )
+    if held is None:
+        return Added(wanted, created=True, changed=True)
+    if replace(wanted, changed_by=held.changed_by, changed_at=held.changed_at) == held:
+        return Added(held, created=False, changed=False)
+    if not order.replace:
+        raise AlreadyExists(f"There is a backend {held.name} already, at {held.url}; say replace to change it.")
+    return Added(wanted, created=False, changed=True)
+
+
+def remove(name: str, backends: Mapping[BackendId, Desired]) -> Desired:
+    """Raises NotFound."""
+    held = next((b for b in backends.values() if b.name == name), None)
+    if held is None:
+        raise NotFound(f"There is no backend {name!r}.{_known(b.name for b in backends.values())}")
+    return held
+
+
+def enrol(name: str, nodes: Mapping[NodeId, Node], *, actor: str, new_id: NodeId, now: float) -> tuple[Node, bool]:
+    """The node of that name and whether it is new. Raises BadInput."""
+    if not _NODE_NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot be the name of a node: begin with a letter or digit and use letters, digits, '_' and '-', "
+            "at most 64."
+        )
+    held = next((n for n in nodes.values() if n.name == name), None)
+    return (held, False) if held else (Node(new_id, name, now, actor), True)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetModel:
+    name: str
+    pools: tuple[str, ...]
+    backends: tuple[str, ...]
+    """Names."""
+    healthy_backends: int
+    context_length: int | None
+    """The smallest among healthy backends that tell."""
+    capabilities: tuple[str, ...]
+
+
+def models_of(views: Iterable[View]) -> tuple[FleetModel, ...]:
+    """Every model that some enabled backend has or had when it was last heard, by name."""
+    serving: dict[str, list[View]] = {}
+    for view in views:
+        for model in view.models if view.enabled else ():
+            serving.setdefault(model.name, []).append(view)
+    return tuple(_fleet_model(name, serving[name]) for name in sorted(serving))
+
+
+def _fleet_model(name: str, views: list[View]) -> FleetModel:
+    healthy = [v for v in views if v.condition is Condition.HEALTHY]
+    lengths = [m.context_length for v in healthy for m in v.models if m.name == name and m.context_length is not None]
+    return FleetModel(
+        name=name,
+        pools=tuple(sorted({v.pool for v in views})),
+        backends=tuple(sorted(v.name for v in views)),
+        healthy_backends=len(healthy),
+        context_length=min(lengths, default=None),
+        capabilities=tuple(sorted({c for v in views for m in v.models if m.name == name for c in m.capabilities})),
+    )
+
+
+def _node_called(name: str, nodes: Mapping[NodeId, Node]) -> Node:
+    for node in nodes.values():
+        if node.name == name:
+            return node
+    raise NotFound(f"There is no node {name!r}; enrol it first.{_known(n.name for n in nodes.values())}")
+
+
+def _known(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    if not listed:
+        return " There are none."
+    return f" There are: {', '.join(listed[:20])}{' …' if len(listed) > 20 else ''}."

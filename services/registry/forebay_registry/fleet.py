@@ -1,0 +1,168 @@
+"""The fleet as others see it, and the changes that a watcher has not seen yet. Pure: facts in, versions and deltas out.
+
+Each backend remembers the version at which it last changed. A watcher at version v gets whatever changed after v, in its
+newest state: one that is slow gets fewer and larger updates, and nothing waits in a queue for it. Versions count within one
+term, the life of one registry, and a new term always opens with a snapshot."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from forebay_registry.backend import (
+    DEFAULT_SLOTS,
+    BackendId,
+    Condition,
+    Desired,
+    EngineKind,
+    Load,
+    Model,
+    NodeId,
+    Observed,
+)
+
+LOAD_REFRESH_S = 4.0
+"""An unchanged load is told again when it is this much younger: whoever waits for an engine to agree that it is idle needs
+to know that it still is, not only that it once was."""
+REMOVALS_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A backend: what is wanted and what is seen, joined."""
+
+    id: BackendId
+    name: str
+    url: str
+    kind: EngineKind | None
+    pool: str
+    node_id: NodeId | None
+    slots: int
+    enabled: bool
+    condition: Condition
+    reason: str
+    checked_at: float | None
+    models: tuple[Model, ...]
+    load: Load | None
+    has_credential: bool
+
+
+def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> View:
+    """What the operator said goes before what the engine says."""
+    return View(
+        id=desired.id,
+        name=desired.name,
+        url=desired.url,
+        kind=desired.kind or observed.seen.kind,
+        pool=desired.pool,
+        node_id=desired.node_id,
+        slots=desired.slots or observed.seen.slots or DEFAULT_SLOTS,
+        enabled=desired.enabled,
+        condition=observed.condition,
+        reason=observed.reason,
+        checked_at=observed.checked_at,
+        models=observed.seen.models,
+        load=observed.load,
+        has_credential=has_credential,
+    )
+
+
+class Difference(IntEnum):
+    """Between what was told of a backend and what is so now."""
+
+    NONE = 0
+    LOAD = 1
+    """Only gauges: a watcher may hear of it a little later, together with others."""
+    PRESSING = 2
+
+
+def difference(told: View, now: View) -> Difference:
+    """When it was last looked at is no news by itself: that would be a message per backend and probe."""
+    if replace(told, checked_at=None, load=None) != replace(now, checked_at=None, load=None):
+        return Difference.PRESSING
+    if (told.load is None) != (now.load is None):
+        return Difference.LOAD
+    if told.load is None or now.load is None:
+        return Difference.NONE
+    is_refreshed = now.load.measured_at - told.load.measured_at >= LOAD_REFRESH_S
+    return Difference.LOAD if told.load.numbers != now.load.numbers or is_refreshed else Difference.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    version: int
+    is_snapshot: bool
+    """What is not in it is gone."""
+    changed: tuple[View, ...]
+    removed: tuple[BackendId, ...]
+
+
+def apply(known: Mapping[BackendId, View], update: Update) -> dict[BackendId, View]:
+    """The fleet as a watcher knows it after one more update."""
+    fleet = {} if update.is_snapshot else {i: v for i, v in known.items() if i not in update.removed}
+    return fleet | {view.id: view for view in update.changed}
+
+
+@dataclass(slots=True)
+class _Entry:
+    now: View
+    told: View
+    version: int
+
+
+class Fleet:
+    def __init__(self, term_us: int) -> None:
+        self.term_us = term_us
+        """When this registry started."""
+        self.version = 0
+        self.pressing_version = 0
+        """The version of the last change that is more than gauges."""
+        self._entries: dict[BackendId, _Entry] = {}
+        self._removed: OrderedDict[BackendId, int] = OrderedDict()
+        self._forgotten = 0
+        """The version of the newest removal that is no longer remembered."""
+
+    def views(self) -> tuple[View, ...]:
+        """As of now, by name."""
+        return tuple(sorted((entry.now for entry in self._entries.values()), key=lambda view: view.name))
+
+    def get(self, backend_id: BackendId) -> View | None:
+        entry = self._entries.get(backend_id)
+        return entry.now if entry else None
+
+    def put(self, view: View) -> bool:
+        """Adds or changes a backend; whether watchers have something to hear."""
+        entry = self._entries.get(view.id)
+        kind = Difference.PRESSING if entry is None else difference(entry.told, view)
+        if kind is not Difference.NONE:
+            self._advance(kind)
+            self._removed.pop(view.id, None)
+            self._entries[view.id] = _Entry(view, view, self.version)
+        elif entry is not None:
+            entry.now = view
+        return kind is not Difference.NONE
+
+    def remove(self, backend_id: BackendId) -> bool:
+        """Whether it was there."""
+        if self._entries.pop(backend_id, None) is None:
+            return False
+        self._advance(Difference.PRESSING)
+        self._removed[backend_id] = self.version
+        while len(self._removed) > REMOVALS_KEPT:
+            _, self._forgotten = self._removed.popitem(last=False)
+        return True
+
+    def since(self, version: int | None) -> Update:
+        """What a watcher at `version` has to hear; None is one that knows nothing."""
+        if version is None or version < self._forgotten:
+            return Update(self.version, True, self.views(), ())
+        changed: Iterable[View] = (e.now for e in self._entries.values() if e.version > version)
+        removed = (i for i, at in self._removed.items() if at > version)
+        return Update(self.version, False, tuple(changed), tuple(removed))
+
+    def _advance(self, kind: Difference) -> None:
+        self.version += 1
+        if kind is Difference.PRESSING:
+            self.pressing_version = self.version

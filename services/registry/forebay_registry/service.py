@@ -1,0 +1,183 @@
+"""The registry, wired: it knows the fleet, looks at every backend, and tells whoever watches.
+
+Ready means that the wanted fleet is known, from Postgres or from the last snapshot; what else may be away (Postgres later
+on, the bus, admin) costs changes, telemetry or new credentials, and is told in the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+
+from forebay.bus import Bus
+from forebay.clock import micros
+from forebay.config import read_secret
+from forebay.database import open_database, read_database_url
+from forebay.metrics import Metrics, Number
+from forebay.rpc import ServiceTokens, open_peer, open_server
+from forebay.sealed import Seal, SnapshotFile
+from forebay.service import Ground, Service
+from forebay.wire.v1.registry_pb2_grpc import add_RegistryServicer_to_server
+from forebay_registry.backend import Condition
+from forebay_registry.calls import RIGHTS, Calls
+from forebay_registry.config import RegistrySettings, read_backend
+from forebay_registry.credentials import Credentials
+from forebay_registry.fleet import Fleet
+from forebay_registry.health import Outcome
+from forebay_registry.ingest import Ingest, Tally
+from forebay_registry.keeping import Keeper
+from forebay_registry.patrol import Patrol
+from forebay_registry.probe import Probe
+from forebay_registry.roster import Roster
+from forebay_registry.samples import Dropped
+from forebay_registry.store import Store
+from forebay_registry.tables import SCHEMA
+from forebay_registry.watch import Watchers
+
+
+@asynccontextmanager
+async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIterator[None]:
+    """Listens when entered; ready when the fleet is known, which `ops` tells. Raises CannotStart."""
+    clock, metrics = ground.clock, ground.ops.metrics
+    file_backends = tuple(read_backend(table) for table in settings.backends)
+    file_bearers = {b.order.name: read_secret(b.bearer_file).decode() for b in file_backends if b.bearer_file}
+    tokens = ServiceTokens(settings.callers_file, RIGHTS)
+    url = read_database_url(settings.database_url, settings.database_url_file)
+    seed, ca = settings.nats_seed_file, settings.nats_ca_file
+    async with (
+        open_database(url, SCHEMA) as database,
+        ground.open_bus(settings.nats_url, settings.nats_user, seed_file=seed, ca_file=ca) as bus,
+        open_peer(settings.admin_address, token_file=settings.token_file) as admin,
+        open_session() as session,
+    ):
+        probe = Probe(
+            session, clock, timeout_s=settings.probe_timeout_s, gauges_timeout_s=settings.probe_gauges_timeout_s
+        )
+        patrol = Patrol(probe, clock, settings.beat, outcomes=_count_probes(metrics))
+        fleet = Fleet(term_us=micros(clock.now()))
+        watchers = Watchers(fleet)
+        store = Store(database)
+        roster = Roster(
+            fleet=fleet, watchers=watchers, patrol=patrol, store=store, clock=clock, file_bearers=file_bearers
+        )
+        credentials = Credentials(
+            admin, roster.take_credentials, file=_snapshot_file(settings, "credentials"), clock=clock
+        )
+        keeper = Keeper(
+            roster=roster,
+            database=database,
+            store=store,
+            file=_snapshot_file(settings, "fleet"),
+            file_backends=file_backends,
+            ops=ground.ops,
+            clock=clock,
+            reload_s=settings.reload_s,
+        )
+        ingest = Ingest(
+            lambda: roster.node_ids,
+            store,
+            clock,
+            keep_s=settings.telemetry_keep_s,
+            flush_s=settings.telemetry_flush_s,
+            tally=_count_samples(metrics),
+        )
+        _measure(metrics, fleet, watchers, keeper, credentials, bus)
+        await credentials.start_from_snapshot()
+        await keeper.start_from_snapshot()
+        calls = Calls(roster, watchers, ingest, fleet.term_us)
+        async with open_server(
+            settings.listen, lambda server: add_RegistryServicer_to_server(calls, server), tokens, grace_s=0.1
+        ):
+            work = {
+                "look-at-backends": patrol.run(),
+                "keep-fleet": keeper.run(),
+                "follow-credentials": credentials.run(),
+                "hear-samples": ingest.listen(bus),
+                "keep-samples": _keep_samples(roster, ingest),
+                "settle": _settle(roster, watchers, settings.settle_s),
+            }
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(todo, name=name) for name, todo in work.items()]
+                yield
+                for task in running:
+                    task.cancel()
+        await keeper.drain()
+        await ingest.drain()
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """One for all probes: no limit that a hung engine could use up, no cookies, no proxy from the environment, and no
+    timeout of its own, since what a whole look may take is `Probe`'s to say."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"user-agent": "forebay-registry"},
+    ) as session:
+        yield session
+
+
+async def _keep_samples(roster: Roster, ingest: Ingest) -> None:
+    await roster.stored.wait()
+    await ingest.keep()
+
+
+async def _settle(roster: Roster, watchers: Watchers, settle_s: float) -> None:
+    """Opens the fleet to watchers once it is known: from Postgres and looked at, or for long enough. A snapshot may be a
+    moment older than the last change, and a restart of the registry alone should not show it."""
+    await roster.known.wait()
+    with suppress(TimeoutError):  # the rest is told as unknown, and as healthy as soon as it answers
+        async with asyncio.timeout(settle_s):
+            await roster.stored.wait()
+            await roster.looked_at_all.wait()
+    watchers.open()
+
+
+def _snapshot_file(settings: RegistrySettings, what: str) -> SnapshotFile | None:
+    if settings.snapshot_key_file is None or settings.snapshot_dir is None:
+        return None
+    seal = Seal.from_file(settings.snapshot_key_file, f"registry-{what}")
+    path: Path = settings.snapshot_dir / f"registry-{what}.snapshot"
+    return SnapshotFile(path, seal, settings.snapshot_max_age_s)
+
+
+def _count_probes(metrics: Metrics) -> dict[Outcome, Number]:
+    counter = metrics.counter("forebay_registry_probes", "Looks at backends, by how they ended.", ("outcome",))
+    return {outcome: counter.child(outcome) for outcome in Outcome}
+
+
+def _count_samples(metrics: Metrics) -> Tally:
+    dropped = metrics.counter("forebay_registry_samples_dropped", "Samples of agents not taken.", ("reason",))
+    return Tally(
+        taken=metrics.counter("forebay_registry_samples", "Samples of agents taken.").child(),
+        lost=metrics.counter("forebay_registry_samples_lost", "Samples of agents that never came.").child(),
+        not_kept=metrics.counter("forebay_registry_samples_not_kept", "Samples taken and not stored.").child(),
+        dropped={why: dropped.child(why) for why in Dropped},
+    )
+
+
+def _measure(
+    metrics: Metrics, fleet: Fleet, watchers: Watchers, keeper: Keeper, credentials: Credentials, bus: Bus
+) -> None:
+    """What is so right now, read when scraped."""
+
+    def by_condition() -> Iterable[tuple[tuple[str], float]]:
+        views = fleet.views()
+        return [((str(c),), sum(v.condition is c for v in views)) for c in Condition]
+
+    def gauge(name: str, about: str, read: Callable[[], float]) -> None:
+        metrics.gauge(f"forebay_registry_{name}", about, (), lambda: [((), float(read()))])
+
+    metrics.gauge("forebay_registry_backends", "Backends by condition.", ("condition",), by_condition)
+    gauge("fleet_version", "Changes of the fleet since the start.", lambda: fleet.version)
+    gauge("watchers", "Open WatchFleet streams.", lambda: watchers.count)
+    gauge("postgres_in_step", "1 while Postgres answers.", lambda: keeper.is_in_step)
+    gauge("credentials_following", "1 while admin tells the engines' keys.", lambda: credentials.is_following)
+    gauge("bus_connected", "1 while the bus is there.", lambda: bus.is_connected)
+
+
+service = Service("registry", RegistrySettings, open_registry, needs=("admin",))

@@ -1,0 +1,72 @@
+"""The real llama.cpp, looked at as the registry does."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from forebay.clock import SystemClock
+from forebay.local.demo_engine import open_demo_engine
+from forebay_registry.backend import EngineKind
+from forebay_registry.health import Outcome
+from forebay_registry.probe import Answered, Failed, Probe, Target
+
+NO_HUB = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Path]:
+    place = Path(tempfile.mkdtemp())
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.mark.engine
+async def test_the_real_llamacpp_tells_slots_context_and_who_runs(session: aiohttp.ClientSession, place: Path) -> None:
+    probe = Probe(session, SystemClock(), timeout_s=5.0, gauges_timeout_s=5.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = place / "engine.log"
+    async with open_demo_engine(place / "model", port=port, log=log, slots=2, hub=NO_HUB) as engine:
+        answer = await probe.look(Target(engine.url, None))
+        assert isinstance(answer, Answered), answer
+        assert (answer.seen.kind, answer.seen.slots) == (EngineKind.LLAMACPP, 2)
+        (model,) = answer.seen.models
+        assert model.name == engine.model
+        assert model.context_length == 4096
+        assert {"chat", "completion"} <= set(model.capabilities)
+        assert answer.load is not None
+        assert (answer.load.running, answer.load.waiting) == (0, 0)
+
+        chat = {
+            "model": engine.model,
+            "messages": [{"role": "user", "content": "Tell a long story."}],
+            "stream": True,
+            "max_tokens": 400,
+            "stop": ["<never>"],
+        }
+        async with session.post(f"{engine.url}/v1/chat/completions", json=chat) as response:
+            await response.content.readany()
+            busy = await probe.look(Target(engine.url, EngineKind.LLAMACPP))
+            assert isinstance(busy, Answered)
+            assert busy.load is not None
+            assert busy.load.running == 1
+
+        async with asyncio.timeout(10):
+            while True:
+                idle = await probe.look(Target(engine.url, None), EngineKind.LLAMACPP)
+                if isinstance(idle, Answered) and idle.load is not None and idle.load.running == 0:
+                    break
+
+        await engine.server.stop()
+        gone = await probe.look(Target(engine.url, None))
+        assert isinstance(gone, Failed)
+        assert gone.outcome is Outcome.REFUSED

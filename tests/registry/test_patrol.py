@@ -1,0 +1,182 @@
+"""Watching backends over time: with a scripted look where time matters, with a fake engine where connections do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from forebay.clock import ManualClock, SystemClock
+from forebay.metrics import Number
+from forebay_registry.backend import BackendId, Condition, EngineKind, Load, Model, Observed, Seen
+from forebay_registry.health import Outcome, Rhythm
+from forebay_registry.patrol import Beat, Patrol
+from forebay_registry.probe import Answered, Failed, Probe, Target
+from tests.fakes.engine import FakeEngine
+from tests.fakes.engine_flavours import Flavour
+
+FAST = Beat(rhythm=Rhythm(0.02, 0.01, 0.05))
+ONE = BackendId("be-1")
+TARGET = Target("http://one", None)
+REFUSED = Failed(Outcome.REFUSED, "Nothing listens at one.")
+
+
+def answered(*models: str, load: Load | None = None, slots: int | None = None) -> Answered:
+    return Answered(Seen(EngineKind.VLLM, slots, tuple(Model(m) for m in models)), load)
+
+
+class Script:
+    """Looks that answer what the test says next; the last answer stays."""
+
+    def __init__(self, *answers: Answered | Failed) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[Target, EngineKind | None]] = []
+
+    async def look(self, target: Target, found: EngineKind | None = None) -> Answered | Failed:
+        self.asked.append((target, found))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+class Told:
+    def __init__(self) -> None:
+        self.of: dict[BackendId, list[Observed]] = defaultdict(list)
+
+    def __call__(self, backend_id: BackendId, observed: Observed) -> None:
+        self.of[backend_id].append(observed)
+
+    def last(self, backend_id: BackendId = ONE) -> Observed:
+        return self.of[backend_id][-1]
+
+
+@asynccontextmanager
+async def on_patrol(patrol: Patrol) -> AsyncIterator[Patrol]:
+    running = asyncio.create_task(patrol.run())
+    try:
+        yield patrol
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_new_backend_is_looked_at_at_once_and_healthy_at_the_first_answer(
+    eventually: Callable[..., Any],
+) -> None:
+    told = Told()
+    async with on_patrol(Patrol(Script(answered("m")), SystemClock(), Beat())) as patrol:
+        await asyncio.sleep(0)
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await eventually(lambda: told.of[ONE], within_s=0.5)
+        assert told.last().condition is Condition.HEALTHY
+        assert told.last().seen.models == (Model("m"),)
+
+
+async def test_what_was_told_before_the_start_is_watched_from_the_start(eventually: Callable[..., Any]) -> None:
+    told = Told()
+    patrol = Patrol(Script(answered("m")), SystemClock(), FAST)
+    patrol.watch(ONE, TARGET, Seen(), told)
+    assert told.of[ONE] == []
+    async with on_patrol(patrol):
+        await eventually(lambda: told.of[ONE])
+
+
+async def test_a_failing_backend_keeps_its_models_and_says_why_it_is_unhealthy(
+    eventually: Callable[..., Any],
+) -> None:
+    told, load = Told(), Load(1, 0, None, measured_at=1.0)
+    script = Script(answered("m", load=load, slots=8), REFUSED)
+    async with on_patrol(Patrol(script, ManualClock(1.0), FAST)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await eventually(lambda: told.of[ONE] and told.last().condition is Condition.UNHEALTHY)
+        healthy, doubted, fallen = told.of[ONE][:3]
+        assert (healthy.load, healthy.reason) == (load, "")
+        assert (doubted.condition, doubted.load, doubted.reason) == (Condition.HEALTHY, load, "")
+        assert (fallen.reason, fallen.load) == ("Nothing listens at one.", None)
+        assert (fallen.seen.models, fallen.seen.slots) == ((Model("m"),), 8)
+        script.answers = [answered("m")]
+        await eventually(lambda: told.last().condition is Condition.HEALTHY)
+        assert told.last().reason == ""
+
+
+async def test_a_load_that_the_engine_stopped_telling_is_kept_for_a_while_then_unknown(
+    eventually: Callable[..., Any],
+) -> None:
+    clock, told = ManualClock(100.0), Told()
+    load = Load(3, None, None, measured_at=100.0)
+    async with on_patrol(Patrol(Script(answered("m", load=load), answered("m")), clock, FAST)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await eventually(lambda: len(told.of[ONE]) >= 2)
+        assert told.last().load == load
+        clock.advance(15.1)
+        await eventually(lambda: told.last().load is None)
+        assert told.last().condition is Condition.HEALTHY
+
+
+async def test_the_kind_that_was_found_is_not_asked_for_again_until_the_engine_was_away(
+    eventually: Callable[..., Any],
+) -> None:
+    told = Told()
+    script = Script(answered("m"), answered("m"), REFUSED, REFUSED, answered("m"))
+    async with on_patrol(Patrol(script, SystemClock(), FAST)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await eventually(lambda: len(script.asked) >= 5)
+        assert [found for _, found in script.asked[:5]] == [None, *[EngineKind.VLLM] * 3, None]
+
+
+async def test_a_new_credential_is_tried_at_once(eventually: Callable[..., Any]) -> None:
+    told, script = Told(), Script(Failed(Outcome.CREDENTIAL, "No."), answered("m"))
+    async with on_patrol(Patrol(script, SystemClock(), Beat(rhythm=Rhythm(60, 60, 60)))) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await eventually(lambda: told.of[ONE])
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await asyncio.sleep(0.02)
+        assert len(script.asked) == 1, "the same target again is no reason to look"
+        patrol.watch(ONE, Target(TARGET.url, None, "key"), Seen(), told)
+        await eventually(lambda: told.last().condition is Condition.HEALTHY)
+        assert script.asked[1][0].bearer == "key"
+
+
+async def test_another_address_begins_anew_and_a_forgotten_backend_is_left_alone(
+    eventually: Callable[..., Any],
+) -> None:
+    told, script = Told(), Script(answered("m"))
+    async with on_patrol(Patrol(script, SystemClock(), FAST)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        await eventually(lambda: told.of[ONE])
+        script.answers = [REFUSED]
+        patrol.watch(ONE, Target("http://two", None), Seen(), told)
+        await eventually(lambda: script.asked[-1][0].url == "http://two" and told.last().checked_at)
+        await eventually(lambda: told.last().condition is not Condition.HEALTHY)
+        assert told.last().seen.models == ()
+        patrol.forget(ONE)
+        asked = len(script.asked)
+        await asyncio.sleep(0.05)
+        assert len(script.asked) == asked
+
+
+async def test_ended_looks_are_counted_by_how_they_ended(eventually: Callable[..., Any]) -> None:
+    outcomes = {outcome: Number() for outcome in Outcome}
+    script = Script(answered("m"), REFUSED, REFUSED)
+    async with on_patrol(Patrol(script, SystemClock(), FAST, outcomes=outcomes)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), Told())
+        await eventually(lambda: outcomes[Outcome.REFUSED].value >= 2)
+        assert outcomes[Outcome.SUCCESS].value == 1
+
+
+async def test_an_engine_that_dies_is_unhealthy_and_one_that_returns_is_healthy(
+    session: aiohttp.ClientSession, eventually: Callable[..., Any]
+) -> None:
+    told, clock = Told(), SystemClock()
+    async with on_patrol(Patrol(Probe(session, clock), clock, FAST)) as patrol:
+        async with FakeEngine(flavour=Flavour.LLAMA_CPP, slots=2) as engine:
+            port = engine.port
+            patrol.watch(ONE, Target(engine.url, None), Seen(), told)
+            await eventually(lambda: told.of[ONE] and told.last().condition is Condition.HEALTHY)
+        await eventually(lambda: told.last().condition is Condition.UNHEALTHY)
+        assert told.last().reason.startswith("Nothing listens at")
+        async with FakeEngine(flavour=Flavour.LLAMA_CPP, slots=5, port=port):
+            await eventually(lambda: told.last().condition is Condition.HEALTHY)
+            assert told.last().seen.slots == 5

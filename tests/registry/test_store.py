@@ -1,0 +1,162 @@
+"""What outlives the process, on a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Connection, text
+
+from forebay.database import Database
+from forebay.errors import AlreadyExists
+from forebay_registry import snapshot
+from forebay_registry.backend import BackendId, Desired, EngineKind, Kept, Model, Node, NodeId, Seen
+from forebay_registry.samples import Row, Sample
+from forebay_registry.store import Store
+from forebay_registry.tables import METADATA, SCHEMA
+
+NODE = Node(NodeId("no-1"), "gpu-1", 1_800_000_000.25, "ada")
+BACKEND = Desired(
+    BackendId("be-1"),
+    "big",
+    "http://gpu-1:8000",
+    EngineKind.VLLM,
+    "lab",
+    8,
+    NODE.id,
+    changed_by="ada",
+    changed_at=1_800_000_000.5,
+)
+SEEN = Seen(EngineKind.VLLM, 16, (Model("a", 4096, ("chat", "vision"), True), Model("b")))
+
+
+def row(sequence: int, heard_at: float, node: Node = NODE) -> Row:
+    return Row(node.id, heard_at, Sample(node.name, 7, sequence, -5, f"sample {sequence}".encode()))
+
+
+async def test_the_migrations_make_the_tables_that_the_queries_name(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        options = {
+            "include_schemas": True,
+            "include_name": lambda name, kind, parents: kind != "schema" or name == SCHEMA,
+            "include_object": lambda thing, name, kind, reflected, against: name != "schema_version",
+            "compare_server_default": True,
+        }
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), METADATA))
+
+    async with database.reading() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_newer_schema_with_more_columns_does_not_disturb_this_code(store: Store, database: Database) -> None:
+    async with database.writing() as connection:
+        for table in ("nodes", "backends", "backend_models", "node_samples"):
+            await connection.execute(text(f"ALTER TABLE registry.{table} ADD COLUMN later text"))
+    await store.add_node(NODE)
+    await store.put_backend(BACKEND)
+    await store.remember(BACKEND.id, BACKEND.url, SEEN)
+    await store.add_samples([row(1, 10.0)])
+    assert await store.load() == Kept((BACKEND,), (NODE,), {BACKEND.id: SEEN})
+    assert await store.last_samples() == {NODE.id: row(1, 10.0)}
+
+
+async def test_what_was_wanted_and_seen_comes_back_as_it_was(store: Store) -> None:
+    assert await store.load() == Kept((), (), {})
+    await store.add_node(NODE)
+    await store.put_backend(BACKEND)
+    await store.remember(BACKEND.id, BACKEND.url, SEEN)
+    plain = replace(BACKEND, id=BackendId("be-2"), name="small", url="http://small", kind=None, slots=0, node_id=None)
+    await store.put_backend(plain)
+    kept = await store.load()
+    assert set(kept.backends) == {BACKEND, plain}
+    assert kept.nodes == (NODE,)
+    assert kept.seen == {BACKEND.id: SEEN, plain.id: Seen()}
+
+
+async def test_a_backend_at_another_address_has_not_been_seen_yet(store: Store) -> None:
+    await store.add_node(NODE)
+    await store.put_backend(BACKEND)
+    await store.remember(BACKEND.id, BACKEND.url, SEEN)
+    await store.put_backend(replace(BACKEND, slots=9))
+    assert (await store.load()).seen[BACKEND.id] == SEEN
+    moved = replace(BACKEND, url="http://elsewhere")
+    await store.put_backend(moved)
+    assert await store.load() == Kept((moved,), (NODE,), {BACKEND.id: Seen()})
+    await store.remember(BACKEND.id, BACKEND.url, SEEN)
+    assert (await store.load()).seen[BACKEND.id] == Seen(), "news from the old address came late"
+
+
+async def test_names_and_addresses_are_unique_whatever_this_process_believes(store: Store) -> None:
+    await store.add_node(NODE)
+    await store.put_backend(BACKEND)
+    with pytest.raises(AlreadyExists, match="Another backend has the name big"):
+        await store.put_backend(replace(BACKEND, id=BackendId("be-2"), url="http://other"))
+    with pytest.raises(AlreadyExists):
+        await store.put_backend(replace(BACKEND, id=BackendId("be-2"), name="other"))
+    with pytest.raises(AlreadyExists, match="There is a node gpu-1 already"):
+        await store.add_node(replace(NODE, id=NodeId("no-2")))
+
+
+async def test_a_removed_backend_takes_its_models_along_and_late_news_of_it_changes_nothing(store: Store) -> None:
+    await store.add_node(NODE)
+    await store.put_backend(BACKEND)
+    await store.remember(BACKEND.id, BACKEND.url, SEEN)
+    await store.remove_backend(BACKEND.id)
+    await store.remove_backend(BACKEND.id)
+    await store.remember(BACKEND.id, BACKEND.url, SEEN)
+    assert await store.load() == Kept((), (NODE,), {})
+
+
+async def test_samples_are_kept_once_and_pruned_by_when_they_were_heard(store: Store) -> None:
+    await store.add_node(NODE)
+    stranger = Node(NodeId("no-9"), "gone", 0.0, "ada")
+    await store.add_samples([row(1, 10.0), row(2, 12.0), row(1, 13.0, stranger)])
+    await store.add_samples([row(2, 99.0), row(3, 14.0)])
+    assert await store.last_samples() == {NODE.id: row(3, 14.0)}
+    assert await store.forget_samples(before=13.0) == 2
+    assert await store.forget_samples(before=13.0) == 0
+    assert await store.last_samples() == {NODE.id: row(3, 14.0)}
+
+
+async def test_changes_of_the_same_backend_at_the_same_time_end_in_one_of_them(store: Store) -> None:
+    await store.add_node(NODE)
+    await store.put_backend(BACKEND)
+    others = [Seen(EngineKind.VLLM, n, tuple(Model(f"m{i:02}") for i in range(n))) for n in range(1, 12)]
+    await asyncio.gather(*(store.remember(BACKEND.id, BACKEND.url, seen) for seen in others))
+    assert (await store.load()).seen[BACKEND.id] in others
+
+
+async def test_an_engine_kind_of_a_newer_version_is_found_out_by_probing(store: Store, database: Database) -> None:
+    await store.put_backend(replace(BACKEND, node_id=None))
+    async with database.writing() as connection:
+        await connection.execute(text("UPDATE registry.backends SET kind = 'tpu-thing', seen_kind = 'tpu-thing'"))
+    kept = await store.load()
+    assert (kept.backends[0].kind, kept.seen[BACKEND.id].kind) == (None, None)
+
+
+NAMES = st.text(st.characters(codec="utf-8"), max_size=8)
+MODELS = st.builds(
+    Model, NAMES, st.none() | st.integers(0, 2**31), st.lists(NAMES, max_size=2).map(tuple), st.none() | st.booleans()
+)
+SEENS = st.builds(
+    Seen, st.none() | st.sampled_from(EngineKind), st.none() | st.integers(1, 9), st.lists(MODELS).map(tuple)
+)
+
+
+@given(SEENS, st.floats(0, 2e9), st.none() | st.sampled_from(EngineKind))
+def test_a_snapshot_is_read_back_as_it_was_written(seen: Seen, at: float, kind: EngineKind | None) -> None:
+    kept = Kept((replace(BACKEND, kind=kind, changed_at=at),), (NODE,), {BACKEND.id: seen})
+    assert snapshot.decode(snapshot.encode(kept)) == kept
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{}", b'{"format": 2}', b'{"format":1,"backends":[{"x":1}],"nodes":[],"seen":{}}']
+)
+def test_a_snapshot_of_another_version_is_not_read(payload: bytes) -> None:
+    with pytest.raises(snapshot.NotReadable):
+        snapshot.decode(payload)
