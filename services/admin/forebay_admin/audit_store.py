@@ -1,0 +1,54 @@
+"""The audit log: who did what, to what, when, through which interface, and how it was before and after. Append-only, without
+secrets; searching it is a later matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from forebay_admin.tables import audit_log
+
+Facts = Mapping[str, str | int | bool | list[str] | None]
+
+
+class Interface(StrEnum):
+    GRPC = "grpc"
+    JOIN = "join"
+    """The HTTP port that an invited node enrols through."""
+    START = "start"
+    """Nobody's call: admin did it itself when it started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    actor: str
+    """A user's name, or that of a part of Forebay."""
+    action: str
+    """Noun and verb, such as key.revoke."""
+    subject: str
+    """The name or id of what was acted upon."""
+    interface: Interface = Interface.GRPC
+    actor_key_id: str = ""
+    before: Facts | None = None
+    after: Facts | None = None
+
+
+async def record(connection: AsyncConnection, act: Act, now: datetime) -> None:
+    """In the transaction of the act itself, where the act is one of ours."""
+    await connection.execute(
+        insert(audit_log).values(
+            at=now,
+            actor=act.actor,
+            actor_key_id=act.actor_key_id,
+            interface=act.interface.value,
+            action=act.action,
+            subject=act.subject,
+            before=dict(act.before) if act.before is not None else None,
+            after=dict(act.after) if act.after is not None else None,
+        )
+    )

@@ -1,0 +1,167 @@
+"""`forebay backend`: the engines behind the one address."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+import click
+from rich.markup import escape
+
+from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
+from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.plain import plain, word
+from forebay_admin.cli.words import age, coloured
+
+_KINDS = {
+    "auto": types_pb2.ENGINE_KIND_UNSPECIFIED,
+    "openai": types_pb2.ENGINE_KIND_OPENAI,
+    "ollama": types_pb2.ENGINE_KIND_OLLAMA,
+    "vllm": types_pb2.ENGINE_KIND_VLLM,
+    "llamacpp": types_pb2.ENGINE_KIND_LLAMACPP,
+    "sglang": types_pb2.ENGINE_KIND_SGLANG,
+}
+
+
+@click.group()
+def backend() -> None:
+    """Backends: inference engines that requests are sent to.
+
+    \b
+    forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
+    forebay backend list
+    forebay backend remove big-gpu
+    """
+
+
+@backend.command()
+@click.argument("name")
+@click.argument("url")
+@click.option(
+    "--kind",
+    type=click.Choice(list(_KINDS)),
+    default="auto",
+    show_default=True,
+    help="Which engine speaks there; auto asks it.",
+)
+@click.option(
+    "--slots",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Answers that it may write at once; never exceeded. Default: what it says itself, else 4.",
+)
+@click.option("--pool", default="", metavar="NAME", help="The pool it belongs to. Default: default.")
+@click.option("--node", default="", metavar="NAME", help="The enrolled node that it runs on.")
+@click.option(
+    "--bearer-file",
+    type=click.File("r"),
+    metavar="FILE",
+    help="The engine's own key is in this file (- is standard input). Kept sealed, never shown.",
+)
+@click.option("--replace", is_flag=True, help="Change the backend of this name instead of refusing when there is one.")
+@json_option
+def add(
+    name: str,
+    url: str,
+    kind: str,
+    slots: int | None,
+    pool: str,
+    node: str,
+    bearer_file: TextIO | None,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Add the engine at URL (its address without /v1) as the backend NAME.
+
+    \b
+    forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
+    forebay backend add laptop http://127.0.0.1:11434 --kind ollama
+    forebay backend add cloud https://api.example.com --slots 50 --bearer-file cloud.key
+
+    With --json: {"backend": {"id", "name", "url", "kind", "slots", "health", "models", …}, "created": true}
+    """
+    request = admin_pb2.RegisterBackendRequest(
+        name=name,
+        url=url,
+        kind=_KINDS[kind],
+        pool=pool,
+        slots=slots or 0,
+        node=node,
+        replace=replace,
+        bearer=bearer_file.read().strip() if bearer_file is not None else "",
+    )
+
+    async def work(calls: Calls) -> admin_pb2.RegisterBackendResponse:
+        return await calls(calls.stub.RegisterBackend, request)
+
+    answer = ask(work)
+    if as_json:
+        print_json({"backend": plain(answer.backend), "created": answer.created})
+        return
+    b = answer.backend
+    click.echo(f"Backend {b.name} {'added' if answer.created else 'changed'}: {b.url}, {b.slots} slots, pool {b.pool}.")
+    health = word(b, "health") or "unknown"
+    if health == "unknown":
+        click.echo("It is being probed; see: forebay backend list")
+    else:
+        click.echo(f"It is {health}{f' ({b.health_reason})' if b.health_reason else ''}.")
+
+
+@backend.command("list")
+@json_option
+def list_backends(as_json: bool) -> None:
+    """List backends with their health and models.
+
+    With --json: a list of {"id", "name", "url", "kind", "pool", "slots", "health", "health_reason", "models", "load", …}
+    """
+
+    async def work(calls: Calls) -> admin_pb2.ShowBackendsResponse:
+        return await calls(calls.stub.ShowBackends, admin_pb2.ShowBackendsRequest())
+
+    backends = ask(work).backends
+    if as_json:
+        print_json([plain(b) for b in backends])
+        return
+    now = time.time()
+    print_table(
+        ("Name", "Health", "Checked", "Kind", "#Slots", "Pool", "URL", "Models"),
+        (
+            (
+                escape(b.name),
+                _health(b),
+                age(b.checked_at_us, now) if b.HasField("checked_at_us") else "not yet",
+                word(b, "kind") or "",
+                str(b.slots),
+                escape(b.pool),
+                escape(b.url) + (" (with key)" if b.has_credential else ""),
+                escape(", ".join(m.name for m in b.models)) or "none yet",
+            )
+            for b in backends
+        ),
+        nothing="No backends. Add one with: forebay backend add NAME URL",
+    )
+
+
+@backend.command()
+@click.argument("name")
+@json_option
+def remove(name: str, as_json: bool) -> None:
+    """Remove the backend NAME. What runs on it may finish; nothing new is sent there. Its key is forgotten.
+
+    With --json: {"backend": {…}}
+    """
+
+    async def work(calls: Calls) -> admin_pb2.UnregisterBackendResponse:
+        return await calls(calls.stub.UnregisterBackend, admin_pb2.UnregisterBackendRequest(name=name))
+
+    removed = ask(work).backend
+    if as_json:
+        print_json({"backend": plain(removed)})
+        return
+    click.echo(f"Backend {removed.name} ({removed.url}) is removed.")
+
+
+def _health(b: registry_pb2.Backend) -> str:
+    health = coloured(word(b, "health") or "unknown")
+    return f"{health}: {escape(b.health_reason)}" if b.health_reason else health

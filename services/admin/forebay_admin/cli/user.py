@@ -1,0 +1,93 @@
+"""`forebay user`: add and list users."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.markup import escape
+
+from forebay.wire.v1 import admin_pb2
+from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.plain import plain, word
+from forebay_admin.cli.words import age
+
+_ROLES = {
+    "member": admin_pb2.ROLE_MEMBER,
+    "auditor": admin_pb2.ROLE_AUDITOR,
+    "operator": admin_pb2.ROLE_OPERATOR,
+    "admin": admin_pb2.ROLE_ADMIN,
+}
+
+
+@click.group()
+def user() -> None:
+    """Users: people and programs that share the engines.
+
+    \b
+    forebay user add alice
+    forebay user add dana --role operator --group research
+    forebay user list
+    """
+
+
+@user.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(list(_ROLES)), default="member", show_default=True, help="What they may do.")
+@click.option("--group", default="", metavar="NAME", help="Their group, made when it is new. Default: everyone.")
+@json_option
+def add(name: str, role: str, group: str, as_json: bool) -> None:
+    """Add the user NAME. They get in with a key: forebay key create --user NAME
+
+    \b
+    member    uses models; makes, sees and revokes their own keys; sees their own usage
+    auditor   also sees everybody's users, keys, usage, backends and nodes
+    operator  also adds and removes backends and nodes
+    admin     everything
+
+    With --json: {"id", "name", "group_name", "role", "created_at", "disabled", …}
+    """
+    request = admin_pb2.AddUserRequest(name=name, group=group, role=_ROLES[role])
+
+    async def work(calls: Calls) -> admin_pb2.AddUserResponse:
+        return await calls(calls.stub.AddUser, request)
+
+    added = ask(work).user
+    if as_json:
+        print_json(plain(added))
+        return
+    click.echo(f"User {added.name} added to {added.group_name} as {word(added, 'role')}.")
+    click.echo(f"A key for them: forebay key create --user {added.name}")
+
+
+@user.command("list")
+@json_option
+def list_users(as_json: bool) -> None:
+    """List users by name.
+
+    With --json: a list of {"id", "name", "group_name", "role", "created_at", "disabled", …}
+    """
+
+    async def work(calls: Calls) -> admin_pb2.ListUsersResponse:
+        return await calls(calls.stub.ListUsers, admin_pb2.ListUsersRequest())
+
+    users = ask(work).users
+    if as_json:
+        print_json([plain(u) for u in users])
+        return
+    now = time.time()
+    print_table(
+        ("Name", "Group", "Role", "Added", ""),
+        (
+            (
+                escape(u.name),
+                escape(u.group_name),
+                word(u, "role") or "",
+                age(u.created_at_us, now),
+                "[red]disabled[/red]" if u.disabled else "",
+            )
+            for u in users
+        ),
+        nothing="No users. Add one with: forebay user add NAME",
+    )

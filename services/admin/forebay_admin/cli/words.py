@@ -1,0 +1,85 @@
+"""Numbers, times and states as people say them. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from forebay.errors import BadInput
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
+
+_COLOURS = {
+    "healthy": "green",
+    "active": "green",
+    "finished": "green",
+    "ok": "green",
+    "unhealthy": "red",
+    "failed": "red",
+    "gateway_lost": "red",
+    "revoked": "red",
+    "expired": "red",
+    "user_disabled": "red",
+    "unknown": "yellow",
+    "refused": "yellow",
+    "cancelled": "yellow",
+    "silent": "yellow",
+}
+
+
+def coloured(word: str) -> str:
+    """A state in rich's markup: green, yellow or red, and still a word where there are no colours."""
+    colour = _COLOURS.get(word)
+    return f"[{colour}]{word}[/{colour}]" if colour else word
+
+
+def count(number: int) -> str:
+    """1234567 → 1,234,567"""
+    return f"{number:,}"
+
+
+def age(at_us: int, now: float) -> str:
+    """How long ago that was: 3 s ago, 5 min ago, 2 h ago, 12 days ago."""
+    return f"{span(max(0.0, now - at_us / 1_000_000))} ago"
+
+
+def ahead(at_us: int, now: float) -> str:
+    """in 2 h; `expired` when it is over."""
+    left = at_us / 1_000_000 - now
+    return f"in {span(left)}" if left > 0 else "expired"
+
+
+def span(seconds: float) -> str:
+    """The largest unit that says enough."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def milliseconds(ms: int) -> str:
+    return f"{ms} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `30m`, `24h`, `7d`, `2w`. Raises BadInput."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None:
+        raise BadInput(f"{text!r} is not a length of time: write 90s, 30m, 24h, 7d or 2w.")
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > 100 * 366 * 86_400:
+        raise BadInput(f"{text!r} is longer than a hundred years.")
+    return timedelta(seconds=seconds)
+
+
+def moment(us: int) -> str:
+    """ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,77 @@
+"""What admin can be told: addresses, files with its secrets, and what invited nodes are told about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay.config import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    listen: str = "127.0.0.1:8092"
+    """gRPC, for the other services and for operators."""
+
+    http_listen: str = "127.0.0.1:8091"
+    """HTTP: where invited nodes fetch their agent and enrol."""
+
+    tls_cert: Path | None = None
+    """Certificate chain of the HTTP port (PEM), read again when it changes. None: plain HTTP."""
+
+    tls_key: Path | None = None
+    """Its private key (PEM)."""
+
+    ops_listen: str = "127.0.0.1:8098"
+    """/healthz, /readyz, /metrics."""
+
+    registry_address: str = "127.0.0.1:8094"
+    """The registry's gRPC port (HOST:PORT)."""
+
+    token_file: Path
+    """Admin's own token for calling the registry."""
+
+    callers_file: Path
+    """Who may call admin's gRPC port: a line `name sha256-of-token` for each service."""
+
+    nats_url: str = setting("nats://127.0.0.1:4222", alias="NATS_URL")
+    """The bus that usage records come by."""
+
+    nats_user: str = "admin"
+    """Admin's name on the bus."""
+
+    nats_seed_file: Path | None = None
+    """The seed of admin's nkey. None: a bus that asks for none."""
+
+    nats_ca_file: Path | None = None
+    """The CA that signed the bus's certificate (PEM). None: no TLS."""
+
+    database_url_file: Path | None = None
+    """A file with the database's address; it wins over database_url."""
+
+    database_url: str | None = setting(None, alias="DATABASE_URL")
+    """postgresql://user:password@host:port/name"""
+
+    pepper_file: Path
+    """The pepper of API keys. Kept outside the database, so that a copy of that alone opens nothing."""
+
+    seal_key_file: Path
+    """The secret under which the engines' own keys are sealed in the database."""
+
+    bootstrap_key_file: Path | None = None
+    """Where the first admin's key is written (mode 600) when there are no users yet. None: none is made."""
+
+    agents_file: Path | None = None
+    """The NATS users of all enrolled agents, rewritten at each enrolment; nats.conf includes it."""
+
+    public_url: str | None = None
+    """How invited nodes reach the HTTP port. None: http://<http_listen>, which is enough on this machine only."""
+
+    public_nats_url: str | None = None
+    """How the agents of invited nodes reach the bus. None: nats_url."""
+
+    ca_file: Path | None = None
+    """The CA of the bus's certificate (PEM), handed to agents when they enrol."""
+
+    http_pin: str | None = None
+    """The HTTP certificate's public key as `sha256//<base64>`, for invited nodes where no public CA signed it."""

@@ -1,0 +1,182 @@
+"""Admin, put together: people, keys and the ledger in Postgres; streams of what changes to the other services; the one
+address that operators talk to.
+
+It starts without Postgres, NATS or the registry. Streams are open at once and silent until the database was read; then they
+never need it again to stay open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc.aio
+
+from forebay.config import read_secret
+from forebay.database import Database, open_database, read_database_url
+from forebay.errors import Unavailable
+from forebay.metrics import Metrics, Number
+from forebay.rpc import ServiceTokens, open_peer, open_server
+from forebay.sealed import Seal
+from forebay.service import Ground, Service
+from forebay.tls import serving_tls
+from forebay.wire.v1 import admin_pb2_grpc
+from forebay_admin import credential_store
+from forebay_admin.access import SERVICE_RIGHTS, Access
+from forebay_admin.agent_wheel import build_wheel
+from forebay_admin.agents_file import AgentsFile
+from forebay_admin.bootstrap import ensure_first_admin
+from forebay_admin.changes import Changes
+from forebay_admin.config import AdminSettings
+from forebay_admin.credential_store import CredentialStore
+from forebay_admin.directory import Directory
+from forebay_admin.enrolment import Enrolment
+from forebay_admin.fleet_desk import FleetDesk
+from forebay_admin.http import JoinRoutes, open_http
+from forebay_admin.ledger import Ledger
+from forebay_admin.ledger_store import LedgerStore
+from forebay_admin.operator import OperatorServicer
+from forebay_admin.people_desk import PeopleDesk
+from forebay_admin.registry_client import RegistryClient
+from forebay_admin.tables import SCHEMA
+from forebay_admin.watch import WatchServicer
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_DATABASE, _KEYS = "database", "keys"
+_RETRY_S = 0.5
+
+
+@asynccontextmanager
+async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[None]:
+    url = read_database_url(settings.database_url, settings.database_url_file)
+    pepper = read_secret(settings.pepper_file)
+    credentials = CredentialStore(Seal.from_file(settings.seal_key_file, credential_store.PURPOSE))
+    tokens = ServiceTokens(settings.callers_file, SERVICE_RIGHTS)
+    changes, directory = Changes(), Directory()
+    ground.ops.not_ready(_DATABASE, "PostgreSQL was not reached yet")
+    ground.ops.not_ready(_KEYS, "who holds which key was not read yet")
+    watchers = _Watchers(ground.ops.metrics)
+    ground.ops.metrics.gauge(
+        "forebay_admin_version",
+        "The newest change that this replica has heard of.",
+        (),
+        lambda: [((), changes.version)],
+    )
+    wheel = await asyncio.to_thread(build_wheel)
+    join_url = _join_url(settings)
+    http_pin = settings.http_pin if join_url.startswith("https:") else None
+    async with (
+        open_database(url, SCHEMA) as database,
+        ground.open_bus(
+            settings.nats_url,
+            settings.nats_user,
+            seed_file=settings.nats_seed_file,
+            ca_file=settings.nats_ca_file,
+        ) as bus,
+        open_peer(settings.registry_address, token_file=settings.token_file) as registry_peer,
+        serving_tls(settings.tls_cert, settings.tls_key) as tls,
+    ):
+        registry = RegistryClient(registry_peer)
+        access = Access(tokens, directory, pepper, ground.clock)
+        people = PeopleDesk(database, changes, directory, pepper, ground.clock)
+        fleet = FleetDesk(
+            database,
+            changes,
+            credentials,
+            registry,
+            ground.clock,
+            join_url=join_url,
+            http_pin=http_pin,
+        )
+        enrolment = Enrolment(
+            database,
+            changes,
+            registry,
+            ground.clock,
+            nats_url=settings.public_nats_url or settings.nats_url,
+            ca_file=settings.ca_file,
+        )
+        ledger = Ledger(bus, LedgerStore(database), ground.clock, ground.ops.metrics)
+        agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
+
+        def add(server: grpc.aio.Server) -> None:
+            watch = WatchServicer(database, changes, credentials, watchers.of)
+            operator = OperatorServicer(access, people, fleet, database, ground.clock)
+            admin_pb2_grpc.add_AdminServicer_to_server(watch, server)
+            admin_pb2_grpc.add_OperatorServicer_to_server(operator, server)
+
+        def tell_database(why: str | None) -> None:
+            if why is None:
+                ground.ops.ready(_DATABASE)
+            else:
+                ground.ops.not_ready(_DATABASE, why)
+
+        async def live() -> None:
+            """What needs the database: from the moment it is there, for ever."""
+            await database.prepare(MIGRATIONS, lambda why: ground.ops.not_ready(_DATABASE, why))
+            await _bootstrap(settings, ground, database, changes, pepper)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(directory.follow(database, changes), name="directory")
+                tasks.create_task(ledger.keep(), name="ledger")
+                if agents_file is not None:
+                    tasks.create_task(agents_file.follow(database, changes), name="agents-file")
+                tasks.create_task(changes.follow(url, tell_database), name="changes")
+                await directory.loaded()
+                ground.ops.ready(_KEYS)
+
+        join = JoinRoutes(enrolment, wheel, join_url=join_url, http_pin=http_pin)
+        async with asyncio.TaskGroup() as tasks:
+            living = tasks.create_task(live(), name="admin")
+            try:
+                async with (
+                    open_server(settings.listen, add, access) as grpc_address,
+                    open_http(settings.http_listen, join, ground.ops, tls=tls) as http_address,
+                ):
+                    log.info("admin listens", extra={"action": "listen", "grpc": grpc_address, "http": http_address})
+                    yield
+            finally:
+                living.cancel()
+
+
+service = Service("admin", AdminSettings, open_admin)
+
+
+class _Watchers:
+    """How many streams of each kind are open."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._numbers: dict[str, Number] = {}
+        metrics.gauge(
+            "forebay_admin_watchers",
+            "Services that watch this replica, by what they watch.",
+            ("stream",),
+            lambda: [((stream,), number.value) for stream, number in list(self._numbers.items())],
+        )
+
+    def of(self, stream: str) -> Number:
+        return self._numbers.setdefault(stream, Number())
+
+
+async def _bootstrap(
+    settings: AdminSettings, ground: Ground, database: Database, changes: Changes, pepper: bytes
+) -> None:
+    while True:
+        try:
+            now = datetime.fromtimestamp(ground.clock.now(), UTC)
+            await ensure_first_admin(database, changes, settings.bootstrap_key_file, pepper, now)
+            return
+        except Unavailable as error:
+            ground.ops.not_ready(_DATABASE, error.message)
+            await asyncio.sleep(_RETRY_S)
+
+
+def _join_url(settings: AdminSettings) -> str:
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    return f"{'https' if settings.tls_cert is not None else 'http'}://{settings.http_listen}"

@@ -1,0 +1,161 @@
+"""The tables of the schema `admin`, as queries name them. `migrations` makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMA = "admin"
+METADATA = MetaData(schema=SCHEMA)
+
+_MOMENT = DateTime(timezone=True)
+
+version = Table(
+    "version",
+    METADATA,
+    Column("only_row", Boolean, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+groups = Table(
+    "groups",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("weight_milli", Integer, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+users = Table(
+    "users",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("group_id", Text, ForeignKey(groups.c.id), nullable=False),
+    Column("role", Text, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("weight_milli", Integer, nullable=False),
+    Column("max_queued", Integer, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    METADATA,
+    Column("public_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("user_id", Text, ForeignKey(users.c.id), nullable=False),
+    Column("secret_hmac", LargeBinary, nullable=False),
+    Column("allowed_models", ARRAY(Text), nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("band_cap", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("expires_at", _MOMENT),
+    Column("revoked_at", _MOMENT),
+    Column("version", BigInteger, nullable=False),
+)
+
+backend_credentials = Table(
+    "backend_credentials",
+    METADATA,
+    Column("backend_id", Text, primary_key=True),
+    Column("sealed", LargeBinary),
+    Column("changed_at", _MOMENT, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+node_invitations = Table(
+    "node_invitations",
+    METADATA,
+    Column("token_sha256", LargeBinary, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("expires_at", _MOMENT, nullable=False),
+    Column("used_at", _MOMENT),
+    Column("used_by_nkey", Text),
+)
+
+node_agents = Table(
+    "node_agents",
+    METADATA,
+    Column("node", Text, primary_key=True),
+    Column("public_nkey", Text, nullable=False),
+    Column("hostname", Text, nullable=False),
+    Column("enrolled_at", _MOMENT, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+audit_log = Table(
+    "audit_log",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", _MOMENT, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("actor_key_id", Text, nullable=False),
+    Column("interface", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", JSONB(none_as_null=True)),
+    Column("after", JSONB(none_as_null=True)),
+)
+
+usage_ledger = Table(
+    "usage_ledger",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("group_id", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("model_requested", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("backend_id", Text, nullable=False),
+    Column("dialect", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("width", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("http_status", Integer, nullable=False),
+    Column("started_at", _MOMENT, nullable=False),
+    Column("queue_ms", BigInteger, nullable=False),
+    Column("ttft_ms", BigInteger),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("usage_source", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("recorded_at", _MOMENT, nullable=False),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("received_at", _MOMENT, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("why", Text, nullable=False),
+)

@@ -1,0 +1,117 @@
+"""Admin's own types as protobuf, and back. Nothing is decided here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from forebay.clock import micros
+from forebay.errors import BadInput
+from forebay.wire.v1 import admin_pb2, types_pb2
+from forebay_admin.keys import Band, Key, KeyState, Principal
+from forebay_admin.people import Role, User
+from forebay_admin.people_store import UserShare
+
+_ROLES = {
+    Role.MEMBER: admin_pb2.ROLE_MEMBER,
+    Role.AUDITOR: admin_pb2.ROLE_AUDITOR,
+    Role.OPERATOR: admin_pb2.ROLE_OPERATOR,
+    Role.ADMIN: admin_pb2.ROLE_ADMIN,
+}
+_STATES = {
+    KeyState.ACTIVE: admin_pb2.KEY_STATE_ACTIVE,
+    KeyState.REVOKED: admin_pb2.KEY_STATE_REVOKED,
+    KeyState.USER_DISABLED: admin_pb2.KEY_STATE_USER_DISABLED,
+}
+_BANDS = {
+    Band.SYSTEM: types_pb2.BAND_SYSTEM,
+    Band.INTERACTIVE: types_pb2.BAND_INTERACTIVE,
+    Band.STANDARD: types_pb2.BAND_STANDARD,
+    Band.BATCH: types_pb2.BAND_BATCH,
+}
+
+
+def role_from(value: admin_pb2.Role.ValueType) -> Role | None:
+    """None when it was not given. Raises BadInput for one that this version does not know."""
+    if value == admin_pb2.ROLE_UNSPECIFIED:
+        return None
+    for role, number in _ROLES.items():
+        if number == value:
+            return role
+    raise BadInput(f"There is no role {value}; there are {', '.join(Role)}.")
+
+
+def band_from(value: types_pb2.Band.ValueType) -> Band | None:
+    """None when it was not given. Raises BadInput for one that this version does not know."""
+    if value == types_pb2.BAND_UNSPECIFIED:
+        return None
+    for band, number in _BANDS.items():
+        if number == value:
+            return band
+    raise BadInput(f"There is no band {value}; there are {', '.join(Band)}.")
+
+
+def moment(us: int) -> datetime:
+    """Raises BadInput for a time beyond what a calendar holds."""
+    try:
+        return datetime.fromtimestamp(us / 1_000_000, UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise BadInput(f"{us} µs since 1970 is not a time.") from error
+
+
+def moment_us(at: datetime) -> int:
+    return micros(at.timestamp())
+
+
+def principal_to_wire(principal: Principal) -> admin_pb2.KeyPrincipal:
+    limits = principal.limits
+    return admin_pb2.KeyPrincipal(
+        key_id=principal.key_id,
+        secret_hmac=principal.secret_hmac,
+        user_id=principal.user_id,
+        user_name=principal.user_name,
+        group_id=principal.group_id,
+        role=_ROLES[principal.role],
+        state=_STATES[principal.state],
+        expires_at_us=moment_us(limits.expires_at) if limits.expires_at is not None else None,
+        allowed_models=limits.allowed_models,
+        pool=limits.pool,
+        band_cap=_BANDS[limits.band_cap],
+    )
+
+
+def share_to_wire(share: UserShare) -> admin_pb2.UserPolicy:
+    return admin_pb2.UserPolicy(
+        user_id=share.user_id,
+        group_id=share.group_id,
+        weight_milli=share.weight_milli,
+        max_queued=share.max_queued,
+    )
+
+
+def user_to_wire(user: User) -> admin_pb2.User:
+    return admin_pb2.User(
+        id=user.id,
+        name=user.name,
+        group_id=user.group_id,
+        group_name=user.group_name,
+        role=_ROLES[user.role],
+        created_at_us=moment_us(user.created_at),
+        disabled=user.disabled,
+    )
+
+
+def key_to_wire(key: Key) -> admin_pb2.Key:
+    limits = key.limits
+    return admin_pb2.Key(
+        id=key.public_id,
+        name=key.name,
+        user_id=key.user_id,
+        user_name=key.user_name,
+        state=_STATES[key.state],
+        created_at_us=moment_us(key.created_at),
+        expires_at_us=moment_us(limits.expires_at) if limits.expires_at is not None else None,
+        revoked_at_us=moment_us(key.revoked_at) if key.revoked_at is not None else None,
+        allowed_models=limits.allowed_models,
+        band_cap=_BANDS[limits.band_cap],
+        pool=limits.pool,
+    )

@@ -1,0 +1,107 @@
+"""A whole admin for tests: the real service on a real database."""
+
+from __future__ import annotations
+
+import socket
+import sysconfig
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from forebay.clock import SystemClock
+from forebay.memory_bus import MemoryBus
+from forebay.ops import Ops
+from forebay.rpc import ServiceTokens, open_server, render_tokens
+from forebay.service import Ground
+from forebay.wire.v1 import registry_pb2_grpc
+from forebay_admin.config import AdminSettings
+from forebay_admin.service import open_admin
+from tests.admin.replica import TOKENS, FakeRegistry, Running, Site, Start
+
+
+@pytest.fixture
+async def site(tmp_path: Path, postgres_url: str) -> AsyncIterator[Site]:
+    (tmp_path / "callers").write_text(render_tokens(TOKENS))
+    (tmp_path / "admin.token").write_text(TOKENS["admin"])
+    (tmp_path / "pepper").write_text("p" * 64)
+    (tmp_path / "seal").write_text("s" * 64)
+    registry = FakeRegistry()
+    authorize = ServiceTokens(
+        tmp_path / "callers", {"/forebay.wire.v1.Registry/*": frozenset({"admin", "gateway", "scheduler"})}
+    )
+
+    def add(server: grpc.aio.Server) -> None:
+        registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
+
+    async with open_server("127.0.0.1:0", add, authorize, grace_s=0.1) as registry_address:
+        settings = AdminSettings(
+            listen="127.0.0.1:0",
+            http_listen="127.0.0.1:0",
+            registry_address=registry_address,
+            token_file=tmp_path / "admin.token",
+            callers_file=tmp_path / "callers",
+            nats_url="memory:",
+            database_url=postgres_url,
+            pepper_file=tmp_path / "pepper",
+            seal_key_file=tmp_path / "seal",
+            bootstrap_key_file=tmp_path / "keys" / "admin.key",
+            agents_file=tmp_path / "agents.conf",
+        )
+        yield Site(tmp_path, postgres_url, registry, settings)
+
+
+@pytest.fixture
+def start(site: Site, free_port: Callable[[], int]) -> Start:
+    """`async with start() as admin:`, as often as replicas are wanted; keyword arguments are settings."""
+
+    @asynccontextmanager
+    async def started(*, wait: bool = True, **changed: Any) -> AsyncIterator[Running]:
+        settings = replace(
+            site.settings,
+            **{"listen": f"127.0.0.1:{free_port()}", "http_listen": f"127.0.0.1:{free_port()}", **changed},
+        )
+        clock = SystemClock()
+        ground = Ground("admin", clock, Ops("admin"), MemoryBus(clock.now))
+        async with open_admin(settings, ground):
+            running = Running(site, ground, settings.listen, settings.http_listen)
+            try:
+                if wait:
+                    await running.ready()
+                yield running
+            finally:
+                for peer in reversed(running.peers):
+                    await peer.__aexit__(None, None, None)
+
+    return started
+
+
+@pytest.fixture
+async def admin(start: Start) -> AsyncIterator[Running]:
+    async with start() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    def port() -> int:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            number: int = one.getsockname()[1]
+            return number
+
+    return port
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an agent gets from a package index, borrowed from our own environment: all of it but Forebay itself."""
+    place = tmp_path_factory.mktemp("libraries")
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith(("forebay", "__editable__", "_forebay", "pip")) and path.suffix != ".pth":
+            (place / path.name).symlink_to(path)
+    return place

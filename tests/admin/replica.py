@@ -1,0 +1,176 @@
+"""What the tests of admin share: a replica of the real service, its callers, and a registry behind real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forebay.errors import AlreadyExists, NotFound
+from forebay.memory_bus import MemoryBus
+from forebay.ops import Ops
+from forebay.rpc import Peer, open_peer
+from forebay.service import Ground
+from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, registry_pb2, registry_pb2_grpc
+from forebay_admin.config import AdminSettings
+
+TOKENS = {name: f"token-of-{name}" for name in ("gateway", "scheduler", "registry", "admin", "up")}
+READY_S = 20.0
+
+
+class FakeRegistry(registry_pb2_grpc.RegistryServicer):
+    """Keeps backends and nodes in memory and behaves as the registry's contract says."""
+
+    def WatchFleet(
+        self, request: registry_pb2.WatchFleetRequest, context: Any
+    ) -> AsyncIterator[registry_pb2.FleetUpdate]:
+        raise NotFound("Admin does not watch the fleet.")
+
+    def __init__(self) -> None:
+        self.known: dict[str, registry_pb2.Backend] = {}
+        self.enrolled: dict[str, registry_pb2.Node] = {}
+        self.actors: list[str] = []
+
+    async def AddBackend(
+        self, request: registry_pb2.AddBackendRequest, context: Any
+    ) -> registry_pb2.AddBackendResponse:
+        self.actors.append(request.actor)
+        before = self.known.get(request.name)
+        if before is not None and not request.replace:
+            raise AlreadyExists(f"There is a backend {request.name} already.")
+        backend = registry_pb2.Backend(
+            id=before.id if before is not None else f"backend-{len(self.known) + 1}",
+            name=request.name,
+            url=request.url,
+            kind=request.kind,
+            pool=request.pool or "default",
+            slots=request.slots or 4,
+            enabled=True,
+            health=registry_pb2.BACKEND_HEALTH_HEALTHY,
+            models=[registry_pb2.BackendModel(name="tiny", context_length=4096)],
+        )
+        self.known[request.name] = backend
+        return registry_pb2.AddBackendResponse(backend=backend, created=before is None)
+
+    async def ListBackends(
+        self, request: registry_pb2.ListBackendsRequest, context: Any
+    ) -> registry_pb2.ListBackendsResponse:
+        return registry_pb2.ListBackendsResponse(backends=self.known.values())
+
+    async def RemoveBackend(
+        self, request: registry_pb2.RemoveBackendRequest, context: Any
+    ) -> registry_pb2.RemoveBackendResponse:
+        self.actors.append(request.actor)
+        if request.name not in self.known:
+            raise NotFound(f"There is no backend {request.name}.")
+        return registry_pb2.RemoveBackendResponse(backend=self.known.pop(request.name))
+
+    async def EnrolNode(self, request: registry_pb2.EnrolNodeRequest, context: Any) -> registry_pb2.EnrolNodeResponse:
+        self.actors.append(request.actor)
+        node = self.enrolled.setdefault(request.name, registry_pb2.Node(id=f"node-{request.name}", name=request.name))
+        return registry_pb2.EnrolNodeResponse(node=node)
+
+    async def ListNodes(self, request: registry_pb2.ListNodesRequest, context: Any) -> registry_pb2.ListNodesResponse:
+        return registry_pb2.ListNodesResponse(nodes=self.enrolled.values())
+
+    async def ListModels(
+        self, request: registry_pb2.ListModelsRequest, context: Any
+    ) -> registry_pb2.ListModelsResponse:
+        model = registry_pb2.FleetModel(
+            name="tiny", pools=["default"], backends=list(self.known), healthy_backends=len(self.known)
+        )
+        return registry_pb2.ListModelsResponse(models=[model] if self.known else [])
+
+
+@dataclass
+class Site:
+    """The files and addresses that admin's replicas share."""
+
+    directory: Path
+    database_url: str
+    registry: FakeRegistry
+    settings: AdminSettings
+
+    @property
+    def first_key(self) -> str:
+        assert self.settings.bootstrap_key_file is not None
+        return self.settings.bootstrap_key_file.read_text().strip()
+
+
+@dataclass
+class Running:
+    """One replica of admin."""
+
+    site: Site
+    ground: Ground
+    grpc_address: str
+    http_address: str
+    peers: list[AbstractAsyncContextManager[Peer]] = field(default_factory=list)
+
+    @property
+    def ops(self) -> Ops:
+        return self.ground.ops
+
+    @property
+    def bus(self) -> MemoryBus:
+        return self.ground.memory_bus
+
+    async def peer(self, token: str | None) -> Peer:
+        opened = open_peer(self.grpc_address, token=token)
+        self.peers.append(opened)
+        return await opened.__aenter__()
+
+    async def operator(self, token: str | None = None) -> OperatorCalls:
+        """Calls with a key, by default the first admin's."""
+        peer = await self.peer(token if token is not None else self.site.first_key)
+        return OperatorCalls(admin_pb2_grpc.OperatorStub(peer.channel), peer.metadata)
+
+    async def watcher(self, service: str) -> WatchCalls:
+        peer = await self.peer(TOKENS[service])
+        return WatchCalls(admin_pb2_grpc.AdminStub(peer.channel), peer.metadata)
+
+    async def ready(self) -> None:
+        await until(lambda: not set(self.ops.missing) - {"start"}, READY_S)
+
+
+class OperatorCalls:
+    """`await calls.AddUser(name="alice")`."""
+
+    def __init__(self, stub: Any, metadata: Any) -> None:
+        self._stub, self._metadata = stub, metadata
+
+    def __getattr__(self, call: str) -> Callable[..., Awaitable[Any]]:
+        request = {
+            "RegisterBackend": admin_pb2.RegisterBackendRequest,
+            "UnregisterBackend": admin_pb2.UnregisterBackendRequest,
+        }.get(call) or getattr(admin_pb2, f"{call}Request")
+
+        async def make(**fields: Any) -> Any:
+            return await getattr(self._stub, call)(request(**fields), metadata=self._metadata, timeout=10)
+
+        return make
+
+
+class WatchCalls:
+    def __init__(self, stub: Any, metadata: Any) -> None:
+        self._stub, self._metadata = stub, metadata
+
+    def __getattr__(self, stream: str) -> Callable[..., Any]:
+        def watch(known_version: int = 0) -> Any:
+            request = admin_pb2.WatchRequest(known_version=known_version)
+            return getattr(self._stub, stream)(request, metadata=self._metadata)
+
+        return watch
+
+
+async def until(holds: Callable[[], Any], within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+"""`async with start() as admin:`, as often as replicas are wanted; keyword arguments are settings."""
