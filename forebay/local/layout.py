@@ -1,0 +1,73 @@
+"""Which part listens on which port. All of them follow from the base port, so that two whole Forebays fit on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LOOPBACK = "127.0.0.1"
+_OPS = {"scheduler": 6, "registry": 7, "admin": 8, "gpu-agent": 9}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    base: int = 8090
+    gateway_count: int = 1
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Their names, which are their NATS users too."""
+        return tuple(f"gateway-{number}" for number in range(1, self.gateway_count + 1))
+
+    def gateway(self, name: str) -> int:
+        index = self.gateways.index(name)
+        return self.base if index == 0 else self.base + 18 + 2 * index
+
+    @property
+    def admin_http(self) -> int:
+        return self.base + 1
+
+    @property
+    def admin(self) -> int:
+        return self.base + 2
+
+    @property
+    def scheduler(self) -> int:
+        return self.base + 3
+
+    @property
+    def registry(self) -> int:
+        return self.base + 4
+
+    def ops(self, part: str) -> int:
+        """Of a service, or of the gateway of that name."""
+        if part in _OPS:
+            return self.base + _OPS[part]
+        index = self.gateways.index(part)
+        return self.base + 5 if index == 0 else self.base + 19 + 2 * index
+
+    @property
+    def nats(self) -> int:
+        return self.base + 10
+
+    @property
+    def postgres(self) -> int:
+        return self.base + 11
+
+    @property
+    def engine(self) -> int:
+        return self.base + 12
+
+    def open_ports(self) -> Iterator[tuple[str, int]]:
+        """Those that clients and operators use, which `--listen` opens to other machines."""
+        for name in self.gateways:
+            yield name, self.gateway(name)
+        yield "admin HTTP", self.admin_http
+
+    def inner_ports(self) -> Iterator[tuple[str, int]]:
+        """Those that stay on loopback whatever happens; NATS and what only some installations have are not among them."""
+        yield "admin gRPC", self.admin
+        yield "scheduler", self.scheduler
+        yield "registry", self.registry
+        for part in (*self.gateways, *_OPS):
+            yield f"ops of {part}", self.ops(part)

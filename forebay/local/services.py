@@ -1,0 +1,92 @@
+"""The services as children, one process each: ready together, started again when they die, drained in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from forebay.local.layout import LOOPBACK
+from forebay.local.process import Command
+from forebay.local.supervised import Say, Supervised
+
+_READY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProcess:
+    part: str
+    """Its name here: the service's, or the gateway's own."""
+    service: str
+    environ: Mapping[str, str]
+    ops_port: int
+    log: Path
+    stop_s: float
+    """How long it may take to drain."""
+
+
+@asynccontextmanager
+async def run_services(
+    processes: Sequence[ServiceProcess],
+    parts: dict[str, Supervised],
+    config: Path | None,
+    session: aiohttp.ClientSession,
+    say: Say,
+) -> AsyncIterator[None]:
+    """All are ready when entered, and among `parts` before they start. Left, they stop one after another from the last to
+    the first, so that nobody loses a peer it still needs; those of the same service together. Raises CannotStart."""
+    running = {process.part: _supervised(process, config, session, say) for process in processes}
+    parts |= running
+    try:
+        await _start_together(list(running.values()))
+        yield
+    finally:
+        for service in reversed(list(dict.fromkeys(process.service for process in processes))):
+            stopping = [running[process.part] for process in processes if process.service == service]
+            await asyncio.gather(*(part.stop() for part in stopping))
+
+
+def _supervised(process: ServiceProcess, config: Path | None, session: aiohttp.ClientSession, say: Say) -> Supervised:
+    url = f"http://{LOOPBACK}:{process.ops_port}/readyz"
+
+    async def ready() -> bool:
+        return await _is_ready(session, url)
+
+    # -P: what lies in the working directory is not what `forebay` means.
+    run = (sys.executable, "-P", "-m", "forebay", "run", process.service)
+    command = Command(
+        name=process.part,
+        argv=(*run, "--config", str(config)) if config else run,
+        log=process.log,
+        # Two arenas: glibc's usual eight for each core hold on to memory that nobody uses.
+        environ={"MALLOC_ARENA_MAX": "2", **os.environ, **process.environ},
+        stop_signal=signal.SIGTERM,
+        grace_s=process.stop_s,
+        ready_within_s=_READY_S,
+    )
+    return Supervised(command, ready, say)
+
+
+async def _start_together(parts: Sequence[Supervised]) -> None:
+    starting = [asyncio.ensure_future(part.start()) for part in parts]
+    try:
+        await asyncio.gather(*starting)
+    finally:
+        for one in starting:
+            one.cancel()
+        await asyncio.wait(starting)
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False

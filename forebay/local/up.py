@@ -1,0 +1,324 @@
+"""A whole Forebay on one machine: what is started, in which order, and that all of it ends.
+
+Each part is a context manager: entered means ready, left means gone. The order below is the order of need."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from forebay.errors import ForebayError
+from forebay.local.announcement import Announcement
+from forebay.local.data_directory import DataDirectory, open_data_directory
+from forebay.local.demo_engine import DemoEngine, open_demo_engine
+from forebay.local.engine import Engine, EngineKind, discover
+from forebay.local.front import Front, fingerprint, open_front
+from forebay.local.layout import LOOPBACK, Layout
+from forebay.local.nats import Nats, open_nats, public_key
+from forebay.local.operator_calls import OperatorCalls, WantedBackend, join
+from forebay.local.ports import demand_free
+from forebay.local.postgres import open_postgres
+from forebay.local.postgres_roles import ensure_roles
+from forebay.local.process_list import ProcessList
+from forebay.local.secret_files import write_private
+from forebay.local.service_secrets import ServiceSecrets, keep_service_secrets
+from forebay.local.services import ServiceProcess, run_services
+from forebay.local.settings_file import SettingsFile, read_settings_file
+from forebay.local.supervised import Supervised
+from forebay.local.terminal import Terminal
+from forebay.local.wiring import Wiring
+from forebay.rpc import open_peer
+
+DEMO = "demo"
+"""The backend that we start ourselves."""
+
+_MODEL_S = 60.0
+_STOP_S = 15.0
+_LEFTOVERS_S = 35.0
+"""How long the parts of an `up` that was killed may take to end by themselves."""
+_RENEW_EVERY_S = 12 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What was asked for on the command line."""
+
+    data_dir: Path | None = None
+    base_port: int = 8090
+    listen: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    plain_http: bool = False
+    config: Path | None = None
+    engine: bool = True
+    engine_slots: int = 4
+    gateways: int = 1
+
+
+class Up:
+    """Everything that runs, and the way to hurry its end."""
+
+    def __init__(self, wanted: Wanted, terminal: Terminal) -> None:
+        self._wanted = wanted
+        self._terminal = terminal
+        self._parts: dict[str, Supervised] = {}
+
+    def hurry(self) -> None:
+        """Ends all parts now. For a stop that somebody finds too slow."""
+        for part in self._parts.values():
+            part.hurry()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Ready and announced when entered; drained and gone when left. Raises CannotStart, BadSettings."""
+        wanted, terminal = self._wanted, self._terminal
+        settings = read_settings_file(wanted.config)
+        layout = Layout(wanted.base_port, wanted.gateways)
+        async with AsyncExitStack() as stack:
+            data = stack.enter_context(open_data_directory(wanted.data_dir))
+            data.connection_file.unlink(missing_ok=True)  # whoever waits for it waits for us
+            knew_its_key = data.admin_key_file.exists()
+            front = self._front(data)
+            was_killed = data.processes_file.exists()
+            await demand_free(self._needed_ports(layout, front), wait_s=_LEFTOVERS_S if was_killed else 0.0)
+            secrets = keep_service_secrets(data.secrets)
+            terminal.line(f"Forebay's data lies in {data.root}")
+            await stack.enter_async_context(ProcessList(data.processes_file, self._parts))
+
+            has_own_database = await self._start_database(stack, data, layout, secrets)
+            nats = await self._start_nats(stack, data, layout, front)
+            found = await self._find_engines(layout) if wanted.engine else []
+            demo = await self._start_demo(stack, data, layout, secrets) if self._needs_demo(found, settings) else None
+
+            wiring = Wiring(
+                layout=layout,
+                data=data,
+                secrets=secrets,
+                front=front,
+                nats=nats,
+                has_own_database=has_own_database,
+                node=settings.node,
+            )
+            session = await stack.enter_async_context(_open_session())
+            with terminal.waiting("Starting the services"):
+                processes = self._processes(wiring, settings.drain_s)
+                running = run_services(processes, self._parts, settings.path, session, terminal.line)
+                await stack.enter_async_context(running)
+
+            admin_key = data.admin_key_file.read_text().strip() if data.admin_key_file.exists() else ""
+            door = await stack.enter_async_context(_open_session(front))
+            async with open_peer(f"{LOOPBACK}:{layout.admin}", token_file=secrets.token_file("up")) as peer:
+                calls = OperatorCalls(peer)
+                await self._tell_engines(calls, found, demo, secrets)
+                is_node = await self._join_own_node(calls, door, wiring)
+            if is_node:
+                agent = [_process(wiring, "gpu-agent", "gpu-agent", wiring.gpu_agent())]
+                running = run_services(agent, self._parts, settings.path, session, terminal.line)
+                await stack.enter_async_context(running)
+            expects_model = bool(found or demo or settings.names_engines)
+            models = await self._wait_for_models(door, front.near_url(layout.base), admin_key, expects_model)
+            if front.is_open:
+                renewing = asyncio.create_task(self._renew_certificates(data), name="renew certificates")
+                stack.callback(renewing.cancel)
+
+            announcement = Announcement(layout, front, data, models, admin_key, not knew_its_key)
+            announcement.write_connection()
+            terminal.line(announcement.text())
+            yield
+
+    def _front(self, data: DataDirectory) -> Front:
+        wanted = self._wanted
+        return open_front(
+            data,
+            listen=wanted.listen,
+            tls_cert=wanted.tls_cert,
+            tls_key=wanted.tls_key,
+            plain_http=wanted.plain_http,
+            now=datetime.now(UTC),
+        )
+
+    def _needed_ports(self, layout: Layout, front: Front) -> dict[str, tuple[str, int]]:
+        ports = {what: (front.host, port) for what, port in layout.open_ports()}
+        ports |= {what: (LOOPBACK, port) for what, port in layout.inner_ports()}
+        if not os.environ.get("NATS_URL"):
+            ports["NATS"] = (front.host if front.is_open else LOOPBACK, layout.nats)
+        if not os.environ.get("DATABASE_URL"):
+            ports["PostgreSQL"] = (LOOPBACK, layout.postgres)
+        if self._wanted.engine:
+            ports["demo engine"] = (LOOPBACK, layout.engine)
+        return ports
+
+    async def _start_database(
+        self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, secrets: ServiceSecrets
+    ) -> bool:
+        """Whether it is our own."""
+        if os.environ.get("DATABASE_URL"):
+            return False
+        with self._terminal.waiting("Starting PostgreSQL"):
+            opening = open_postgres(
+                data.postgres,
+                secrets=data.secrets,
+                port=layout.postgres,
+                log=data.log("postgres"),
+                say=self._terminal.line,
+            )
+            postgres = await stack.enter_async_context(opening)
+            urls = await ensure_roles(postgres.superuser_url, data.secrets)
+        write_private(secrets.database_url_file("admin"), urls.admin.encode() + b"\n")
+        write_private(secrets.database_url_file("registry"), urls.registry.encode() + b"\n")
+        self._parts["postgres"] = postgres.server
+        return True
+
+    async def _start_nats(
+        self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, front: Front
+    ) -> Nats | None:
+        """None when it is not our own."""
+        if os.environ.get("NATS_URL"):
+            return None
+        opening = open_nats(
+            data.nats,
+            secrets=data.secrets,
+            port=layout.nats,
+            users=("admin", "registry", "scheduler", *layout.gateways),
+            log=data.log("nats"),
+            host=front.host if front.is_open else LOOPBACK,
+            tls=front.nats_tls,
+            say=self._terminal.line,
+        )
+        nats = await stack.enter_async_context(opening)
+        self._parts["nats"] = nats.server
+        return nats
+
+    async def _find_engines(self, layout: Layout) -> list[Engine]:
+        own = {port for _, port in (*layout.open_ports(), *layout.inner_ports())}
+        found = await discover(skip=own | {layout.nats, layout.postgres, layout.engine})
+        for engine in found:
+            models = ", ".join(engine.models) or "no model yet"
+            self._terminal.line(f"Found an engine: {engine.kind} at {engine.url} ({models})")
+        return found
+
+    def _needs_demo(self, found: list[Engine], settings: SettingsFile) -> bool:
+        return self._wanted.engine and not settings.names_engines and not any(engine.models for engine in found)
+
+    async def _start_demo(
+        self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, secrets: ServiceSecrets
+    ) -> DemoEngine:
+        self._terminal.line("No engine was found here, so llama.cpp is started with a small model.")
+        opening = open_demo_engine(
+            data.model,
+            port=layout.engine,
+            log=data.log("engine"),
+            slots=self._wanted.engine_slots,
+            key_file=secrets.engine_key_file,
+            terminal=self._terminal,
+        )
+        demo = await stack.enter_async_context(opening)
+        self._parts["engine"] = demo.server
+        return demo
+
+    def _processes(self, wiring: Wiring, drain_s: float) -> list[ServiceProcess]:
+        """In the order of need: they stop from the last to the first, gateways before all others."""
+        draining = {"FOREBAY_GATEWAY_DRAIN_S": str(drain_s)}
+        return [
+            _process(wiring, "admin", "admin", wiring.admin()),
+            _process(wiring, "registry", "registry", wiring.registry()),
+            _process(wiring, "scheduler", "scheduler", wiring.scheduler()),
+            *(
+                _process(wiring, name, "gateway", {**wiring.gateway(name), **draining}, drain_s + _STOP_S)
+                for name in wiring.layout.gateways
+            ),
+        ]
+
+    async def _tell_engines(
+        self,
+        calls: OperatorCalls,
+        found: list[Engine],
+        demo: DemoEngine | None,
+        secrets: ServiceSecrets,
+    ) -> None:
+        wanted = [WantedBackend(f"{e.kind}-{e.url.rpartition(':')[2]}", e.url, e.kind) for e in found]
+        if demo is not None:
+            key = secrets.engine_key_file.read_text().strip()
+            wanted.append(WantedBackend(DEMO, demo.url, EngineKind.LLAMA_CPP, demo.slots, bearer=key))
+        else:
+            await calls.drop_backend(DEMO)  # of an earlier start
+        for backend in wanted:
+            try:
+                await calls.keep_backend(backend)
+            except ForebayError as error:
+                self._terminal.line(f"The engine at {backend.url} was not added: {error.message}")
+
+    async def _join_own_node(self, calls: OperatorCalls, door: aiohttp.ClientSession, wiring: Wiring) -> bool:
+        """Whether this machine's own agent will be heard. Without it everything else works."""
+        nkey = public_key(wiring.secrets.agent_seed_file)
+        joined = wiring.data.nats / "own-node"
+        try:
+            if await calls.knows_node(wiring.node) and _holds(joined, f"{wiring.node} {nkey}\n"):
+                return True
+            token = await calls.invite(wiring.node)
+            await join(door, wiring.front.near_url(wiring.layout.admin_http), token, nkey)
+        except ForebayError as error:
+            self._terminal.line(f"This machine's own agent is not started, as it would not be heard: {error.message}")
+            return False
+        write_private(joined, f"{wiring.node} {nkey}\n".encode())
+        return True
+
+    async def _wait_for_models(
+        self, door: aiohttp.ClientSession, gateway: str, admin_key: str, expects_model: bool
+    ) -> tuple[str, ...]:
+        """What the gateway offers: at least one when an engine is there, if it comes up within a minute."""
+        if not expects_model:
+            return await _list_models(door, gateway, admin_key)
+        until = asyncio.get_running_loop().time() + _MODEL_S
+        with self._terminal.waiting("Waiting for the first model"):
+            while True:
+                models = await _list_models(door, gateway, admin_key)
+                if models or not admin_key or asyncio.get_running_loop().time() >= until:
+                    return models
+                await asyncio.sleep(0.1)
+
+    async def _renew_certificates(self, data: DataDirectory) -> None:
+        """Whoever uses them reads them again when they change."""
+        while True:
+            await asyncio.sleep(_RENEW_EVERY_S)
+            try:
+                self._front(data)
+            except (ForebayError, OSError) as error:
+                self._terminal.line(f"The certificates could not be looked after: {error}")
+
+
+@asynccontextmanager
+async def _open_session(front: Front | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+    """For calls to our own parts. Through a door with a certificate, that certificate and no other is accepted."""
+    own = aiohttp.Fingerprint(fingerprint(front.certificate)) if front and front.certificate else True
+    connector = aiohttp.TCPConnector(ssl=own)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
+        yield session
+
+
+def _process(
+    wiring: Wiring, part: str, service: str, environ: Mapping[str, str], stop_s: float = _STOP_S
+) -> ServiceProcess:
+    return ServiceProcess(part, service, environ, wiring.layout.ops(part), wiring.data.log(part), stop_s)
+
+
+async def _list_models(door: aiohttp.ClientSession, gateway: str, admin_key: str) -> tuple[str, ...]:
+    try:
+        async with door.get(f"{gateway}/v1/models", headers={"authorization": f"Bearer {admin_key}"}) as response:
+            if response.status != 200:
+                return ()
+            listed = await response.json()
+            return tuple(model["id"] for model in listed["data"])
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text() == text

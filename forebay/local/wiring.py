@@ -1,0 +1,140 @@
+"""What each service is told: its ports, its peers, its secrets. As environment variables, which win over a settings file;
+so `forebay.toml` may say everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay.local.data_directory import DataDirectory
+from forebay.local.front import Front, bracketed
+from forebay.local.layout import LOOPBACK, Layout
+from forebay.local.nats import Nats
+from forebay.local.service_secrets import ServiceSecrets
+
+Environ = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    layout: Layout
+    data: DataDirectory
+    secrets: ServiceSecrets
+    front: Front
+    nats: Nats | None
+    """None: NATS_URL names one that is not ours."""
+    has_own_database: bool
+    """False: DATABASE_URL names one that is not ours."""
+    node: str
+    """Under which this machine's own agent reports."""
+
+    def admin(self) -> Environ:
+        front, certificate = self.front, self.front.certificate
+        open_nats = f"tls://{bracketed(front.shown_host)}:{self.layout.nats}" if self.nats and front.is_open else None
+        return _variables(
+            "admin",
+            listen=self._inner(self.layout.admin),
+            http_listen=self._outer(self.layout.admin_http),
+            **self._certificate(),
+            ops_listen=self._inner(self.layout.ops("admin")),
+            registry_address=self._inner(self.layout.registry),
+            token_file=self.secrets.token_file("admin"),
+            callers_file=self.secrets.callers_file,
+            **self._bus("admin"),
+            **self._database("admin"),
+            pepper_file=self.secrets.pepper_file,
+            seal_key_file=self.secrets.seal_key_file,
+            bootstrap_key_file=self.data.admin_key_file,
+            agents_file=self.nats.agents_file if self.nats else None,
+            public_url=front.url(self.layout.admin_http),
+            public_nats_url=open_nats,
+            ca_file=self.nats.ca_file if self.nats else None,
+            http_pin=certificate.pin if certificate else None,
+        )
+
+    def registry(self) -> Environ:
+        return _variables(
+            "registry",
+            listen=self._inner(self.layout.registry),
+            ops_listen=self._inner(self.layout.ops("registry")),
+            admin_address=self._inner(self.layout.admin),
+            token_file=self.secrets.token_file("registry"),
+            callers_file=self.secrets.callers_file,
+            **self._bus("registry"),
+            **self._database("registry"),
+            **self._snapshots("registry"),
+        )
+
+    def scheduler(self) -> Environ:
+        return _variables(
+            "scheduler",
+            listen=self._inner(self.layout.scheduler),
+            ops_listen=self._inner(self.layout.ops("scheduler")),
+            registry_address=self._inner(self.layout.registry),
+            admin_address=self._inner(self.layout.admin),
+            token_file=self.secrets.token_file("scheduler"),
+            callers_file=self.secrets.callers_file,
+            **self._bus("scheduler"),
+            **self._snapshots("scheduler"),
+        )
+
+    def gateway(self, name: str) -> Environ:
+        return _variables(
+            "gateway",
+            name=name,
+            listen=self._outer(self.layout.gateway(name)),
+            **self._certificate(),
+            ops_listen=self._inner(self.layout.ops(name)),
+            scheduler_address=self._inner(self.layout.scheduler),
+            registry_address=self._inner(self.layout.registry),
+            admin_address=self._inner(self.layout.admin),
+            token_file=self.secrets.token_file("gateway"),
+            pepper_file=self.secrets.pepper_file,
+            **self._bus(name),
+            **self._snapshots(name),
+            journal_dir=self.data.journal / name,
+        )
+
+    def gpu_agent(self) -> Environ:
+        return _variables(
+            "gpu-agent",
+            node=self.node,
+            ops_listen=self._inner(self.layout.ops("gpu-agent")),
+            disk_path=self.data.root,
+            **{**self._bus(self.node), **({"nats_seed_file": self.secrets.agent_seed_file} if self.nats else {})},
+        )
+
+    def _inner(self, port: int) -> str:
+        return f"{LOOPBACK}:{port}"
+
+    def _outer(self, port: int) -> str:
+        return f"{bracketed(self.front.host)}:{port}"
+
+    def _certificate(self) -> Mapping[str, Path | None]:
+        shown = self.front.certificate
+        return {"tls_cert": shown.file if shown else None, "tls_key": shown.key_file if shown else None}
+
+    def _bus(self, user: str) -> Mapping[str, str | Path | None]:
+        if self.nats is None:
+            return {}  # services read NATS_URL themselves
+        return {
+            "nats_url": self.nats.url,
+            "nats_user": user,
+            "nats_seed_file": self.nats.seed_file(user),
+            "nats_ca_file": self.nats.ca_file,
+        }
+
+    def _database(self, owner: str) -> Mapping[str, Path]:
+        return {"database_url_file": self.secrets.database_url_file(owner)} if self.has_own_database else {}
+
+    def _snapshots(self, part: str) -> Mapping[str, Path]:
+        return {
+            "snapshot_dir": self.data.snapshots / part,
+            "snapshot_key_file": self.secrets.snapshot_key_file,
+        }
+
+
+def _variables(service: str, **values: str | Path | None) -> Environ:
+    prefix = f"FOREBAY_{service.replace('-', '_').upper()}_"
+    return {prefix + field.upper(): str(value) for field, value in values.items() if value is not None}

@@ -1,0 +1,89 @@
+"""What services are told is what they ask for."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from forebay.config import read_settings
+from forebay.launch import load_services
+from forebay.local.data_directory import open_data_directory
+from forebay.local.front import open_front
+from forebay.local.layout import Layout
+from forebay.local.nats import Nats
+from forebay.local.service_secrets import CALLERS, keep_service_secrets
+from forebay.local.wiring import Wiring
+from forebay.rpc import ServiceTokens
+
+
+@pytest.fixture
+def wiring(place: Path) -> Iterator[Wiring]:
+    with open_data_directory(place) as data:
+        front = open_front(
+            data, listen="10.87.0.1", tls_cert=None, tls_key=None, plain_http=False, now=datetime.now(UTC)
+        )
+        nats = Nats(
+            "tls://10.87.0.1:8100", data.root / "ca.pem", data.nats / "agents.conf", data.secrets, cast(Any, None)
+        )
+        yield Wiring(Layout(8090, 2), data, keep_service_secrets(data.secrets), front, nats, True, "laptop")
+
+
+def told(service: str, environ: dict[str, str]) -> Any:
+    """The settings that the service reads from these variables and nothing else."""
+    (loaded,) = load_services([service])
+    return read_settings(loaded.settings, service, file={}, environ=environ)
+
+
+def test_every_service_understands_all_that_it_is_told(wiring: Wiring) -> None:
+    admin, registry = told("admin", wiring.admin()), told("registry", wiring.registry())
+    scheduler, agent = told("scheduler", wiring.scheduler()), told("gpu-agent", wiring.gpu_agent())
+    first, second = told("gateway", wiring.gateway("gateway-1")), told("gateway", wiring.gateway("gateway-2"))
+
+    assert first.admin_address == registry.admin_address == admin.listen == "127.0.0.1:8092"
+    assert first.scheduler_address == scheduler.listen == "127.0.0.1:8093"
+    assert first.registry_address == admin.registry_address == registry.listen == "127.0.0.1:8094"
+    assert (first.listen, second.listen, admin.http_listen) == ("10.87.0.1:8090", "10.87.0.1:8110", "10.87.0.1:8091")
+    assert first.pepper_file == admin.pepper_file
+    assert first.journal_dir != second.journal_dir
+    assert first.snapshot_dir != second.snapshot_dir
+    assert [s.nats_user or s.name for s in (first, second)] == ["gateway-1", "gateway-2"]
+    assert agent.bus_user == agent.node == "laptop"
+    assert admin.public_url == "https://10.87.0.1:8091"
+    assert admin.public_nats_url == "tls://10.87.0.1:8100"
+    assert admin.http_pin.startswith("sha256//")
+
+
+def test_no_two_parts_share_a_port_or_a_seed(wiring: Wiring) -> None:
+    layout = wiring.layout
+    ports = [port for _, port in (*layout.open_ports(), *layout.inner_ports())]
+    ports += [layout.nats, layout.postgres, layout.engine]
+    assert len(ports) == len(set(ports))
+    environs = [wiring.admin(), wiring.registry(), wiring.scheduler(), wiring.gpu_agent()]
+    environs += [wiring.gateway(name) for name in layout.gateways]
+    seeds = [value for environ in environs for name, value in environ.items() if name.endswith("_NATS_SEED_FILE")]
+    assert len(seeds) == len(set(seeds)) == 6
+
+
+def test_servers_of_ones_own_are_left_to_their_usual_variables(wiring: Wiring) -> None:
+    given = replace(wiring, nats=None, has_own_database=False)
+    for environ in (given.admin(), given.registry(), given.gateway("gateway-1"), given.gpu_agent()):
+        assert not [name for name in environ if "NATS" in name or "DATABASE" in name]
+    assert told("admin", {**given.admin(), "DATABASE_URL": "postgresql://x@y/z"}).database_url == "postgresql://x@y/z"
+
+
+def test_tokens_stay_the_same_and_are_the_owners_alone(wiring: Wiring) -> None:
+    secrets = wiring.secrets
+    before = {caller: secrets.token_file(caller).read_text() for caller in CALLERS}
+    keep_service_secrets(secrets.folder)
+    assert {caller: secrets.token_file(caller).read_text() for caller in CALLERS} == before
+    assert len(set(before.values())) == len(CALLERS)
+    files = [file for file in secrets.folder.rglob("*") if file.is_file()]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    authorize = ServiceTokens(secrets.callers_file, {"/S/*": frozenset({"admin"})})
+    assert authorize("/S/Method", before["admin"].strip()) == "admin"
