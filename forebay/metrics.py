@@ -86,7 +86,17 @@ class Gauge:
         return family
 
 
-M = TypeVar("M", Counter, Histogram, Gauge)
+class CounterReading(Gauge):
+    """The same for something that only ever grows and is counted elsewhere."""
+
+    def collect(self) -> Metric:
+        family = CounterMetricFamily(self.name, self.about, labels=self.labels)
+        for values, number in list(self.read()):
+            family.add_metric(list(values), number)
+        return family
+
+
+M = TypeVar("M", Counter, Histogram, Gauge, CounterReading)
 
 
 class Metrics(Collector):
@@ -109,6 +119,11 @@ class Metrics(Collector):
         self, name: str, about: str, labels: Sequence[str], read: Callable[[], Iterable[tuple[Sequence[str], float]]]
     ) -> Gauge:
         return self._add(Gauge(name, about, labels, read))
+
+    def counter_reading(
+        self, name: str, about: str, labels: Sequence[str], read: Callable[[], Iterable[tuple[Sequence[str], float]]]
+    ) -> CounterReading:
+        return self._add(CounterReading(name, about, labels, read))
 
     def _add(self, metric: M) -> M:
         self._all.append(metric)

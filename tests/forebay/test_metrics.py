@@ -73,3 +73,11 @@ def test_two_services_in_one_process_do_not_mix_their_metrics() -> None:
     other.counter("forebay_x", "X.").child().value = 2
     assert scrape(one) == {("forebay_x_total", ()): 1}
     assert scrape(other) == {("forebay_x_total", ()): 2}
+
+
+def test_a_number_counted_elsewhere_is_told_as_a_counter() -> None:
+    metrics = Metrics()
+    metrics.counter_reading("forebay_grants", "Grants.", ("pool",), lambda: [(("default",), 3)])
+    told = metrics.exposition().decode()
+    assert "# TYPE forebay_grants_total counter" in told
+    assert 'forebay_grants_total{pool="default"} 3.0' in told

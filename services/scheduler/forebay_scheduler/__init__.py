@@ -1,0 +1,1 @@
+"""The scheduler: whose request goes next, and to which backend."""

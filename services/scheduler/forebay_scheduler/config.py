@@ -1,0 +1,68 @@
+"""The scheduler's settings. What a field means stands under it; forebay.config reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay.config import setting
+from forebay_scheduler.request import Band
+from forebay_scheduler.rules import Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    listen: str = "127.0.0.1:8093"
+    """Where gateways hold their sessions (gRPC)."""
+    ops_listen: str = "127.0.0.1:8096"
+    """/healthz, /readyz and /metrics."""
+
+    registry_address: str = "127.0.0.1:8094"
+    admin_address: str = "127.0.0.1:8092"
+    token_file: Path
+    """This service's own token for calling the others."""
+    callers_file: Path
+    """Who may call: a line `name sha256` for each service."""
+    nats_url: str = setting("nats://127.0.0.1:4222", alias="NATS_URL")
+    nats_user: str = "scheduler"
+    nats_seed_file: Path | None = None
+    nats_ca_file: Path | None = None
+
+    snapshot_dir: Path
+    """Where the last known fleet and policy are kept, sealed, to start from while their owners are away."""
+    snapshot_key_file: Path
+    """What seals them."""
+    snapshot_max_age_s: float = 7 * 86400.0
+
+    queue_per_user: int = 200
+    """Requests that one user may have waiting, where policy says nothing else."""
+    queue_per_pool: int = 10_000
+    queue_timeout_interactive_s: float = 30.0
+    """How long a request of this band waits for a slot when it names no deadline."""
+    queue_timeout_standard_s: float = 120.0
+    queue_timeout_batch_s: float = 3600.0
+    attempts: int = 3
+    """Backends that are tried for one request before its first byte."""
+    fence_s: float = 90.0
+    """How long a gateway may start work after the last leader renewal it heard of."""
+    recovery_grace_s: float = 3.0
+    """How long a scheduler that starts anew waits for the gateways that it knows of."""
+    orphan_after_s: float = 60.0
+    """How long a lost gateway has to return before its requests are written down as lost."""
+    heartbeat_s: float = 1.0
+
+    def rules(self) -> Rules:
+        return Rules(
+            queue_per_user=self.queue_per_user,
+            queue_per_pool=self.queue_per_pool,
+            queue_timeout_s={
+                Band.SYSTEM: self.queue_timeout_interactive_s,
+                Band.INTERACTIVE: self.queue_timeout_interactive_s,
+                Band.STANDARD: self.queue_timeout_standard_s,
+                Band.BATCH: self.queue_timeout_batch_s,
+            },
+            attempts=self.attempts,
+            fence_s=self.fence_s,
+            recovery_grace_s=self.recovery_grace_s,
+            orphan_after_s=self.orphan_after_s,
+        )

@@ -1,0 +1,47 @@
+"""The numbers that the core decides by. The service fills them from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from forebay_scheduler.request import Band
+
+
+def _queue_timeouts() -> Mapping[Band, float]:
+    return {Band.SYSTEM: 30.0, Band.INTERACTIVE: 30.0, Band.STANDARD: 120.0, Band.BATCH: 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Durations in seconds, counts in requests."""
+
+    queue_per_user: int = 200
+    queue_per_pool: int = 10_000
+    queue_timeout_s: Mapping[Band, float] = field(default_factory=_queue_timeouts)
+    attempts: int = 3
+    """Grants that one request may use up."""
+    retry_share: float = 0.1
+    """Repeated attempts may be this share of a pool's grants."""
+    retry_reserve: int = 10
+    """And this many more, so that a quiet pool can fail over too."""
+    session_ttl_s: float = 5.0
+    """A gateway not heard of for this long gets no grants until it speaks again."""
+    fence_s: float = 90.0
+    """How long a gateway may start work after the last leader renewal it heard of."""
+    fence_margin_s: float = 5.0
+    """Added for what was started just before the fence, and for clocks that differ in speed."""
+    recovery_grace_s: float = 3.0
+    """How long a new leader waits for the gateways of the last snapshot before it grants."""
+    quarantine_blind_s: float = 10.0
+    """How long a dead gateway's slots wait where no engine's count can be asked."""
+    quarantine_limit_s: float = 600.0
+    """How long they wait at most where an engine's count never comes down: others may be using that engine directly."""
+    orphan_after_s: float = 60.0
+    """How long a lost gateway has to return before its requests are written down as lost."""
+    breaker_failures: int = 3
+    """Failures in a row after which a backend rests."""
+    breaker_rest_s: float = 5.0
+    """Its first rest; each that follows without a success between is twice as long, up to twelve times this."""
+    no_backend_retry_s: float = 5.0
+    """What a request is told when no backend is up: about one round of probes."""

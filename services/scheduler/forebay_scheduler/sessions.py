@@ -1,0 +1,190 @@
+"""The sessions of gateways: frames in become events for the core, its decisions become frames out, one for a loop turn.
+
+What is decided is the core's business; here it is only asked, in the turn in which something happened."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from forebay.clock import Clock
+from forebay.errors import BadInput
+from forebay.metrics import Histogram
+from forebay.wire.v1 import scheduler_pb2, scheduler_pb2_grpc
+from forebay_scheduler import events as ev
+from forebay_scheduler import wire
+from forebay_scheduler.decisions import Decision, Grant, Orphan, Reject, Revoke, SessionEnded, Settled
+from forebay_scheduler.policy import Policy
+from forebay_scheduler.request import SessionId
+from forebay_scheduler.standing import show
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+
+
+class _Outgoing:
+    """What one session is to be told with its next frame."""
+
+    def __init__(self) -> None:
+        self.frame = scheduler_pb2.SchedulerFrame()
+        self.wake = asyncio.Event()
+        self.acted_upon = 0
+        self.ended: str | None = None
+        """Why the stream is to be closed, once it is."""
+
+    def take(self) -> scheduler_pb2.SchedulerFrame:
+        frame, self.frame = self.frame, scheduler_pb2.SchedulerFrame()
+        self.wake.clear()
+        return frame
+
+
+class Sessions(scheduler_pb2_grpc.SchedulerServicer):
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Clock,
+        *,
+        heartbeat_s: float,
+        fence_s: float,
+        renewed_ago_s: Callable[[], float],
+        queue_seconds: Histogram,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._fence_s = fence_s
+        self._renewed_ago_s = renewed_ago_s
+        self._queued = queue_seconds.child()
+        self._numbers = itertools.count(1)
+        self._sessions: dict[SessionId, _Outgoing] = {}
+        self._is_draining = False
+        self.orphans: deque[Orphan] = deque()
+        """Rows to be written for gateways that are lost. `orphans.publish` empties it."""
+
+    # --- events in, decisions out ---------------------------------------------------------------------------------------
+
+    def apply(self, events: Iterable[ev.Event]) -> None:
+        """In the loop turn in which they happened. No await in here."""
+        for decision in self._policy.apply(events, self._clock.monotonic()):
+            self._tell(decision)
+
+    def _tell(self, decision: Decision) -> None:
+        if isinstance(decision, Orphan):
+            self.orphans.append(decision)
+            return
+        session = self._sessions.get(decision.session)
+        if session is None:
+            return  # its stream is gone; the gateway's next Hello brings both sides together again
+        match decision:
+            case Grant():
+                self._queued.observe(max(0.0, decision.queued_s))
+                session.frame.grants.append(wire.grant_to_wire(decision))
+            case Reject():
+                session.frame.rejects.append(wire.reject_to_wire(decision))
+            case Revoke():
+                session.frame.revokes.add(ledger_id=decision.ledger_id, reason=decision.reason)
+            case Settled():
+                # Nothing is kept that a stored snapshot would have to hold first: slots are rebuilt from Hellos.
+                session.frame.settled.append(decision.ledger_id)
+            case SessionEnded():
+                session.ended = decision.message
+        session.wake.set()
+
+    async def tick(self) -> None:
+        """Lets time pass in the core: deadlines, silences, quarantines. Until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.apply((ev.Tick(),))
+
+    def drain(self) -> None:
+        """No more grants; gateways are told to look for another leader."""
+        self._policy.stop()
+        self._is_draining = True
+        for session in self._sessions.values():
+            session.wake.set()
+
+    # --- the calls --------------------------------------------------------------------------------------------------------
+
+    async def Session(
+        self, request_iterator: AsyncIterator[scheduler_pb2.GatewayFrame], context: Any
+    ) -> AsyncIterator[scheduler_pb2.SchedulerFrame]:
+        frames = aiter(request_iterator)
+        first = await anext(frames, None)
+        if first is None or not first.HasField("hello"):
+            raise BadInput("A session opens with Hello.")
+        number = SessionId(next(self._numbers))
+        outgoing = self._sessions[number] = _Outgoing()
+        outgoing.frame.welcome.heartbeat_ms = round(self._heartbeat_s * 1000)
+        outgoing.frame.welcome.fence_ms = round(self._fence_s * 1000)
+        outgoing.wake.set()
+        reading = asyncio.create_task(self._read(number, outgoing, first, frames), name="session-read")
+        try:
+            async for frame in self._write(outgoing, reading):
+                yield frame
+            if reading.done():
+                reading.result()  # a frame that made no sense: its error is the call's
+        finally:
+            reading.cancel()
+            del self._sessions[number]
+            self.apply((ev.SessionLost(number),))
+
+    async def ShowQueue(self, request: scheduler_pb2.ShowQueueRequest, context: Any) -> scheduler_pb2.ShowQueueResponse:
+        return show(self._policy, self._clock.monotonic())
+
+    async def _read(
+        self,
+        number: SessionId,
+        outgoing: _Outgoing,
+        first: scheduler_pb2.GatewayFrame,
+        frames: AsyncIterator[scheduler_pb2.GatewayFrame],
+    ) -> None:
+        now = self._clock.monotonic()
+        hello = wire.read_hello(first.hello, number, now)
+        log.info(
+            "gateway session",
+            extra={
+                "action": "session",
+                "gateway": hello.gateway,
+                "generation": hello.generation,
+                "held": len(hello.claims),
+                "waiting": len(hello.queued),
+            },
+        )
+        self.apply((hello, *wire.read_unconfirmed(first.hello, number)))
+        outgoing.acted_upon = first.seq
+        async for frame in frames:
+            self.apply(wire.read_frame(frame, number, self._clock.monotonic()))
+            outgoing.acted_upon = frame.seq
+            if frame.heartbeat:
+                outgoing.wake.set()
+
+    async def _write(
+        self, outgoing: _Outgoing, reading: asyncio.Task[None]
+    ) -> AsyncIterator[scheduler_pb2.SchedulerFrame]:
+        """Until the gateway has ended its side, or its session is ended here."""
+        reading.add_done_callback(lambda _: outgoing.wake.set())
+        seq = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._heartbeat_s):
+                    await outgoing.wake.wait()
+                await asyncio.sleep(0)  # whatever else is decided in this loop turn goes into the same frame
+            except TimeoutError:
+                pass
+            frame = outgoing.take()
+            seq += 1
+            frame.seq, frame.ack_seq = seq, outgoing.acted_upon
+            frame.epoch.CopyFrom(wire.epoch_to_wire(self._policy.epoch))
+            frame.renewed_ago_ms = max(0, round(self._renewed_ago_s() * 1000))
+            frame.draining = self._is_draining
+            yield frame
+            if reading.done() or self._is_draining:
+                return
+            if outgoing.ended is not None:
+                log.info("session ended", extra={"action": "session_ended", "why": outgoing.ended})
+                return
