@@ -30,11 +30,10 @@ def test_the_defaults_need_only_the_two_secrets() -> None:
 
 
 def test_the_file_names_backends() -> None:
-    tables = [{"name": "big", "url": "http://gpu-1:8000/v1", "kind": "vllm", "slots": 8, "bearer_file": "/key"}]
+    tables = [{"name": "big", "url": "http://gpu-1:8000/v1", "kind": "vllm", "slots": 8}]
     (table,) = settings({"backends": tables}).backends
     big = read_backend(table)
-    assert big.order == AddBackend(FILE_ACTOR, "big", "http://gpu-1:8000", EngineKind.VLLM, slots=8, replace=True)
-    assert big.bearer_file == Path("/key")
+    assert big == AddBackend(FILE_ACTOR, "big", "http://gpu-1:8000", EngineKind.VLLM, slots=8, replace=True)
 
 
 def test_every_problem_is_told_at_once() -> None:

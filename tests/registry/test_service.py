@@ -346,12 +346,11 @@ async def test_a_withdrawn_credential_is_not_used_any_more(place: Place, eventua
         assert not watch.fleet["paid"].has_credential
 
 
-async def test_backends_of_the_configuration_are_there_at_every_start_and_their_key_file_is_used(
+async def test_backends_of_the_configuration_are_there_at_every_start(
     place: Place, eventually: Callable[..., Any]
 ) -> None:
-    (place.folder / "engine.key").write_text("engine-secret\n")
-    async with FakeEngine(flavour=Flavour.VLLM, api_key="engine-secret") as engine:
-        table = {"name": "own", "url": engine.url, "bearer_file": str(place.folder / "engine.key")}
+    async with FakeEngine(flavour=Flavour.VLLM) as engine:
+        table = {"name": "own", "url": engine.url}
         for slots in (2, 5):
             settings = place.settings(backends=({**table, "slots": slots},))
             async with running(settings), calling(place) as admin, admin.watching() as watch:

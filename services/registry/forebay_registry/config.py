@@ -17,7 +17,7 @@ from forebay_registry.patrol import Beat
 FILE_ACTOR = "forebay.toml"
 """Who wants the backends that the configuration names."""
 
-_FIELDS = {"name", "url", "kind", "pool", "slots", "bearer_file"}
+_FIELDS = {"name", "url", "kind", "pool", "slots"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,9 @@ class RegistrySettings:
     """An older snapshot is not started from."""
 
     backends: tuple[dict[str, Any], ...] = ()
-    """`[[registry.backends]]`, each with name and url, and if wanted kind, pool, slots, bearer_file. They are added, or
-    changed to what the file says, at every start; what operators added stays. A bearer_file is for probes alone: gateways
-    get an engine's key from admin."""
+    """`[[registry.backends]]`, each with name and url, and if wanted kind, pool, slots. They are added, or changed to what
+    the file says, at every start; what operators added stays. An engine's own key is admin's to keep: give it with
+    `forebay backend add --bearer-file`."""
 
     probe_healthy_s: float = 2.0
     """Seconds between two looks at a healthy backend."""
@@ -140,16 +140,8 @@ class RegistrySettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FileBackend:
-    """One table of `[[registry.backends]]`."""
-
-    order: AddBackend
-    bearer_file: Path | None
-
-
-def read_backend(table: Mapping[str, Any]) -> FileBackend:
-    """Raises BadInput."""
+def read_backend(table: Mapping[str, Any]) -> AddBackend:
+    """One table of `[[registry.backends]]`. Raises BadInput."""
     unknown = sorted(set(table) - _FIELDS)
     if unknown:
         raise BadInput(f"there is no such setting: {', '.join(unknown)}.")
@@ -161,7 +153,7 @@ def read_backend(table: Mapping[str, Any]) -> FileBackend:
         raise BadInput(f"{kind!r} is not a kind of engine; there are {', '.join(EngineKind)}.")
     if not isinstance(slots, int) or isinstance(slots, bool):
         raise BadInput(f"{slots!r} is not a number of slots.")
-    order = parse_add(
+    return parse_add(
         actor=FILE_ACTOR,
         name=str(table["name"]),
         url=str(table["url"]),
@@ -170,5 +162,3 @@ def read_backend(table: Mapping[str, Any]) -> FileBackend:
         slots=slots,
         replace=True,
     )
-    bearer_file = table.get("bearer_file")
-    return FileBackend(order, Path(str(bearer_file)).expanduser() if bearer_file is not None else None)

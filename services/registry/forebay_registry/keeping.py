@@ -16,7 +16,7 @@ from forebay.errors import ForebayError, Unavailable
 from forebay.ops import Ops
 from forebay.sealed import SnapshotFile
 from forebay_registry import snapshot
-from forebay_registry.config import FileBackend
+from forebay_registry.catalog import AddBackend
 from forebay_registry.roster import Roster
 from forebay_registry.store import MIGRATIONS, Store
 
@@ -39,7 +39,7 @@ class Keeper:
         database: Database,
         store: Store,
         file: SnapshotFile | None,
-        file_backends: Sequence[FileBackend],
+        file_backends: Sequence[AddBackend],
         ops: Ops,
         clock: Clock,
         reload_s: float,
@@ -116,14 +116,14 @@ class Keeper:
         for wanted in self._file_backends:
             await self._want(wanted)
 
-    async def _want(self, wanted: FileBackend) -> None:
+    async def _want(self, wanted: AddBackend) -> None:
         while True:
             try:
-                await self._roster.add_backend(wanted.order)
+                await self._roster.add_backend(wanted)
             except Unavailable:
                 await asyncio.sleep(1.0)
             except ForebayError as error:
-                fields = {"action": "file_backend_refused", "backend": wanted.order.name, "why": error.message}
+                fields = {"action": "file_backend_refused", "backend": wanted.name, "why": error.message}
                 log.error("backend of the configuration not added", extra=fields)
                 return
             else:

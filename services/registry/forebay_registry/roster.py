@@ -44,15 +44,12 @@ class Roster:
         patrol: Patrol,
         store: Keeps,
         clock: Clock,
-        file_bearers: Mapping[str, str] | None = None,
     ) -> None:
-        """`file_bearers`: backend name → credential for probing, where admin has none."""
         self._fleet = fleet
         self._watchers = watchers
         self._patrol = patrol
         self._store = store
         self._clock = clock
-        self._file_bearers = file_bearers or {}
         self._wanted: dict[BackendId, Desired] = {}
         self._nodes: dict[NodeId, Node] = {}
         self._observed: dict[BackendId, Observed] = {}
@@ -198,7 +195,7 @@ class Roster:
 
     def _watch(self, backend_id: BackendId) -> None:
         wanted = self._wanted[backend_id]
-        bearer = self._bearers.get(backend_id) or self._file_bearers.get(wanted.name)
+        bearer = self._bearers.get(backend_id)
         target = Target(wanted.url, wanted.kind, bearer)
         self._patrol.watch(backend_id, target, self._observed[backend_id].seen, self.observe)
 

@@ -14,7 +14,6 @@ import aiohttp
 
 from forebay.bus import Bus
 from forebay.clock import micros
-from forebay.config import read_secret
 from forebay.database import open_database, read_database_url
 from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
@@ -43,7 +42,6 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
     """Listens when entered; ready when the fleet is known, which `ops` tells. Raises CannotStart."""
     clock, metrics = ground.clock, ground.ops.metrics
     file_backends = tuple(read_backend(table) for table in settings.backends)
-    file_bearers = {b.order.name: read_secret(b.bearer_file).decode() for b in file_backends if b.bearer_file}
     tokens = ServiceTokens(settings.callers_file, RIGHTS)
     url = read_database_url(settings.database_url, settings.database_url_file)
     seed, ca = settings.nats_seed_file, settings.nats_ca_file
@@ -60,9 +58,7 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         fleet = Fleet(term_us=micros(clock.now()))
         watchers = Watchers(fleet)
         store = Store(database)
-        roster = Roster(
-            fleet=fleet, watchers=watchers, patrol=patrol, store=store, clock=clock, file_bearers=file_bearers
-        )
+        roster = Roster(fleet=fleet, watchers=watchers, patrol=patrol, store=store, clock=clock)
         credentials = Credentials(
             admin, roster.take_credentials, file=_snapshot_file(settings, "credentials"), clock=clock
         )
