@@ -25,8 +25,8 @@ _FALSE = {"0", "false", "no", "off"}
 
 
 def setting(default: Any = dataclasses.MISSING, *, alias: str | None = None) -> Any:
-    """A field that also reads the environment variable `alias`. It loses to FOREBAY_<SERVICE>_<FIELD> and to the file: a
-    name that other programs use too must not overrule what was written down for Forebay."""
+    """A field that also reads the environment variable `alias`, which wins over the file and loses to
+    FOREBAY_<SERVICE>_<FIELD>."""
     return dataclasses.field(default=default, metadata={"alias": alias} if alias else {})
 
 
@@ -126,10 +126,10 @@ def _find(
     if variable in environ:
         return variable, environ[variable]
     alias = field.metadata.get("alias")
-    if name in table:
-        return f"[{service}] {name}", table[name]
     if alias and environ.get(alias):
         return alias, environ[alias]
+    if name in table:
+        return f"[{service}] {name}", table[name]
     return None
 
 

@@ -66,9 +66,9 @@ def test_the_environment_overrules_the_file_and_a_flag_overrules_both() -> None:
     assert (settings.slots, settings.listen, settings.fence_s) == (7, "environment:1", 1.0)
 
 
-def test_a_name_the_world_uses_gives_way_to_ours_and_to_the_file() -> None:
+def test_a_name_the_world_uses_overrules_the_file_and_gives_way_to_ours() -> None:
     assert read(NATS_URL="nats://world").nats_url == "nats://world"
-    assert read({"nats_url": "nats://file"}, NATS_URL="nats://world").nats_url == "nats://file"
+    assert read({"nats_url": "nats://file"}, NATS_URL="nats://world").nats_url == "nats://world"
     assert read(NATS_URL="nats://world", FOREBAY_GPU_AGENT_NATS_URL="nats://ours").nats_url == "nats://ours"
     assert read(NATS_URL="").nats_url == "nats://127.0.0.1:4222"
 
