@@ -87,6 +87,11 @@ class Follower:
                 )
             else:
                 log.debug("watch", extra={"action": "watch", "of": self._followed.name, "why": why})
+                if self._followed.name in self._ops.missing:
+                    self._ops.not_ready(
+                        self._followed.name,
+                        f"{self._followed.owner} has not told the {self._followed.name} yet ({why})",
+                    )
             await asyncio.sleep(retry_s)
             retry_s = min(_LAST_RETRY_S, retry_s * 2)
 

@@ -149,7 +149,7 @@ class KeyPrincipal(_message.Message):
     """the most urgent band that it may ask for"""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """empty: all"""
+        """names, or patterns in which * stands for anything; empty: all"""
 
     def __init__(
         self,

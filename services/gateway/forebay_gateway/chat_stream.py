@@ -1,0 +1,199 @@
+"""A streamed chat completion on its way through: events in, the bytes that the client gets out, and what was learnt.
+
+Pure. Three things are changed and nothing else: the usage chunk is dropped when the client did not ask for it (the gateway
+always does), several usage chunks become one, and the model's name is the one that the client asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from forebay_gateway.accounting import Usage, UsageSource
+from forebay_gateway.sse import Event, EventTooLong, Splitter
+
+DONE = b"data: [DONE]\n\n"
+_TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamError:
+    """Why the stream cannot go on."""
+
+    message: str
+    body: dict[str, Any] | None = None
+    """The engine's own error object, when it sent one."""
+
+
+class ChatStream:
+    """Feed it what the engine sends. After `is_done` or `error` nothing more is taken."""
+
+    def __init__(self, model: str, choices: int, *, wants_usage: bool, keeps_chunks: bool = False) -> None:
+        self._model = model
+        self._named = (f'"model":{_json_text(model)}'.encode(), f'"model": {_json_text(model)}'.encode())
+        self._wants_usage = wants_usage
+        self._splitter = Splitter()
+        self._open_choices = set(range(choices))
+        self._usage_chunk: dict[str, Any] | None = None
+        self._usage_raw = b""
+        self._usage_in_passing: dict[str, Any] | None = None
+        self.counted = 0
+        """Completion tokens, as far as chunks tell: one each."""
+        self.has_begun = False
+        """An event came that is part of an answer."""
+        self.is_done = False
+        self.error: StreamError | None = None
+        self.chunks: list[dict[str, Any]] | None = [] if keeps_chunks else None
+
+    def feed(self, piece: bytes) -> bytes:
+        """What the client gets for this; the tail of the answer (`tail`) excepted."""
+        try:
+            events = self._splitter.feed(piece)
+        except EventTooLong:
+            self.error = StreamError("The engine sent an event without end.")
+            return b""
+        return b"".join([self._take(event) for event in events])
+
+    def end(self) -> bytes:
+        """The engine has ended the stream. Sets `is_done`, or `error` if the answer is not whole."""
+        rest = self._splitter.rest()
+        out = b""
+        if rest is not None and _is_whole(rest):
+            out = self._take(rest)
+        if self.is_done or self.error is not None:
+            return out
+        if self.has_begun and not self._open_choices:
+            self.is_done = True  # every choice was finished; only the end mark is missing
+        else:
+            self.error = StreamError("The engine ended its answer in the middle.")
+        return out
+
+    @property
+    def tail(self) -> bytes:
+        """The last bytes of a whole answer: usage if it was asked for, and the end mark."""
+        if not self._wants_usage or self._usage_chunk is None:
+            return DONE
+        return self._usage_raw + DONE
+
+    @property
+    def reported(self) -> dict[str, Any] | None:
+        """The usage object that the engine reported, if it did."""
+        if self._usage_chunk is not None:
+            usage: dict[str, Any] = self._usage_chunk["usage"]
+            return usage
+        return self._usage_in_passing
+
+    def usage(self, estimated_prompt: int) -> Usage:
+        """What the answer used so far."""
+        known = read_usage(self.reported)
+        if known is not None:
+            return known
+        source = UsageSource.COUNTED if self.counted else UsageSource.ESTIMATED
+        return Usage(prompt=estimated_prompt, completion=self.counted, source=source)
+
+    def _take(self, event: Event) -> bytes:
+        if self.is_done or self.error is not None:
+            return b""
+        if event.data.strip() == b"[DONE]":
+            self.is_done = self.has_begun
+            if not self.has_begun:
+                self.error = StreamError("The engine ended its answer before it began.")
+            return b""
+        try:
+            chunk = orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            self.error = StreamError("The engine sent an event that is not a JSON object.")
+            return b""
+        told = chunk.get("error")
+        if told or event.name == b"error":
+            body = (
+                told if isinstance(told, dict) else {"message": str(told or chunk.get("message") or "no reason given")}
+            )
+            self.error = StreamError(str(body.get("message", "no reason given")), body)
+            return b""
+        return self._take_chunk(event, chunk)
+
+    def _take_chunk(self, event: Event, chunk: dict[str, Any]) -> bytes:
+        choices = chunk.get("choices")
+        usage = chunk.get("usage")
+        if not choices and isinstance(usage, dict):
+            self._keep_usage(event, chunk)
+            return b""
+        self.has_begun = True
+        if isinstance(usage, dict):
+            self._usage_in_passing = usage
+        for choice in choices or ():
+            if _carries_text(choice.get("delta")):
+                self.counted += 1
+            if choice.get("finish_reason"):
+                self._open_choices.discard(choice.get("index", 0))
+        if self.chunks is not None:
+            self.chunks.append(chunk)
+            return b""
+        return self._named_as_asked(event, chunk)
+
+    def _keep_usage(self, event: Event, chunk: dict[str, Any]) -> None:
+        """Usage chunks wait for the end: llama.cpp sends one for each choice, and a client expects one."""
+        if self._usage_chunk is None:
+            self._usage_chunk = chunk
+            self._usage_raw = self._named_as_asked(event, chunk)
+            return
+        self._usage_chunk = {**chunk, "usage": _added(self._usage_chunk["usage"], chunk["usage"])}
+        self._usage_raw = b"data: " + orjson.dumps({**self._usage_chunk, "model": self._model}) + b"\n\n"
+
+    def _named_as_asked(self, event: Event, chunk: dict[str, Any]) -> bytes:
+        # A text inside a JSON string cannot look like this: its quotes are escaped there.
+        if self._named[0] in event.data or self._named[1] in event.data or "model" not in chunk:
+            return event.raw
+        return b"data: " + orjson.dumps({**chunk, "model": self._model}) + b"\n\n"
+
+
+def read_usage(reported: Any) -> Usage | None:
+    """OpenAI's usage object. None when it is not one, or says nothing."""
+    if not isinstance(reported, dict):
+        return None
+    prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    if not _is_count(prompt) or not _is_count(completion if completion is not None else 0):
+        return None
+    details = reported.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return Usage(
+        prompt=int(prompt or 0),
+        cached_prompt=min(int(cached), int(prompt or 0)) if cached and _is_count(cached) else 0,
+        completion=int(completion or 0),
+        source=UsageSource.ENGINE,
+    )
+
+
+def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Usage of two choices of one request: they share the prompt."""
+    first, second = read_usage(one), read_usage(other)
+    if first is None or second is None:
+        return other if first is None else one
+    completion = first.completion + second.completion
+    return {**one, "completion_tokens": completion, "total_tokens": first.prompt + completion}
+
+
+def _carries_text(delta: Any) -> bool:
+    return isinstance(delta, dict) and any(delta.get(field) for field in _TEXT_FIELDS)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_whole(event: Event) -> bool:
+    if event.data.strip() == b"[DONE]":
+        return True
+    try:
+        orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _json_text(text: str) -> str:
+    return orjson.dumps(text).decode()

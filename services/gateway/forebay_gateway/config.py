@@ -1,0 +1,75 @@
+"""The gateway's settings. What a field means stands under it; forebay.config reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay.config import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    name: str = "gateway-1"
+    """This gateway's name, stable over restarts and unlike every other's. Also its NATS user."""
+    listen: str = "127.0.0.1:8090"
+    """Where clients connect."""
+    tls_cert: Path | None = None
+    """Certificate chain (PEM) for clients; without one the port speaks plain HTTP. Read again when it changes."""
+    tls_key: Path | None = None
+    """Its private key (PEM)."""
+    ops_listen: str = "127.0.0.1:8095"
+    """/healthz, /readyz and /metrics."""
+
+    scheduler_address: str = "127.0.0.1:8093"
+    registry_address: str = "127.0.0.1:8094"
+    admin_address: str = "127.0.0.1:8092"
+    token_file: Path
+    """This service's own token for calling the others."""
+    pepper_file: Path
+    """The pepper under which keys' secrets are kept; the same file as admin's."""
+    nats_url: str = setting("nats://127.0.0.1:4222", alias="NATS_URL")
+    nats_user: str | None = None
+    """NATS user; the gateway's name unless given."""
+    nats_seed_file: Path | None = None
+    nats_ca_file: Path | None = None
+
+    snapshot_dir: Path
+    """Where the last known keys, credentials and fleet are kept, sealed, to start from while their owners are away."""
+    snapshot_key_file: Path
+    """What seals them."""
+    snapshot_max_age_s: float = 7 * 86400.0
+
+    journal_dir: Path
+    """Where the record of each request lies until it is published. One process at a time; keep it over restarts."""
+    journal_segment_bytes: int = 8 << 20
+    journal_segments: int = 16
+    """At most so many segment files. New requests are refused (`journal_full`) when all are in use."""
+
+    isolation: str = "serve"
+    """What happens to work that would start past the scheduler's fence: `serve` counts it, `refuse` answers 503."""
+    fence_s: float = 90.0
+    """How long new work may start after the last leader renewal heard of; the scheduler may say less."""
+
+    max_body_bytes: int = 32 << 20
+    """Of one request."""
+    held_bodies_bytes: int = 512 << 20
+    """Of all requests that have not begun to be answered, in this process."""
+    max_answer_bytes: int = 64 << 20
+    """Of one answer that is not streamed."""
+    body_idle_s: float = 30.0
+    """How long a client may pause while it sends its request."""
+    waiting_s: float = 15.0
+    """How often a client that waits for its stream to begin gets a comment line."""
+    max_queue_s: float = 600.0
+    """How long a request waits for a slot when it names no deadline itself."""
+    max_duration_s: float = 3600.0
+    """The longest a request may take, from its arrival."""
+    lost_idle_s: float = 5.0
+    """How long an engine that the registry calls unhealthy may be silent before its requests are ended."""
+    connect_s: float = 5.0
+    """How long connecting to an engine may take."""
+    drain_s: float = 600.0
+    """How long running requests may go on after the gateway was told to stop."""
+    publish_s: float = 5.0
+    """How long stopping waits for the last usage records to be published; the journal keeps what is left."""

@@ -1,0 +1,117 @@
+"""What an engine's error answer means: the client's fault, the engine's own, or a full house. Pure.
+
+The wordings are those of vLLM, SGLang, llama.cpp's server, Ollama and OpenAI itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from forebay.errors import ForebayError
+from forebay_gateway.refused import ContextTooLong, EngineRefused
+
+MOST_BYTES = 64 << 10
+"""More of an error answer is not read."""
+
+_CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error"}
+_CONTEXT_WORDS = re.compile(
+    r"maximum context length"  # OpenAI, vLLM
+    r"|longer than the (?:maximum )?model(?:'s)? (?:context )?length"  # vLLM's engine core, SGLang
+    r"|exceeds? the (?:available |maximum |model's )?context (?:size|length|window)"  # llama.cpp, Ollama
+    r"|exceeds? (?:the )?maximum (?:allowed |input |context )+(?:length|size)"  # TGI, Ollama
+    r"|larger than the context (?:size|window)",
+    re.IGNORECASE,
+)
+
+
+class Blame(StrEnum):
+    """Why another backend may do better."""
+
+    UNREACHABLE = "unreachable"
+    """No connection, or it died."""
+    FAILED = "failed"
+    """It answered with an error of its own."""
+    BUSY = "busy"
+    UNKNOWN_BACKEND = "unknown_backend"
+    """The gateway cannot use it: it is not in the fleet, or its credential has not come yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTrouble:
+    """The request may be served elsewhere."""
+
+    blame: Blame
+    message: str
+    retry_after_s: float | None = None
+
+
+def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | ForebayError:
+    """An answer with a status other than 200: trouble of the engine, or the error that the client gets."""
+    told = _told(body)
+    message = _message(told, body)
+    if status in (429, 503):
+        return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after))
+    if status >= 500 or status in (401, 403, 407, 408) or status < 400:
+        # 401 and 403 are about Forebay's credential for the engine, never about the client's key.
+        return EngineTrouble(Blame.FAILED, f"It answered {status}: {message}")
+    return refusal(status, told, message)
+
+
+def refusal(status: int, told: dict[str, Any], message: str) -> ForebayError:
+    """The engine's own refusal of a request, in our words. `told` is its error object."""
+    kind, code = told.get("type"), told.get("code")
+    if kind in _CONTEXT_CODES or code in _CONTEXT_CODES or (status < 500 and _CONTEXT_WORDS.search(message)):
+        return ContextTooLong(f"{message} Shorten the conversation, or ask for fewer tokens.")
+    param = told.get("param")
+    if not isinstance(code, str) and status == 404 and "model" in message.lower():
+        param, code = "model", "model_not_found"
+    return EngineRefused(
+        f"The engine refused this request: {message}",
+        status=status,
+        type=kind if isinstance(kind, str) and kind.endswith("_error") else "invalid_request_error",
+        param=param if isinstance(param, str) else None,
+        code=code if isinstance(code, str) else None,
+    )
+
+
+def in_stream(body: dict[str, Any] | None, message: str) -> EngineTrouble | ForebayError:
+    """An error event before the first chunk: as if it had been the status."""
+    code = (body or {}).get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    return judge(status, orjson.dumps({"error": body or {"message": message}}), None)
+
+
+def _told(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(parsed, dict):
+        return {}
+    told = parsed.get("error", parsed)  # vLLM before 0.10 has no envelope
+    if isinstance(told, str):  # Ollama
+        return {"message": told}
+    return told if isinstance(told, dict) else {}
+
+
+def _message(told: dict[str, Any], body: bytes) -> str:
+    message = told.get("message") or told.get("detail")  # `detail` is FastAPI's
+    if isinstance(message, str) and message:
+        return message[:2000]
+    text = orjson.dumps(message).decode() if message else body[:500].decode(errors="replace").strip()
+    return text or "no reason given"
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    if retry_after is None or not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", retry_after.strip()):
+        return None
+    return float(retry_after)
+
+
+def mentions_stream_options(status: int, body: bytes) -> bool:
+    """The engine is too old, or too strict, for being asked for usage in a stream."""
+    return status in (400, 422) and (b"stream_options" in body or b"include_usage" in body)

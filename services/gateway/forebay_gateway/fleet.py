@@ -1,0 +1,90 @@
+"""The fleet as the registry last told it: which backends there are, how they are, and which models they have.
+
+Pure. Choosing a backend is the scheduler's job; the gateway looks up the one it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EngineKind(StrEnum):
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+    VLLM = "vllm"
+    LLAMACPP = "llamacpp"
+    SGLANG = "sglang"
+
+    @property
+    def cancels_plain_requests(self) -> bool:
+        """Whether closing the connection of a request that is not streamed stops the generation. llama.cpp's server
+        looks at the connection only while it streams and generates to the end otherwise."""
+        return self is not EngineKind.LLAMACPP
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOnBackend:
+    name: str
+    context_length: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    id: str
+    name: str
+    url: str
+    """Without /v1 and without a slash at the end."""
+    kind: EngineKind = EngineKind.OPENAI
+    pool: str = "default"
+    enabled: bool = True
+    is_unhealthy: bool = False
+    """The registry's probes fail. A backend that was not probed yet is not unhealthy."""
+    has_credential: bool = False
+    models: Mapping[str, ModelOnBackend] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    name: str
+    context_length: int | None
+    """Tokens; the smallest among its backends, since any of them may answer."""
+
+
+class Fleet:
+    def __init__(self) -> None:
+        self._backends: dict[str, Backend] = {}
+        self.is_known = False
+
+    def replace_all(self, backends: Iterable[Backend]) -> None:
+        self._backends = {backend.id: backend for backend in backends}
+        self.is_known = True
+
+    def change(self, backends: Iterable[Backend], removed: Iterable[str]) -> None:
+        for backend in backends:
+            self._backends[backend.id] = backend
+        for backend_id in removed:
+            self._backends.pop(backend_id, None)
+
+    def get(self, backend_id: str) -> Backend | None:
+        return self._backends.get(backend_id)
+
+    def is_lost(self, backend_id: str) -> bool:
+        """Removed or unhealthy: an answer that is silent there will probably stay so."""
+        backend = self._backends.get(backend_id)
+        return backend is None or backend.is_unhealthy
+
+    def has(self, model: str, pool: str) -> bool:
+        return any(b.enabled and b.pool == pool and model in b.models for b in self._backends.values())
+
+    def offered(self, pool: str) -> list[OfferedModel]:
+        """The models of a pool by name. One whose backends are all down is still listed: they usually come back."""
+        lengths: dict[str, list[int]] = {}
+        for backend in self._backends.values():
+            if backend.enabled and backend.pool == pool:
+                for model in backend.models.values():
+                    known = lengths.setdefault(model.name, [])
+                    if model.context_length:
+                        known.append(model.context_length)
+        return [OfferedModel(name, min(known, default=None)) for name, known in sorted(lengths.items())]

@@ -1,0 +1,130 @@
+"""The HTTP front: which address answers what, an id on every answer, and an OpenAI-shaped body for every error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from forebay.errors import BadInput, ForebayError
+from forebay_gateway.call import Call, new_request_id, read_call
+from forebay_gateway.models import list_models, show_model
+from forebay_gateway.openai_errors import Rendered, render
+from forebay_gateway.refused import UnknownPath, WrongMethod
+from forebay_gateway.relay import CHAT_PATH, Exchange, Means
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest, Call], Awaitable[web.StreamResponse]]
+
+MODELS_PATH = "/v1/models"
+_LONGEST_HEADER = 16 << 10
+
+
+class Front:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._created = int(means.clock.now())
+        self._routes: dict[str, dict[str, Handler]] = {
+            CHAT_PATH: {"POST": self._chat},
+            MODELS_PATH: {"GET": self._list_models},
+            "/": {"GET": self._welcome},
+        }
+
+    def make_server(self) -> web.Server:
+        return _Server(
+            self._answer,
+            handler_cancellation=True,
+            access_log=None,  # a key may stand in the path
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+        )
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        call = read_call(request.method, request.path, request.headers)
+        try:
+            handler = self._find(call)
+            return await handler(request, call)
+        except ForebayError as error:
+            return _response(render(error), call.request_id)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
+            mistake = ForebayError(f"Forebay made a mistake; its log has request {call.request_id}.")
+            return _response(render(mistake), call.request_id)
+
+    def _find(self, call: Call) -> Handler:
+        path = call.path.rstrip("/") or "/"
+        methods = self._routes.get(path)
+        if methods is None and path.startswith(f"{MODELS_PATH}/"):
+            methods = {"GET": self._show_model}
+        if methods is None:
+            raise UnknownPath(
+                f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT_PATH}, "
+                f"models at GET {MODELS_PATH}; SDKs take the base URL that ends in /v1."
+            )
+        handler = methods.get(call.method)
+        if handler is None:
+            allowed = ", ".join(methods)
+            raise WrongMethod(f"{path[:200]} takes {allowed}, not {call.method}.", allowed)
+        return handler
+
+    async def _chat(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        return await Exchange(self._means, request, call).serve()
+
+    async def _list_models(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        principal = self._means.principals.verify(call.demand_key(), self._means.clock.now())
+        return _json(list_models(self._means.fleet, principal, self._created), call)
+
+    async def _show_model(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        principal = self._means.principals.verify(call.demand_key(), self._means.clock.now())
+        name = call.path.removeprefix(f"{MODELS_PATH}/").rstrip("/")
+        return _json(show_model(self._means.fleet, principal, name, self._created), call)
+
+    async def _welcome(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        return _json({"service": "forebay", "models": MODELS_PATH, "chat_completions": CHAT_PATH}, call)
+
+
+def _json(body: dict[str, Any], call: Call) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body), headers={"x-request-id": call.request_id, "content-type": "application/json"}
+    )
+
+
+def _response(rendered: Rendered, request_id: str) -> web.Response:
+    return web.Response(
+        status=rendered.status, body=rendered.body, headers={"x-request-id": request_id, **rendered.headers}
+    )
+
+
+class _Connection(RequestHandler):
+    """aiohttp's own answers to what is not HTTP at all, in our shape too."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        # Neither logged nor repeated: what the parser complains about may hold a key.
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way; another cannot be sent")
+        if status < 500:
+            error: ForebayError = BadInput("This is not a well-formed HTTP/1.1 request.")
+        else:
+            error = ForebayError()
+        response = _response(render(error), new_request_id())
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)

@@ -1,0 +1,41 @@
+"""Ends what a task is waiting for with an error of our choosing: a revoked key, a lost backend, a deadline, a drain.
+
+The same dance as `asyncio.timeout`: cancel, then turn that one cancellation into the error. A cancellation from elsewhere
+(the client went) passes untouched."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+
+class Interruptible:
+    """Around the waits of one task: `with interruptible: …` raises the error given to `interrupt`."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._error: Exception | None = None
+
+    def interrupt(self, error: Exception) -> None:
+        """The first error counts. Nothing happens when the waits are over."""
+        if self._task is not None and self._error is None:
+            self._error = error
+            self._task.cancel()
+
+    def __enter__(self) -> Interruptible:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        self._error = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        assert task is not None
+        if self._error is None:
+            return
+        if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._error from error

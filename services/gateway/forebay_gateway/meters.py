@@ -1,0 +1,57 @@
+"""The gateway's metrics: plain numbers that the code adds to and a scrape reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forebay.metrics import Counter, Histogram, Metrics
+from forebay_gateway.accounting import Entry
+
+_DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    requests: Counter
+    tokens: Counter
+    queue_s: Histogram
+    ttft_s: Histogram
+    duration_s: Histogram
+    attempts_failed: Counter
+    past_fence: Counter
+    records_dropped: Counter
+
+    def note(self, entry: Entry) -> None:
+        """One request that is over."""
+        outcome = str(entry.outcome)
+        self.requests.child(entry.route, outcome, entry.reason).value += 1
+        self.duration_s.child(outcome).observe(entry.duration_ms / 1000)
+        if entry.attempts:
+            self.queue_s.child().observe(entry.queue_ms / 1000)
+            self.tokens.child(entry.model, "prompt").value += entry.usage.prompt
+            self.tokens.child(entry.model, "completion").value += entry.usage.completion
+        if entry.ttft_ms is not None:
+            self.ttft_s.child().observe(entry.ttft_ms / 1000)
+
+
+def make_meters(metrics: Metrics) -> Meters:
+    return Meters(
+        requests=metrics.counter("forebay_gateway_requests", "Requests that are over.", ("route", "outcome", "reason")),
+        tokens=metrics.counter("forebay_gateway_tokens", "Tokens of requests that ran.", ("model", "kind")),
+        queue_s=metrics.histogram("forebay_gateway_queue_seconds", "From arrival to the grant of a slot."),
+        ttft_s=metrics.histogram(
+            "forebay_gateway_time_to_first_token_seconds", "From arrival to the first byte of the answer."
+        ),
+        duration_s=metrics.histogram(
+            "forebay_gateway_duration_seconds", "From arrival to the end.", ("outcome",), bounds=_DURATION_BUCKETS_S
+        ),
+        attempts_failed=metrics.counter(
+            "forebay_gateway_attempts_failed", "Attempts that another backend had to take over.", ("blame",)
+        ),
+        past_fence=metrics.counter(
+            "forebay_gateway_starts_past_fence", "Work started although the scheduler's leader may have changed."
+        ),
+        records_dropped=metrics.counter(
+            "forebay_gateway_records_dropped", "Records of refused requests for which the journal had no room."
+        ),
+    )

@@ -1,0 +1,136 @@
+"""Who may call: every key, in memory, so that a request is authenticated without waiting for anyone.
+
+Pure: where the keys come from is the watch's business. No await and no lock between a request and its answer here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from fnmatch import fnmatchcase
+
+from forebay.errors import ForebayError, Unavailable
+from forebay.keys import is_secret, parse_key
+from forebay_gateway.refused import InvalidKey, KeyExpired, KeyRevoked
+
+
+class Band(IntEnum):
+    """Urgency; the smaller the more urgent."""
+
+    SYSTEM = 1
+    INTERACTIVE = 2
+    STANDARD = 3
+    BATCH = 4
+
+
+class Role(StrEnum):
+    MEMBER = "member"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class KeyState(StrEnum):
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    USER_DISABLED = "user_disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    key_id: str
+    user_id: str
+    user_name: str = ""
+    group_id: str = ""
+    role: Role = Role.MEMBER
+    allowed_models: frozenset[str] = frozenset()
+    """Names, or patterns in which * stands for anything; none: all."""
+    pool: str = "default"
+    band_cap: Band = Band.INTERACTIVE
+    """The most urgent band that it may ask for."""
+
+    def may_use(self, model: str) -> bool:
+        allowed = self.allowed_models
+        return not allowed or model in allowed or any(fnmatchcase(model, pattern) for pattern in allowed)
+
+    @property
+    def sees_backends(self) -> bool:
+        return self.role in (Role.OPERATOR, Role.ADMIN)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    principal: Principal
+    secret_hmac: bytes
+    state: KeyState = KeyState.ACTIVE
+    expires_at: float | None = None
+    """Seconds since the epoch."""
+
+
+class Principals:
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
+        self._keys: dict[str, KnownKey] = {}
+        self.version = 0
+        """0 until the first snapshot."""
+
+    @property
+    def is_known(self) -> bool:
+        return self.version > 0
+
+    def replace_all(self, keys: Iterable[KnownKey], version: int) -> list[str]:
+        """Takes a snapshot. Gives the ids of keys that worked before and do not any more."""
+        before = self._keys
+        self._keys = {key.principal.key_id: key for key in keys}
+        self.version = version
+        return [key_id for key_id, key in before.items() if _works(key) and not _works(self._keys.get(key_id))]
+
+    def change(self, keys: Iterable[KnownKey], removed: Iterable[str], version: int) -> list[str]:
+        """Takes a delta; gives the same."""
+        ended = []
+        for key in keys:
+            key_id = key.principal.key_id
+            if _works(self._keys.get(key_id)) and not _works(key):
+                ended.append(key_id)
+            self._keys[key_id] = key
+        for key_id in removed:
+            if _works(self._keys.pop(key_id, None)):
+                ended.append(key_id)
+        self.version = version
+        return ended
+
+    def all(self) -> Iterable[KnownKey]:
+        return self._keys.values()
+
+    def verify(self, text: str, now: float) -> Principal:
+        """The caller whose key this is. Raises InvalidKey, KeyRevoked, KeyExpired, and Unavailable before any keys came.
+        About 3 µs."""
+        if not self.is_known:
+            raise Unavailable(
+                "This gateway has just started and does not know any keys yet. Try again in a moment.",
+                retry_after_s=1.0,
+            )
+        given = parse_key(text)
+        known = self._keys.get(given.public_id) if given else None
+        if given is None or known is None or not is_secret(self._pepper, given.secret, known.secret_hmac):
+            raise InvalidKey
+        if known.state is not KeyState.ACTIVE:
+            raise _ended(known.state)
+        if known.expires_at is not None and now >= known.expires_at:
+            raise KeyExpired
+        return known.principal
+
+    def why_ended(self, key_id: str) -> ForebayError:
+        """The error that a request of this key gets whose key stopped working while it waited."""
+        known = self._keys.get(key_id)
+        return _ended(known.state if known else KeyState.REVOKED)
+
+
+def _works(key: KnownKey | None) -> bool:
+    return key is not None and key.state is KeyState.ACTIVE
+
+
+def _ended(state: KeyState) -> ForebayError:
+    if state is KeyState.USER_DISABLED:
+        return KeyRevoked("The user of this API key has been disabled. Ask your administrator.")
+    return KeyRevoked()

@@ -1,0 +1,455 @@
+"""One chat completion from its arrival to its last byte: authenticate, read, journal, ask, relay, settle, in that order.
+
+Whatever happens on the way, exactly one record is closed, and before the last byte is sent. Until the first byte of an
+answer has reached the client another backend may take over; after it, an error is an event in the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+
+from forebay.clock import Clock
+from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
+from forebay.ledger_id import new_ledger_id
+from forebay_gateway.account import Account
+from forebay_gateway.accounting import Entry, Outcome
+from forebay_gateway.asking import Ask, Grant, Slots
+from forebay_gateway.body import BodyBudget, read_body
+from forebay_gateway.call import Call, wished_band, wished_deadline_ms
+from forebay_gateway.chat_fold import fold
+from forebay_gateway.chat_stream import ChatStream, StreamError, read_usage
+from forebay_gateway.config import GatewaySettings
+from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
+from forebay_gateway.estimate import TokenRatios
+from forebay_gateway.fleet import Fleet
+from forebay_gateway.interrupt import Interruptible
+from forebay_gateway.journal import Journal
+from forebay_gateway.meters import Meters
+from forebay_gateway.openai_chat import ChatRequest, parse_chat
+from forebay_gateway.openai_errors import render
+from forebay_gateway.principals import Principal, Principals
+from forebay_gateway.refused import (
+    ContextTooLong,
+    Draining,
+    EngineFailed,
+    EngineRefused,
+    ModelUnknown,
+    Refused,
+    TookTooLong,
+    word_of,
+)
+from forebay_gateway.reply import Reply
+from forebay_gateway.running import Running
+from forebay_gateway.upstream import EngineAnswer, TroubledEngine, Upstream
+from forebay_gateway.usage_record import RecordForm
+
+log = logging.getLogger(__name__)
+
+CHAT_PATH = "/v1/chat/completions"
+_PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
+_LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
+_ENGINE_END_S = 0.1
+_TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every request is served with."""
+
+    settings: GatewaySettings
+    clock: Clock
+    principals: Principals
+    fleet: Fleet
+    slots: Slots
+    upstream: Upstream
+    journal: Journal
+    form: RecordForm
+    ratios: TokenRatios
+    bodies: BodyBudget
+    running: Running
+    meters: Meters
+    is_draining: asyncio.Event
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, means: Means, request: web.BaseRequest, call: Call) -> None:
+        self._means = means
+        self._request = request
+        self._call = call
+        now = means.clock.now()
+        self.ledger_id = new_ledger_id(now)
+        self._entry = Entry(self.ledger_id, call.request_id, CHAT_PATH, now, means.clock.monotonic())
+        self._account = Account(
+            self._entry,
+            clock=means.clock,
+            journal=means.journal,
+            form=means.form,
+            ratios=means.ratios,
+            meters=means.meters,
+        )
+        self._reply = Reply(request, call.request_id)
+        self._body = means.bodies.hold()
+        self._interruptible = Interruptible()
+        self._attempting = Interruptible()
+        self._principal: Principal | None = None
+        self._grant: Grant | None = None
+        self._granted_at = 0.0
+        self._is_asking = False
+        self._has_asked = False
+        self._has_begun = False
+        """The first byte of an answer went to the client, or is about to."""
+        self._silent_since = math.inf
+        self._told_tokens = 0
+        self._told_at = 0.0
+
+    # --- what others see (running.Serving) --------------------------------------------------------------------------
+
+    @property
+    def key_id(self) -> str:
+        return self._entry.key_id
+
+    @property
+    def is_queued(self) -> bool:
+        return self._is_asking
+
+    @property
+    def backend_id(self) -> str:
+        return self._grant.backend_id if self._grant is not None else ""
+
+    @property
+    def silent_since(self) -> float:
+        return self._silent_since
+
+    def interrupt(self, error: ForebayError) -> None:
+        self._interruptible.interrupt(error)
+
+    def lose_engine(self) -> None:
+        trouble = EngineTrouble(Blame.UNREACHABLE, "It stopped answering, and the registry's probes of it fail.")
+        self._attempting.interrupt(TroubledEngine(trouble))
+
+    # --- from first to last -----------------------------------------------------------------------------------------
+
+    async def serve(self) -> web.StreamResponse:
+        self._means.running.add(self)
+        timers = self._start_timers()
+        try:
+            with self._interruptible:
+                await self._run()
+        except ForebayError as error:
+            await self._refuse(error)
+        except (asyncio.CancelledError, ConnectionError):
+            self._finish(Outcome.CANCELLED, "")
+            raise
+        except Exception:
+            log.exception("request failed inside the gateway", extra={"action": "internal", "route": self._call.path})
+            await self._refuse(ForebayError(f"Forebay made a mistake; its log has request {self._call.request_id}."))
+        finally:
+            for timer in timers:
+                timer.cancel()
+            self._reply.close()
+            self._body.release()
+            self._means.running.remove(self.ledger_id)
+        assert self._reply.response is not None
+        return self._reply.response
+
+    async def _run(self) -> None:
+        chat, ask = self._admit(await self._read())
+        self._account.open()
+        if chat.stream:
+            self._reply.comment_while_waiting(self._means.settings.waiting_s)
+        grant = await self._wait_for_slot(ask)
+        while True:
+            try:
+                with self._attempting:
+                    await self._attempt(grant, chat)
+            except TroubledEngine as troubled:
+                grant = await self._fail_over(grant, troubled.trouble)
+            else:
+                return
+
+    async def _read(self) -> bytes:
+        means, settings = self._means, self._means.settings
+        principal = means.principals.verify(self._call.demand_key(), means.clock.now())
+        self._principal = principal
+        entry = self._entry
+        entry.key_id, entry.user_id, entry.group_id = principal.key_id, principal.user_id, principal.group_id
+        entry.pool = principal.pool
+        if means.is_draining.is_set():
+            raise Draining
+        return await read_body(
+            self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
+        )
+
+    def _admit(self, raw: bytes) -> tuple[ChatRequest, Ask]:
+        """No await here, nor from here to the asking."""
+        means, entry, principal = self._means, self._entry, self._principal
+        assert principal is not None
+        chat = parse_chat(raw)
+        entry.model_requested, entry.stream, entry.width = chat.model, chat.stream, chat.n
+        band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
+        if not principal.may_use(chat.model):
+            raise NotAllowed(
+                f"This API key does not allow the model {chat.model}. `GET /v1/models` lists what it allows."
+            )
+        if not means.fleet.is_known:
+            raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
+        if not means.fleet.has(chat.model, principal.pool):
+            raise ModelUnknown(f"No backend has the model {chat.model}. `GET /v1/models` lists those there are.")
+        entry.model = chat.model
+        self._reply.headers["x-forebay-model"] = chat.model.encode("ascii", "replace").decode()
+        if deadline_ms:
+            self._deadline_in(deadline_ms / 1000)
+        return chat, Ask(
+            ledger_id=self.ledger_id,
+            request_id=self._call.request_id,
+            pool=principal.pool,
+            model=chat.model,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
+            group_id=principal.group_id,
+            band=band,
+            width=chat.n,
+            prompt_tokens=self._account.estimate(chat.model, len(raw)),
+            max_output_tokens=chat.max_output_tokens,
+            deadline_ms=deadline_ms,
+            session_key=self._call.session_key,
+            started_at=entry.started_at,
+            arrived=entry.arrived,
+        )
+
+    # --- slots ------------------------------------------------------------------------------------------------------
+
+    async def _wait_for_slot(self, ask: Ask) -> Grant:
+        self._has_asked = self._is_asking = True
+        try:
+            return self._take(await self._means.slots.ask(ask))
+        finally:
+            self._is_asking = False
+
+    async def _fail_over(self, grant: Grant, trouble: EngineTrouble) -> Grant:
+        log.info(
+            "attempt failed",
+            extra={
+                "action": "attempt_failed",
+                "request_id": self._call.request_id,
+                "backend": grant.backend_id,
+                "blame": str(trouble.blame),
+                "why": trouble.message,
+            },
+        )
+        self._means.meters.attempts_failed.child(str(trouble.blame)).value += 1
+        if self._has_begun:
+            raise EngineFailed(
+                f"The engine failed in the middle of its answer. {trouble.message} Send the request again."
+            )
+        self._account.forget_attempt()
+        self._grant = None
+        self._silent_since = math.inf
+        self._is_asking = True
+        try:
+            return self._take(await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s))
+        except Refused as refused:
+            raise Refused(
+                refused.word,
+                f"{refused.message} The last engine tried said: {trouble.message}",
+                retry_after_s=refused.retry_after_s,
+            ) from refused
+        finally:
+            self._is_asking = False
+
+    def _take(self, grant: Grant) -> Grant:
+        self._grant = grant
+        self._granted_at = self._told_at = self._means.clock.monotonic()
+        self._told_tokens = 0
+        entry = self._entry
+        entry.backend_id, entry.queue_ms, entry.attempts = grant.backend_id, grant.queue_ms, grant.attempt
+        headers = self._reply.headers
+        headers["x-forebay-queue-ms"], headers["x-forebay-attempts"] = str(grant.queue_ms), str(grant.attempt)
+        backend = self._means.fleet.get(grant.backend_id)
+        if backend is not None and self._principal is not None and self._principal.sees_backends:
+            headers["x-forebay-backend"] = backend.name.encode("ascii", "replace").decode()
+        return grant
+
+    def _start(self) -> None:
+        """In the loop turn in which the request is written to the engine."""
+        is_past_fence = self._means.slots.is_past_fence
+        if is_past_fence and self._means.settings.isolation == "refuse":
+            raise Refused(
+                Refusal.NO_SCHEDULER,
+                "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",
+                retry_after_s=1.0,
+            )
+        self._means.meters.past_fence.child().value += is_past_fence
+        self._account.is_running = True
+
+    # --- relaying ---------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, grant: Grant, chat: ChatRequest) -> None:
+        backend = self._means.fleet.get(grant.backend_id)
+        if backend is None:
+            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
+        streamed = chat.stream or not backend.kind.cancels_plain_requests
+        self._silent_since = self._means.clock.monotonic()
+        async with self._means.upstream.send(
+            backend,
+            CHAT_PATH,
+            lambda ask_usage: chat.for_engine(streamed=streamed, ask_usage=ask_usage),
+            request_id=self._call.request_id,
+            traceparent=self._call.traceparent,
+            before_write=self._start,
+        ) as answer:
+            if chat.stream:
+                await self._relay_stream(answer, chat)
+            elif answer.is_event_stream:
+                await self._relay_folded(answer, chat)
+            else:
+                await self._relay_plain(answer, chat)
+
+    async def _relay_stream(self, answer: EngineAnswer, chat: ChatRequest) -> None:
+        stream = self._account.stream = ChatStream(chat.model, chat.n, wants_usage=chat.include_usage)
+        out = b""
+        while not stream.is_done:
+            piece = await self._listen(answer)
+            out = stream.feed(piece) if piece else stream.end()
+            if stream.error is not None and not stream.has_begun:
+                raise _before_answer(stream.error)
+            if not self._has_begun and stream.has_begun:
+                self._note_first_byte()
+                await self._reply.begin_stream()
+            if stream.is_done:
+                break
+            if out:
+                await self._reply.write(out)
+            if stream.error is not None:
+                raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
+            self._tell_progress(stream.counted)
+        await answer.wait_end(_ENGINE_END_S)
+        self._finish(Outcome.FINISHED, "")
+        await self._reply.end_stream(out + stream.tail)
+
+    async def _relay_folded(self, answer: EngineAnswer, chat: ChatRequest) -> None:
+        """The engine streams although the client does not, so that it stops when the client goes."""
+        stream = self._account.stream = ChatStream(chat.model, chat.n, wants_usage=True, keeps_chunks=True)
+        size = 0
+        while not stream.is_done:
+            piece = await self._listen(answer)
+            size += len(piece)
+            if size > 8 * self._means.settings.max_answer_bytes:  # each token comes in some hundred bytes of JSON
+                raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is longer than this gateway takes."))
+            if piece:
+                stream.feed(piece)
+            else:
+                stream.end()
+            if stream.error is not None:
+                raise _before_answer(stream.error)
+            self._tell_progress(stream.counted)
+        assert stream.chunks is not None
+        whole = orjson.dumps(fold(stream.chunks, chat.model, stream.reported))
+        await answer.wait_end(_ENGINE_END_S)
+        await self._send_whole(whole)
+
+    async def _relay_plain(self, answer: EngineAnswer, chat: ChatRequest) -> None:
+        raw = await answer.read_all(self._means.settings.max_answer_bytes)
+        self._silent_since = math.inf
+        try:
+            told = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is not valid JSON.")) from error
+        if not isinstance(told, dict) or not isinstance(told.get("choices"), list):
+            error_body = told.get("error") if isinstance(told, dict) else None
+            body = error_body if isinstance(error_body, dict) else None
+            raise _before_answer(StreamError(str((body or {}).get("message", "Its answer is no completion.")), body))
+        text_bytes = sum(_text_bytes(choice) for choice in told["choices"])
+        self._account.reported = read_usage(told.get("usage")) or self._account.estimate_answer(chat.model, text_bytes)
+        if told.get("model", chat.model) != chat.model:
+            raw = orjson.dumps({**told, "model": chat.model})
+        await self._send_whole(raw)
+
+    async def _send_whole(self, body: bytes) -> None:
+        if not self._has_begun:
+            self._note_first_byte()
+        self._entry.http_status = 200
+        self._finish(Outcome.FINISHED, "")
+        await self._reply.send(200, body)
+
+    async def _listen(self, answer: EngineAnswer) -> bytes:
+        self._silent_since = self._means.clock.monotonic()
+        piece = await answer.read()
+        self._silent_since = math.inf  # while a slow client holds us up, the engine is not to blame
+        return piece
+
+    def _note_first_byte(self) -> None:
+        self._has_begun = True
+        self._body.release()
+        now = self._means.clock.monotonic()
+        self._entry.ttft_ms = round((now - self._entry.arrived) * 1000)
+        self._means.slots.first_token(self.ledger_id, round((now - self._granted_at) * 1000))
+
+    def _tell_progress(self, tokens: int) -> None:
+        now = self._means.clock.monotonic()
+        if tokens - self._told_tokens >= _PROGRESS_TOKENS or (
+            tokens > self._told_tokens and now - self._told_at >= _PROGRESS_S
+        ):
+            self._told_tokens, self._told_at = tokens, now
+            self._means.slots.progress(self.ledger_id, tokens)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def _refuse(self, error: ForebayError) -> None:
+        if self._account.is_closed:
+            self._reply.abort()  # its last bytes are on their way to a client that does not take them
+            return
+        outcome = Outcome.FAILED if self._entry.attempts else Outcome.REFUSED
+        if isinstance(error, ContextTooLong | EngineRefused):
+            self._account.is_running = False
+        if not self._entry.http_status:
+            self._entry.http_status = self._reply.status or render(error).status
+        self._finish(outcome, word_of(error))
+        try:
+            async with asyncio.timeout(_TELL_S):
+                await self._reply.refuse(error)
+        except TimeoutError:
+            self._reply.abort()
+
+    def _finish(self, outcome: Outcome, reason: str) -> None:
+        """Closes the record and gives the slots back, once. No await: a cancellation cannot come in between."""
+        if self._account.close(outcome, reason, self._reply.status) and self._has_asked:
+            self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
+
+    # --- limits of time ---------------------------------------------------------------------------------------------
+
+    def _start_timers(self) -> list[asyncio.TimerHandle]:
+        settings = self._means.settings
+        longest_s = settings.max_duration_s
+        error = EngineFailed(f"The answer was not finished within {longest_s:g} s, the most that this gateway allows.")
+        self._timers = [
+            asyncio.get_running_loop().call_later(longest_s, self.interrupt, error),
+        ]
+        self._deadline_in(settings.max_queue_s)
+        return self._timers
+
+    def _deadline_in(self, seconds: float) -> None:
+        def check() -> None:
+            if self._is_asking:
+                self.interrupt(TookTooLong())
+
+        self._timers.append(asyncio.get_running_loop().call_later(seconds + _LATE_S, check))
+
+
+def _before_answer(error: StreamError) -> Exception:
+    """An engine's error when nothing of an answer has reached the client."""
+    judged = in_stream(error.body, error.message)
+    return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
+
+
+def _text_bytes(choice: object) -> int:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    content = message.get("content") if isinstance(message, dict) else None
+    return len(content.encode()) if isinstance(content, str) else 0

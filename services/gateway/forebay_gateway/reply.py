@@ -1,0 +1,124 @@
+"""The answer to one client: when its headers go out, comment lines while it waits, an error in whichever form still fits.
+
+What the answer says is relaying's business. Writing waits for a slow client, and so slows the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from forebay.errors import ForebayError
+from forebay_gateway.openai_errors import render
+
+log = logging.getLogger(__name__)
+
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+_COMMENT = b": waiting\n\n"
+
+
+class Reply:
+    def __init__(self, request: web.BaseRequest, request_id: str) -> None:
+        self._request = request
+        self.headers = {"x-request-id": request_id}
+        """Those of the answer, as far as known; what comes after they went out is not told."""
+        self.response: web.StreamResponse | None = None
+        """None until anything went out."""
+        self._writing = asyncio.Lock()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._commenting: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> int:
+        """What the client saw; 0 when it saw nothing yet."""
+        return self.response.status if self.response is not None else 0
+
+    # --- streamed ---------------------------------------------------------------------------------------------------
+
+    def comment_while_waiting(self, every_s: float) -> None:
+        """Until the stream begins. Proxies and clients give up on a connection that says nothing."""
+        loop = asyncio.get_running_loop()
+
+        def start() -> None:
+            self._commenting = loop.create_task(self._comment(every_s), name="comment")
+
+        self._alarm = loop.call_later(every_s, start)
+
+    async def begin_stream(self) -> None:
+        """Status and headers, unless a comment took them out already. No comment is written after this."""
+        await self._end_comments()
+        if self.response is None:
+            await self._open_stream()
+
+    async def write(self, piece: bytes) -> None:
+        """Raises ConnectionError when the client has gone."""
+        assert self.response is not None
+        await self.response.write(piece)
+
+    async def end_stream(self, piece: bytes) -> None:
+        assert self.response is not None
+        await self.response.write_eof(piece)
+
+    # --- whole ------------------------------------------------------------------------------------------------------
+
+    async def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+        response = web.Response(status=status, body=body, headers={**self.headers, "content-type": content_type})
+        self.response = response
+        await response.prepare(self._request)
+        await response.write_eof()
+
+    async def refuse(self, error: ForebayError) -> None:
+        """As status and body, or as the last event of a stream whose headers went out."""
+        await self._end_comments()
+        rendered = render(error)
+        if self.response is None:
+            self.headers.update(rendered.headers)
+            await self.send(rendered.status, rendered.body, rendered.headers["content-type"])
+            return
+        await self.response.write_eof(rendered.event)
+        self.response.force_close()
+
+    def abort(self) -> None:
+        """Drops the connection, unsent bytes and all."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def close(self) -> None:
+        """Nothing is written any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._commenting is not None:
+            self._commenting.cancel()
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    async def _open_stream(self) -> None:
+        self.response = web.StreamResponse(headers={**self.headers, **_STREAM_HEADERS})
+        if self._request.version >= (1, 1):
+            self.response.enable_chunked_encoding()
+        await self.response.prepare(self._request)
+
+    async def _comment(self, every_s: float) -> None:
+        while True:
+            try:
+                async with self._writing:
+                    if self.response is None:
+                        await self._open_stream()
+                    await self.write(_COMMENT)
+            except ConnectionError as error:
+                log.debug("client went while it waited", extra={"action": "client_gone", "error": repr(error)})
+                return  # its request is being cancelled
+            await asyncio.sleep(every_s)
+
+    async def _end_comments(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._commenting is not None:
+            async with self._writing:  # not in the middle of one
+                self._commenting.cancel()
+            self._commenting = None

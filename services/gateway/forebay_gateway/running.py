@@ -1,0 +1,83 @@
+"""The requests that are being served, so that others can end them: a revoked key, a lost backend, a drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from forebay.errors import ForebayError
+
+
+class Serving(Protocol):
+    ledger_id: bytes
+
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def is_queued(self) -> bool:
+        """It waits for a slot and nothing was sent to an engine for it."""
+        ...
+
+    @property
+    def backend_id(self) -> str:
+        """Where it runs; empty while it waits."""
+        ...
+
+    @property
+    def silent_since(self) -> float:
+        """When its engine last said anything, on the monotonic clock."""
+        ...
+
+    def interrupt(self, error: ForebayError) -> None: ...
+    def lose_engine(self) -> None:
+        """Its engine will probably not answer any more."""
+        ...
+
+
+class Running:
+    def __init__(self) -> None:
+        self._all: dict[bytes, Serving] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, one: Serving) -> None:
+        self._all[one.ledger_id] = one
+        self._empty.clear()
+
+    def remove(self, ledger_id: bytes) -> None:
+        self._all.pop(ledger_id, None)
+        if not self._all:
+            self._empty.set()
+
+    def interrupt(self, ledger_id: bytes, error: ForebayError) -> None:
+        one = self._all.get(ledger_id)
+        if one is not None:
+            one.interrupt(error)
+
+    def interrupt_queued(self, key_ids: Iterable[str], why: Callable[[str], ForebayError]) -> None:
+        ended = set(key_ids)
+        for one in list(self._all.values()):
+            if one.key_id in ended and one.is_queued:
+                one.interrupt(why(one.key_id))
+
+    def interrupt_all(self, error: ForebayError) -> None:
+        for one in list(self._all.values()):
+            one.interrupt(error)
+
+    def leave_silent(self, is_lost: Callable[[str], bool], silent_before: float) -> None:
+        """Tells those whose engine is lost and has said nothing since."""
+        for one in list(self._all.values()):
+            if one.backend_id and one.silent_since < silent_before and is_lost(one.backend_id):
+                one.lose_engine()
+
+    async def wait_empty(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,214 @@
+"""The gateway as a service: what is opened in which order, and how it drains. Everything else has a file of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from forebay.clock import Clock
+from forebay.config import parse_address, read_secret
+from forebay.errors import BadSettings, CannotStart
+from forebay.follow import Followed, Follower
+from forebay.metrics import Metrics
+from forebay.rpc import open_peer
+from forebay.sealed import Seal, SnapshotFile
+from forebay.service import Ground, Service
+from forebay.tls import serving_tls
+from forebay_gateway.body import BodyBudget
+from forebay_gateway.config import GatewaySettings
+from forebay_gateway.credentials_watch import CredentialsWatch
+from forebay_gateway.estimate import TokenRatios
+from forebay_gateway.fleet import Fleet
+from forebay_gateway.fleet_watch import FleetWatch
+from forebay_gateway.front import Front
+from forebay_gateway.journal import Journal, close_lost, hold_directory, next_generation, open_journal
+from forebay_gateway.meters import make_meters
+from forebay_gateway.principals import Principals
+from forebay_gateway.principals_watch import PrincipalsWatch
+from forebay_gateway.records import RecordPublisher
+from forebay_gateway.refused import Draining
+from forebay_gateway.relay import Means
+from forebay_gateway.running import Running
+from forebay_gateway.scheduler_session import SchedulerSession
+from forebay_gateway.upstream import open_upstream
+from forebay_gateway.usage_record import RecordForm, as_lost
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+_CUT_S = 2.0  # for clients to take the last event of a stream that is cut
+
+
+@asynccontextmanager
+async def open_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIterator[None]:
+    async with serving_gateway(settings, ground):
+        yield
+
+
+@asynccontextmanager
+async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIterator[str]:
+    """The same, and gives the address at which it listens (with `listen` on port 0 it is known only then)."""
+    if settings.isolation not in ("serve", "refuse"):
+        raise BadSettings([f"[gateway] isolation: {settings.isolation!r} is neither serve nor refuse"])
+    clock, ops = ground.clock, ground.ops
+    running, fleet, bodies = Running(), Fleet(), BodyBudget(settings.held_bodies_bytes)
+    principals = Principals(read_secret(settings.pepper_file))
+    draining = asyncio.Event()
+
+    def on_keys_ended(key_ids: Iterable[str]) -> None:
+        running.interrupt_queued(key_ids, principals.why_ended)
+
+    bus_user = settings.nats_user or settings.name
+    with hold_directory(settings.journal_dir):
+        async with (
+            ground.open_bus(
+                settings.nats_url, bus_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
+            ) as bus,
+            open_peer(settings.admin_address, token_file=settings.token_file) as admin,
+            open_peer(settings.registry_address, token_file=settings.token_file) as registry,
+            open_peer(settings.scheduler_address, token_file=settings.token_file) as scheduler,
+            serving_tls(settings.tls_cert, settings.tls_key) as tls,
+        ):
+            credentials = CredentialsWatch(admin)
+            async with open_upstream(credentials.get, settings.connect_s) as upstream:
+                generation, journal = await asyncio.to_thread(_take_up_journal, settings)
+                publisher = RecordPublisher(journal, bus, settings.name)
+                followers = [
+                    Follower(followed, _snapshot_file(settings, followed), clock, ops)
+                    for followed in (
+                        PrincipalsWatch(admin, principals, on_keys_ended),
+                        credentials,
+                        FleetWatch(registry, fleet),
+                    )
+                ]
+                session = SchedulerSession(
+                    scheduler,
+                    gateway=settings.name,
+                    generation=generation,
+                    clock=clock,
+                    ops=ops,
+                    fence_s=settings.fence_s,
+                    on_revoke=running.interrupt,
+                )
+                means = Means(
+                    settings=settings,
+                    clock=clock,
+                    principals=principals,
+                    fleet=fleet,
+                    slots=session,
+                    upstream=upstream,
+                    journal=journal,
+                    form=RecordForm(settings.name, generation),
+                    ratios=TokenRatios(),
+                    bodies=bodies,
+                    running=running,
+                    meters=make_meters(ops.metrics),
+                    is_draining=draining,
+                )
+                _add_gauges(ops.metrics, running, journal, session, bodies)
+                for follower in followers:
+                    await follower.start()
+                runner = web.ServerRunner(Front(means).make_server(), shutdown_timeout=_CUT_S)
+                async with asyncio.TaskGroup() as tasks:
+                    background = [
+                        tasks.create_task(session.run(), name="scheduler-session"),
+                        tasks.create_task(publisher.run(), name="usage-records"),
+                        tasks.create_task(_end_silent(running, fleet, clock, settings.lost_idle_s), name="lost"),
+                        *(tasks.create_task(f.follow(), name="follow") for f in followers),
+                        *(tasks.create_task(f.keep(), name="keep") for f in followers),
+                    ]
+                    try:
+                        site = await _listen(runner, settings, tls)
+                        try:
+                            yield site
+                        finally:
+                            draining.set()
+                            await _drain(runner, running, settings)
+                            await session.leave()
+                    finally:
+                        for task in background:
+                            task.cancel()
+                await publisher.flush(settings.publish_s)
+                await journal.leave()
+
+
+service = Service("gateway", GatewaySettings, open_gateway, needs=("admin", "registry", "scheduler"))
+
+
+def _take_up_journal(settings: GatewaySettings) -> tuple[int, Journal]:
+    """Blocking."""
+    generation = next_generation(settings.journal_dir)
+    journal = open_journal(settings.journal_dir, settings.journal_segment_bytes, settings.journal_segments)
+    lost = close_lost(journal, as_lost)
+    if lost or journal.unpublished:
+        log.info(
+            "journal taken up",
+            extra={"action": "journal", "unpublished": journal.unpublished, "lost_requests": lost},
+        )
+    return generation, journal
+
+
+def _snapshot_file(settings: GatewaySettings, followed: Followed) -> SnapshotFile:
+    purpose = f"{settings.name}-{followed.name}"
+    seal = Seal.from_file(settings.snapshot_key_file, purpose)
+    return SnapshotFile(settings.snapshot_dir / f"{purpose}.snapshot", seal, settings.snapshot_max_age_s)
+
+
+async def _listen(runner: web.ServerRunner, settings: GatewaySettings, tls: ssl.SSLContext | None) -> str:
+    """Gives HOST:PORT. Raises CannotStart."""
+    host, port = parse_address(settings.listen)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=4096)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise CannotStart(
+            f"The gateway's port {settings.listen} cannot be opened ({error.strerror}); is another Forebay running?"
+        ) from error
+    address: tuple[str, int] = runner.addresses[0]
+    return f"{host}:{address[1]}"
+
+
+async def _drain(runner: web.ServerRunner, running: Running, settings: GatewaySettings) -> None:
+    """No new connections; what runs may finish, and is told when it may not."""
+    for site in list(runner.sites):
+        await site.stop()
+    if runner.server is not None:
+        runner.server.pre_shutdown()
+    if not await running.wait_empty(settings.drain_s):
+        log.warning("running requests are cut", extra={"action": "drain_cut", "requests": len(running)})
+        running.interrupt_all(Draining())
+        await running.wait_empty(_CUT_S)
+    await runner.cleanup()
+
+
+async def _end_silent(running: Running, fleet: Fleet, clock: Clock, silent_s: float) -> None:
+    """A wait on an engine ends when the registry has lost it: one that hangs would hold its clients for ever."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        running.leave_silent(fleet.is_lost, clock.monotonic() - silent_s)
+
+
+def _add_gauges(
+    metrics: Metrics, running: Running, journal: Journal, session: SchedulerSession, bodies: BodyBudget
+) -> None:
+    for name, about, read in (
+        ("running", "Requests that are being served, queued ones included.", lambda: len(running)),
+        ("waiting", "Requests that wait for a slot.", lambda: session.waiting),
+        ("scheduler_connected", "1 while a scheduler session stands.", lambda: int(session.is_connected)),
+        ("settles_unconfirmed", "Settles that no stored snapshot is known to hold.", lambda: session.unconfirmed),
+        ("journal_bytes", "Of the journal's files in use.", lambda: journal.used_bytes),
+        ("records_unpublished", "Closed records that the bus has not acknowledged.", lambda: journal.unpublished),
+        ("held_body_bytes", "Request bodies whose answers have not begun.", lambda: bodies.held_bytes),
+    ):
+        metrics.gauge(f"forebay_gateway_{name}", about, (), _reading(read))
+
+
+def _reading(read: Callable[[], int]) -> Callable[[], list[tuple[tuple[str, ...], float]]]:
+    return lambda: [((), float(read()))]

@@ -1,0 +1,75 @@
+"""Server-sent events, split out of bytes as they come. Pure and incremental: what an event means is not known here.
+
+Any mixture of line ends is understood, comments and blank events are dropped, and the bytes of an event are kept as they
+came so that they can pass on unchanged. (The format: https://html.spec.whatwg.org/multipage/server-sent-events.html)"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_LONGEST_END = 4
+
+
+class EventTooLong(Exception):
+    """An event grows beyond what is ever reasonable; nobody would ever see its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    raw: bytes
+    """As it came, its blank line included."""
+    data: bytes
+    """Its data lines, joined."""
+    name: bytes = b""
+    """Of its `event:` field."""
+
+
+class Splitter:
+    def __init__(self, longest: int = 16 << 20) -> None:
+        self._pending = bytearray()
+        self._searched = 0
+        self._longest = longest
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that this chunk completes. Raises EventTooLong."""
+        pending = self._pending
+        pending += chunk
+        events: list[Event] = []
+        begin = 0
+        search = max(0, self._searched - _LONGEST_END + 1)
+        while found := _END.search(pending, search):
+            event = _parse(bytes(pending[begin : found.end()]))
+            if event is not None:
+                events.append(event)
+            begin = search = found.end()
+        if begin:
+            del pending[:begin]
+        self._searched = len(pending)
+        if len(pending) > self._longest:
+            raise EventTooLong
+        return events
+
+    def rest(self) -> Event | None:
+        """What came after the last blank line, as an event: some servers leave the last blank line out."""
+        rest = bytes(self._pending)
+        self._pending.clear()
+        return _parse(rest + b"\n\n") if rest.strip() else None
+
+
+def _parse(raw: bytes) -> Event | None:
+    if raw.startswith(b"data: ") and raw.count(b"\n") == 2 and raw.endswith(b"\n\n") and b"\r" not in raw:
+        return Event(raw, raw[6:-2])  # what nearly every event looks like
+    data: list[bytes] = []
+    name = b""
+    for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines():
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    if not data:
+        return None
+    return Event(raw.lstrip(b"\r\n"), b"\n".join(data), name)

@@ -1,0 +1,234 @@
+"""The way to the engines: one pool of connections for the process, and answers that end at once when nobody wants them.
+
+There is no limit on the time to headers or on the whole: a queue in an engine and a long answer are both ordinary. Whoever
+waits here is ended from outside: by the client's going, by the registry's word, or by the request's deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from forebay.errors import ForebayError
+from forebay_gateway.engine_errors import (
+    MOST_BYTES,
+    Blame,
+    EngineTrouble,
+    judge,
+    mentions_stream_options,
+)
+from forebay_gateway.fleet import Backend
+
+_IDLE_S = 3.0
+"""Unused connections are kept so long. llama.cpp's and vLLM's servers close theirs after 5 s."""
+_READ_BUFFER = 1 << 16
+_MOST_STALE = 8
+
+
+class TroubledEngine(Exception):
+    """This attempt failed and another backend may do better."""
+
+    def __init__(self, trouble: EngineTrouble) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+
+
+@dataclass(slots=True)
+class _Start:
+    """What the connection pool tells about one request."""
+
+    before_write: Callable[[], None]
+    is_reused: bool = False
+
+
+class EngineAnswer:
+    """Status 200 and a body, read as fast as it is asked for and no faster."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self._response.content_type == "text/event-stream"
+
+    async def read(self) -> bytes:
+        """What has arrived; empty at the end. Raises TroubledEngine when the connection broke."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"Its connection broke: {_words(error)}")) from error
+
+    async def read_all(self, most: int) -> bytes:
+        """The whole body. Raises TroubledEngine, also when it is longer than `most`."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > most:
+                raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer is longer than {most} bytes."))
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def wait_end(self, within_s: float) -> None:
+        """Until the engine has ended its body, which frees its slot and lets the connection be used again."""
+        try:
+            async with asyncio.timeout(within_s):
+                while await self._response.content.readany():
+                    continue
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            self.close()
+
+    def close(self) -> None:
+        """At once, whatever is under way."""
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            # A mere close would wait for unsent bytes, and over TLS for the other side's farewell.
+            connection.transport.abort()
+        self._response.close()
+
+
+class Upstream:
+    """Use `open_upstream`."""
+
+    def __init__(self, session: aiohttp.ClientSession, credentials: Callable[[str], str | None]) -> None:
+        self._session = session
+        self._credentials = credentials
+        self._without_usage: set[str] = set()
+        """Backends that refuse `stream_options`."""
+
+    def tells_usage(self, backend: Backend) -> bool:
+        """Whether this backend may be asked for usage in a stream."""
+        return backend.id not in self._without_usage
+
+    @asynccontextmanager
+    async def send(
+        self,
+        backend: Backend,
+        path: str,
+        body: Callable[[bool], bytes],
+        *,
+        request_id: str,
+        traceparent: str | None,
+        before_write: Callable[[], None],
+    ) -> AsyncIterator[EngineAnswer]:
+        """Posts and waits for status 200; `body(ask_usage)` gives the request. `before_write` is called in the loop turn in
+        which the request is written. Raises TroubledEngine, or the ForebayError that the client gets."""
+        headers = self._headers(backend, request_id, traceparent)
+        response = await self._post(backend, path, body(self.tells_usage(backend)), headers, before_write)
+        if self.tells_usage(backend) and response.status in (400, 422):
+            told = await _read_error(response)
+            if not mentions_stream_options(response.status, told):
+                raise _as_error(judge(response.status, told, None))
+            self._without_usage.add(backend.id)
+            response = await self._post(backend, path, body(False), headers, before_write)
+        if response.status != 200:
+            told = await _read_error(response)
+            raise _as_error(judge(response.status, told, response.headers.get("retry-after")))
+        answer = EngineAnswer(response)
+        try:
+            yield answer
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                answer.close()
+
+    def _headers(self, backend: Backend, request_id: str, traceparent: str | None) -> dict[str, str]:
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
+            "x-request-id": request_id,
+        }
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
+        if backend.has_credential:
+            bearer = self._credentials(backend.id)
+            if bearer is None:
+                raise TroubledEngine(
+                    EngineTrouble(Blame.UNKNOWN_BACKEND, "Its credential has not reached this gateway yet.")
+                )
+            headers["authorization"] = f"Bearer {bearer}"
+        return headers
+
+    async def _post(
+        self, backend: Backend, path: str, body: bytes, headers: dict[str, str], before_write: Callable[[], None]
+    ) -> aiohttp.ClientResponse:
+        start = _Start(before_write)
+        try:
+            for _ in range(_MOST_STALE):
+                start.is_reused = False
+                try:
+                    return await self._post_once(backend, path, body, headers, start)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if not start.is_reused:
+                        raise
+                    # The engine closed an idle connection in the moment in which we took it. That says nothing about the
+                    # engine: take another.
+            raise aiohttp.ServerDisconnectedError
+        except (aiohttp.ClientError, OSError) as error:
+            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
+
+    async def _post_once(
+        self, backend: Backend, path: str, body: bytes, headers: dict[str, str], start: _Start
+    ) -> aiohttp.ClientResponse:
+        return await self._session.post(
+            f"{backend.url}{path}", data=body, headers=headers, allow_redirects=False, trace_request_ctx=start
+        )
+
+
+@asynccontextmanager
+async def open_upstream(credentials: Callable[[str], str | None], connect_s: float) -> AsyncIterator[Upstream]:
+    """`credentials`: backend id → its bearer token, if it is known."""
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_on_reuse)
+    trace.on_connection_create_end.append(_on_create)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=connect_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_READ_BUFFER,
+        trace_configs=[trace],
+        skip_auto_headers=("user-agent",),
+        trust_env=False,
+    )
+    async with session:
+        yield Upstream(session, credentials)
+
+
+async def _on_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
+    start: _Start = context.trace_request_ctx
+    start.is_reused = True
+    start.before_write()
+
+
+async def _on_create(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
+    start: _Start = context.trace_request_ctx
+    start.before_write()
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    """The first part of an error's body; the connection is not used again if there is more."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < MOST_BYTES and (piece := await response.content.readany()):
+            pieces.append(piece)
+            size += len(piece)
+    except (aiohttp.ClientError, OSError):
+        pieces.append(b" (cut off)")
+    finally:
+        response.close()
+    return b"".join(pieces)[:MOST_BYTES]
+
+
+def _as_error(judged: EngineTrouble | ForebayError) -> Exception:
+    return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,290 @@
+"""Small honest doubles of the services that a gateway talks to: real gRPC, simple decisions, everything remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import grpc.aio
+
+from forebay.errors import NotAuthenticated
+from forebay.keys import ForebayKey, new_key, seal_secret
+from forebay.wire.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+    scheduler_pb2,
+    scheduler_pb2_grpc,
+    types_pb2,
+)
+
+TOKEN = "the-gateways-own-token"
+
+
+def authorize(method: str, bearer: str | None) -> str:
+    if bearer != TOKEN:
+        raise NotAuthenticated(f"{method} needs the gateway's token.")
+    return "gateway"
+
+
+class _Broadcast:
+    """Updates for every watcher, each from a first one of its own."""
+
+    def __init__(self) -> None:
+        self.watchers: list[asyncio.Queue[Any]] = []
+
+    def send(self, update: Any) -> None:
+        for watcher in self.watchers:
+            watcher.put_nowait(update)
+
+    async def stream(self, first: Any) -> AsyncIterator[Any]:
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.watchers.append(queue)
+        try:
+            if first is not None:
+                yield first
+            while True:
+                yield await queue.get()
+        finally:
+            self.watchers.remove(queue)
+
+
+class AdminDouble:
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
+        self._version = 1
+        self._keys: dict[str, admin_pb2.KeyPrincipal] = {}
+        self._bearers: dict[str, str] = {}
+        self._principals = _Broadcast()
+        self._credentials = _Broadcast()
+        self.known_versions: list[int] = []
+
+    def add_key(self, **fields: Any) -> ForebayKey:
+        key = new_key()
+        principal = admin_pb2.KeyPrincipal(
+            key_id=key.public_id,
+            secret_hmac=seal_secret(self._pepper, key.secret),
+            user_id="u-1",
+            user_name="alice",
+            group_id="g-1",
+            role=admin_pb2.ROLE_MEMBER,
+            state=admin_pb2.KEY_STATE_ACTIVE,
+            band_cap=types_pb2.BAND_INTERACTIVE,
+        )
+        for name, value in fields.items():
+            if isinstance(value, list | tuple):
+                getattr(principal, name).extend(value)
+            else:
+                setattr(principal, name, value)
+        self._change(principal)
+        return key
+
+    def revoke(self, key: ForebayKey) -> None:
+        principal = self._keys[key.public_id]
+        changed = admin_pb2.KeyPrincipal()
+        changed.CopyFrom(principal)
+        changed.state = admin_pb2.KEY_STATE_REVOKED
+        self._change(changed)
+
+    def set_credential(self, backend_id: str, bearer: str) -> None:
+        self._version += 1
+        self._bearers[backend_id] = bearer
+        self._credentials.send(self._credentials_snapshot())
+
+    def _change(self, principal: admin_pb2.KeyPrincipal) -> None:
+        self._version += 1
+        self._keys[principal.key_id] = principal
+        self._principals.send(admin_pb2.PrincipalsUpdate(version=self._version, keys=[principal]))
+
+    def _credentials_snapshot(self) -> admin_pb2.CredentialsUpdate:
+        return admin_pb2.CredentialsUpdate(
+            version=self._version,
+            snapshot=True,
+            credentials=[admin_pb2.BackendCredential(backend_id=i, bearer=b) for i, b in self._bearers.items()],
+        )
+
+    async def WatchPrincipals(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.PrincipalsUpdate]:
+        self.known_versions.append(request.known_version)
+        first = None
+        if request.known_version != self._version:
+            first = admin_pb2.PrincipalsUpdate(version=self._version, snapshot=True, keys=self._keys.values())
+        async for update in self._principals.stream(first):
+            yield update
+
+    async def WatchCredentials(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.CredentialsUpdate]:
+        async for update in self._credentials.stream(self._credentials_snapshot()):
+            yield update
+
+
+class RegistryDouble:
+    def __init__(self) -> None:
+        self._version = 0
+        self._backends: dict[str, registry_pb2.Backend] = {}
+        self._fleet = _Broadcast()
+
+    def put(
+        self,
+        backend_id: str,
+        url: str,
+        *,
+        models: Sequence[str] = ("fake-model",),
+        kind: types_pb2.EngineKind.ValueType = types_pb2.ENGINE_KIND_VLLM,
+        healthy: bool = True,
+        has_credential: bool = False,
+        pool: str = "default",
+        context_length: int | None = 4096,
+        slots: int = 4,
+    ) -> None:
+        self._version += 1
+        backend = registry_pb2.Backend(
+            id=backend_id,
+            name=f"name-of-{backend_id}",
+            url=url,
+            kind=kind,
+            pool=pool,
+            slots=slots,
+            enabled=True,
+            health=registry_pb2.BACKEND_HEALTH_HEALTHY if healthy else registry_pb2.BACKEND_HEALTH_UNHEALTHY,
+            has_credential=has_credential,
+            models=[registry_pb2.BackendModel(name=name, context_length=context_length) for name in models],
+        )
+        self._backends[backend_id] = backend
+        self._fleet.send(registry_pb2.FleetUpdate(version=self._version, backends=[backend]))
+
+    async def WatchFleet(self, request: Any, context: Any) -> AsyncIterator[registry_pb2.FleetUpdate]:
+        first = registry_pb2.FleetUpdate(
+            term_us=1, version=self._version, snapshot=True, backends=self._backends.values()
+        )
+        async for update in self._fleet.stream(first):
+            yield update
+
+
+class SchedulerDouble:
+    """First come, first served; on the first backend with room that was not excluded. Its state goes with it: a new one
+    rebuilds from Hello."""
+
+    def __init__(self, slots: dict[str, int]) -> None:
+        self.slots = slots
+        self.hellos: list[scheduler_pb2.Hello] = []
+        self.submits: list[scheduler_pb2.Submit] = []
+        self.settles: list[scheduler_pb2.Settle] = []
+        self.cancels: list[bytes] = []
+        self.nacks: list[scheduler_pb2.Nack] = []
+        self.progress: list[scheduler_pb2.Progress] = []
+        self.first_tokens: list[scheduler_pb2.FirstToken] = []
+        self.frames = 0
+        self.byes = 0
+        self.queue: list[scheduler_pb2.Submit] = []
+        self.held: dict[bytes, tuple[str, int, scheduler_pb2.Submit]] = {}
+        """Ledger id → backend, lease, request."""
+        self.confirms = True
+        self.renewed_ago_ms: int | None = 0
+        self.reject_with: scheduler_pb2.Reject | None = None
+        self.revokes: list[scheduler_pb2.Revoke] = []
+        self._leases = 0
+        self._seq = 0
+
+    def used(self) -> Counter[str]:
+        used: Counter[str] = Counter()
+        for backend, _, request in self.held.values():
+            used[backend] += request.width
+        return used
+
+    async def Session(self, frames: Any, context: Any) -> AsyncIterator[scheduler_pb2.SchedulerFrame]:
+        self._seq = 0
+        async for frame in frames:
+            self.frames += 1
+            out = scheduler_pb2.SchedulerFrame(epoch=scheduler_pb2.Epoch(term_us=1, revision=1), ack_seq=frame.seq)
+            if frame.HasField("hello"):
+                self._take_hello(frame.hello)
+                out.welcome.CopyFrom(scheduler_pb2.Welcome(heartbeat_ms=50, fence_ms=90_000))
+            self._take(frame, out)
+            self._dispatch(out)
+            out.revokes.extend(self.revokes)
+            self.revokes.clear()
+            if self.renewed_ago_ms is not None:
+                out.renewed_ago_ms = self.renewed_ago_ms
+            self._seq += 1
+            out.seq = self._seq
+            yield out
+
+    def _take_hello(self, hello: scheduler_pb2.Hello) -> None:
+        self.hellos.append(hello)
+        self.held = {h.request.ledger_id: (h.backend_id, h.lease, h.request) for h in hello.held}
+        self.queue = list(hello.queued)
+
+    def _take(self, frame: scheduler_pb2.GatewayFrame, out: scheduler_pb2.SchedulerFrame) -> None:
+        self.submits.extend(frame.submits)
+        self.queue.extend(frame.submits)
+        for cancel in frame.cancels:
+            self.cancels.append(cancel.ledger_id)
+            self.queue = [s for s in self.queue if s.ledger_id != cancel.ledger_id]
+        for nack in frame.nacks:
+            self.nacks.append(nack)
+            _, _, request = self.held.pop(nack.ledger_id)
+            request.excluded_backends.append(nack.backend_id)
+            request.attempts += 1
+            self.queue.insert(0, request)
+        for settle in frame.settles:
+            self.settles.append(settle)
+            self.held.pop(settle.ledger_id, None)
+            if self.confirms:
+                out.settled.append(settle.ledger_id)
+        self.progress.extend(frame.progress)
+        self.first_tokens.extend(frame.first_tokens)
+        self.byes += frame.bye
+
+    def _dispatch(self, out: scheduler_pb2.SchedulerFrame) -> None:
+        for request in list(self.queue):
+            if self.reject_with is not None:
+                self.queue.remove(request)
+                reject = scheduler_pb2.Reject()
+                reject.CopyFrom(self.reject_with)
+                reject.ledger_id = request.ledger_id
+                out.rejects.append(reject)
+                continue
+            eligible = [b for b in self.slots if b not in request.excluded_backends]
+            if not eligible:
+                self.queue.remove(request)
+                out.rejects.append(
+                    scheduler_pb2.Reject(
+                        ledger_id=request.ledger_id, reason="engine_failed", message="Every backend was tried."
+                    )
+                )
+                continue
+            used = self.used()
+            backend = next((b for b in eligible if used[b] + request.width <= self.slots[b]), None)
+            if backend is None:
+                continue
+            self.queue.remove(request)
+            self._leases += 1
+            self.held[request.ledger_id] = (backend, self._leases, request)
+            out.grants.append(
+                scheduler_pb2.Grant(
+                    ledger_id=request.ledger_id,
+                    backend_id=backend,
+                    lease=self._leases,
+                    attempt=request.attempts + 1,
+                    width=request.width,
+                    queue_ms=request.age_ms + 1,
+                )
+            )
+
+
+Double = AdminDouble | RegistryDouble | SchedulerDouble
+
+
+def add_to(server: grpc.aio.Server, double: Double) -> None:
+    """Serves the methods that this double has; the others answer UNIMPLEMENTED."""
+    services: dict[type[Double], tuple[type[Any], Callable[[Any, Any], None]]] = {
+        AdminDouble: (admin_pb2_grpc.AdminServicer, admin_pb2_grpc.add_AdminServicer_to_server),
+        RegistryDouble: (registry_pb2_grpc.RegistryServicer, registry_pb2_grpc.add_RegistryServicer_to_server),
+        SchedulerDouble: (scheduler_pb2_grpc.SchedulerServicer, scheduler_pb2_grpc.add_SchedulerServicer_to_server),
+    }
+    servicer, add = services[type(double)]
+    methods = {name: getattr(double, name, getattr(servicer, name)) for name in vars(servicer) if name[0].isupper()}
+    add(SimpleNamespace(**methods), server)

@@ -1,0 +1,132 @@
+"""A client that goes frees its slot at once, whatever its request was doing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.wire.v1 import types_pb2
+from tests.fakes.engine import FakeEngine
+from tests.fakes.engine_flavours import Flavour
+from tests.fakes.engine_orders import Pace
+from tests.gateway.house import OUTCOME, House, ask, eventually, open_house
+
+SOON_S = 0.25
+"""What is promised is 0.1 s, as `make targets-foundation` measures it; this is room for a machine that does other things."""
+LONG = {"max_tokens": 2000, "ignore_eos": True}
+
+
+async def connect(house: House, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client of raw bytes, so that it can go in every way there is."""
+    host, port = house.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    content = json.dumps(body).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {house.key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    writer.write(head.encode() + content)
+    return reader, writer
+
+
+def go(writer: asyncio.StreamWriter, how: str) -> None:
+    connection: socket.socket = writer.get_extra_info("socket")
+    if how == "reset":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if how == "half-close":
+        writer.write_eof()
+    else:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
+@pytest.mark.parametrize("flavour", [Flavour.VLLM, Flavour.LLAMA_CPP])
+async def test_a_running_request_ends_when_its_client_goes(
+    tmp_path: Path, flavour: Flavour, streamed: bool, how: str
+) -> None:
+    engine = FakeEngine(flavour=flavour, pace=Pace(tokens_per_s=50, answer_tokens=2000))
+    async with open_house(tmp_path, engine) as house:
+        _, writer = await connect(house, ask(stream=streamed, **LONG))
+        await eventually(lambda: engine.record.requests and engine.record.requests[0].tokens_made >= 5)
+        began = time.monotonic()
+        go(writer, how)
+        await eventually(lambda: engine.slots.running == 0, "the engine went on")
+        assert time.monotonic() - began < SOON_S
+        await eventually(lambda: not house.scheduler.held, "the slot was not given back")
+        assert time.monotonic() - began < SOON_S
+        writer.close()
+        (row,) = await house.rows(1)
+        assert OUTCOME(row.outcome) == "OUTCOME_CANCELLED"
+        if streamed or flavour is Flavour.LLAMA_CPP:
+            assert row.usage.completion_tokens >= 4
+            assert row.usage.source == types_pb2.USAGE_SOURCE_COUNTED
+        assert row.usage.prompt_tokens > 0
+        assert [OUTCOME(s.outcome) for s in house.scheduler.settles] == ["OUTCOME_CANCELLED"]
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
+async def test_a_queued_request_leaves_the_queue_when_its_client_goes(tmp_path: Path, streamed: bool) -> None:
+    engine = FakeEngine(slots=1)
+    async with open_house(tmp_path, engine) as house:
+        house.scheduler.slots["b1"] = 0
+        _, writer = await connect(house, ask(stream=streamed))
+        await eventually(lambda: house.scheduler.queue)
+        began = time.monotonic()
+        go(writer, "close")
+        await eventually(lambda: not house.scheduler.queue, "it is still queued")
+        assert time.monotonic() - began < SOON_S
+        (row,) = await house.rows(1)
+        assert OUTCOME(row.outcome) == "OUTCOME_CANCELLED"
+        assert (row.backend_id, row.http_status, row.usage.completion_tokens) == ("", 0, 0)
+        assert not engine.record.requests
+
+
+async def test_a_request_that_waits_for_the_engines_first_byte_ends_too(tmp_path: Path) -> None:
+    engine = FakeEngine(slots=1, pace=Pace(tokens_per_s=10, answer_tokens=500, ttft_s=30))
+    async with open_house(tmp_path, engine) as house:
+        house.scheduler.slots["b1"] = 2  # so that the second waits inside the engine, without even headers
+        _, one = await connect(house, ask(stream=True))
+        await eventually(lambda: engine.slots.running == 1)
+        _, two = await connect(house, ask(stream=True))
+        await eventually(lambda: engine.slots.waiting == 1)
+        began = time.monotonic()
+        go(two, "close")
+        go(one, "close")
+        await eventually(lambda: engine.slots.waiting == 0 and engine.slots.running == 0)
+        assert time.monotonic() - began < SOON_S
+        assert {OUTCOME(row.outcome) for row in await house.rows(2)} == {"OUTCOME_CANCELLED"}
+
+
+async def test_a_client_that_goes_while_it_sends_has_one_row(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine()) as house:
+        host, port = house.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {house.key}\r\n"
+        writer.write(head.encode() + b"content-length: 1000\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        (row,) = await house.rows(1)
+        assert OUTCOME(row.outcome) == "OUTCOME_CANCELLED"
+        assert row.key_id == house.key.public_id
+
+
+async def test_the_slot_of_a_cancelled_request_serves_the_next_one(tmp_path: Path) -> None:
+    engine = FakeEngine(slots=1, pace=Pace(tokens_per_s=50, answer_tokens=3))
+    async with open_house(tmp_path, engine) as house:
+        for _ in range(3):
+            _, writer = await connect(house, ask(stream=True, **LONG))
+            await eventually(lambda: engine.slots.running == 1)
+            go(writer, "close")
+            await eventually(lambda: not house.scheduler.held)
+        async with house.post(ask()) as answer:
+            assert (await answer.json())["choices"][0]["message"]["content"] == "word0 word1 word2"
+        assert engine.slots.peak_running == 1
