@@ -68,6 +68,10 @@ async def admins_bus(nats: NatsServer) -> AsyncIterator[Bus]:
     async with open_nats_bus(nats.url, "admin", seed_file=nats.seed_file("admin")) as bus:
         await bus.wait_connected()
         await bus.ensure_stream(USAGE_STREAM)
+        left_by_others = await bus.consumer(USAGE_STREAM, "ledger")
+        while deliveries := await left_by_others.fetch(100, 0.2):
+            for delivery in deliveries:
+                await delivery.ack()
         yield bus
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from forebay_scheduler.backend import Backend, Fleet
+from forebay_scheduler.holds import Holds
 from forebay_scheduler.quarantine import Quarantine, Quarantined
-from forebay_scheduler.request import BackendId, GatewayName, PoolName
+from forebay_scheduler.request import BackendId, Epoch, GatewayName, Held, Lease, LedgerId, PoolName, Request, UserId
+from forebay_scheduler.rules import Rules
 
 GPU = BackendId("gpu1")
 
@@ -66,3 +68,16 @@ def test_a_process_that_speaks_again_gets_its_quarantine_lifted() -> None:
     assert kept.drop(GatewayName("g1"), 2) == set()
     assert kept.drop(GatewayName("g1"), 1) == {GPU}
     assert kept.slots_on(GPU) == 0
+
+
+def test_a_generation_that_began_in_the_moment_of_the_count_is_not_taken_to_be_in_it() -> None:
+    holds = Holds(Rules())
+    dead = Request(LedgerId(b"d" * 16), UserId("ann"), "m", 90.0, width=3)
+    live = Request(LedgerId(b"l" * 16), UserId("bob"), "m", 100.0)
+    lease = Lease(Epoch(1, 1), 1)
+    holds.take(Held(dead, GPU, lease, 1, GatewayName("g1"), 1, since=90.0))
+    holds.bury(GatewayName("g1"), 1, 100.0)
+    holds.take(Held(live, GPU, Lease(Epoch(1, 1), 2), 1, GatewayName("g2"), 1, since=100.5, first_token_at=101.0))
+    # The engine counted two of the dead one's three; the live one began in that very moment and may not be among them.
+    holds.release(fleet(running=2, measured_at=101.0), 101.0)
+    assert holds.quarantined_on(GPU) == 2

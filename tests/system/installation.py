@@ -147,6 +147,7 @@ def start_up(
     environment: dict[str, str] | None = None,
     wait: bool = True,
     prefix: Sequence[str] = (),
+    python: str = sys.executable,
 ) -> Installation:
     """Starts `forebay up` and waits until it has written connection.json."""
     base_port = base_port or free_base_port()
@@ -155,7 +156,7 @@ def start_up(
     connection_file.unlink(missing_ok=True)
     command = [
         *prefix,
-        sys.executable,
+        python,
         "-m",
         "forebay",
         "up",

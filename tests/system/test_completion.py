@@ -15,8 +15,9 @@ CAPITAL = "What is the capital of France?"
 
 
 def test_the_curl_line_that_up_prints_works_when_pasted(installation: Installation) -> None:
-    line = next(line.strip() for line in installation.output.splitlines() if line.strip().startswith("curl "))
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    told = installation.output
+    command = told[told.index("\ncurl ") :].strip().split("\n\n")[0]
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Paris" in done.stdout, done.stdout
 
@@ -24,7 +25,7 @@ def test_the_curl_line_that_up_prints_works_when_pasted(installation: Installati
 async def test_a_streamed_answer_arrives_chunk_by_chunk(
     installation: Installation, client: aiohttp.ClientSession
 ) -> None:
-    body = ask("Tell me a story about a river.", max_tokens=48, stop=[], ignore_eos=True)
+    body = ask("Tell me a story about a river.", max_tokens=48, stop=["no such words"], ignore_eos=True)
     streamed = await stream(client, installation.gateway, installation.key, body, "story")
     assert streamed.is_done
     assert streamed.error is None

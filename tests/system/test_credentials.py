@@ -13,6 +13,7 @@ import grpc.aio
 import nats
 import nats.errors
 import pytest
+from nats.aio.client import Client
 
 from forebay.wire.v1 import (
     admin_pb2,
@@ -83,8 +84,10 @@ async def test_nats_refuses_strangers_and_keeps_each_user_to_its_subjects(instal
 
     async def quiet(_: Exception) -> None: ...
 
+    stranger = Client()
     with pytest.raises((nats.errors.Error, OSError)):
-        await nats.connect(url, allow_reconnect=False, connect_timeout=2, error_cb=quiet)
+        await stranger.connect(url, allow_reconnect=False, connect_timeout=2, error_cb=quiet)
+    await stranger.close()
 
     complaints: list[str] = []
 

@@ -104,7 +104,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "psutil",
     )
     pins = [line for line in freeze.splitlines() if line.lower().replace("_", "-").startswith(wanted)]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(directory), *pins]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(directory), *pins]
     subprocess.run(command, check=True, timeout=170)
     return directory
 

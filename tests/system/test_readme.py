@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.conftest import FakeEngineProcess
 from tests.system.installation import Installation
 
 README = Path(__file__).parents[2] / "README.md"
@@ -23,10 +24,9 @@ def test_the_readme_has_examples_to_test() -> None:
 
 
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
-def test_an_example_of_the_readme_works(installation: Installation, index: int) -> None:
+def test_an_example_of_the_readme_works(installation: Installation, fake_engine: FakeEngineProcess, index: int) -> None:
     language, is_cli, code = BLOCKS[index]
-    for told in ("http://127.0.0.1:8090", "http://127.0.0.1:8000"):
-        code = code.replace(told, installation.gateway if told.endswith("8090") else _engine(installation))
+    code = code.replace("http://127.0.0.1:8090", installation.gateway).replace("http://127.0.0.1:8000", fake_engine.url)
     code = code.replace("~/.local/share/forebay/admin.key", str(installation.data_dir / "admin.key"))
     command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
     environment = {
@@ -41,10 +41,6 @@ def test_an_example_of_the_readme_works(installation: Installation, index: int) 
         assert "Paris" in done.stdout
     elif "backend add" in code:
         subprocess.run(["forebay", "backend", "remove", "big-gpu"], check=True, env=environment, capture_output=True)
-        assert "gemma-3-270m" in done.stdout
+        assert "fake-model" in done.stdout
     else:
         assert "alice" in done.stdout
-
-
-def _engine(installation: Installation) -> str:
-    return f"http://127.0.0.1:{installation.base_port + 12}"

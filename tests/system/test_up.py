@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from pathlib import Path
 
@@ -128,32 +131,45 @@ async def test_stopping_lets_a_running_stream_finish(
     assert await asyncio.to_thread(running.process.wait, 40) == 0
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root: starts as another user")
-def test_it_runs_as_a_plain_user_too(tmp_path: Path, fake_engine: FakeEngineProcess) -> None:
-    import shutil
+_AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--reset-env")
 
-    home = Path("/tmp") / f"forebay-plain-{os.getpid()}"
-    home.mkdir()
+
+def _python_for_others() -> str | None:
+    """An interpreter of this version that a plain user may run; ours may lie in root's own folders."""
+    if os.getuid() != 0 or not shutil.which("setpriv"):
+        return None
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
+        if subprocess.run([*_AS_NOBODY, "env", python, "-c", ""], capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+@pytest.mark.skipif(_python_for_others() is None, reason="needs root, and a Python that a plain user may run")
+def test_it_runs_as_a_plain_user_too(fake_engine: FakeEngineProcess) -> None:
+    home = Path(tempfile.mkdtemp(prefix="forebay-plain-"))
     os.chown(home, 65534, 65534)
     settings = _settings(home, fake_engine)
     settings.chmod(0o644)
+    packages = os.pathsep.join([str(Path(__file__).parents[2]), sysconfig.get_path("purelib"), *_service_packages()])
+    python = _python_for_others()
+    assert python is not None
     try:
         running = start_up(
             home / "data",
             "--no-engine",
             "--config",
             str(settings),
-            prefix=(
-                "setpriv",
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-                "--reset-env",
-                "env",
-                f"HOME={home}",
-            ),
+            prefix=(*_AS_NOBODY, "env", f"HOME={home}", f"PYTHONPATH={packages}", f"PATH={os.environ['PATH']}"),
+            python=python,
         )
-        assert (home / "data").stat().st_uid == 65534
+        owners = {path.stat().st_uid for path in (home / "data").rglob("*")}
+        assert owners == {65534}
         assert running.stop() == 0
     finally:
         shutil.rmtree(home)
+
+
+def _service_packages() -> list[str]:
+    """An editable installation names them in a file that only the environment's own interpreter reads."""
+    return [str(path) for path in (Path(__file__).parents[2] / "services").iterdir() if path.is_dir()]

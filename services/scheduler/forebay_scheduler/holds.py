@@ -129,5 +129,5 @@ class Holds:
             held.slots
             for held in self
             if held.backend == backend
-            and (held.since <= at - _STARTED_AFTER_S or (held.first_token_at is not None and held.first_token_at <= at))
+            and (held.since <= at - _STARTED_AFTER_S or (held.first_token_at is not None and held.first_token_at < at))
         )
