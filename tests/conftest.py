@@ -152,6 +152,15 @@ def _told(nats: Nats) -> NatsServer:
     return NatsServer(nats.url, nats.seed_file, nats.agents_file)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For two workers: those that start whole systems share one and go first, since they take longest and mostly wait;
+    all other tests of a file stay together, with what that file has set up."""
+    items.sort(key=lambda item: "tests/system" not in item.path.as_posix())
+    for item in items:
+        place = item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group("system" if "tests/system" in place else place))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for reason in _unexcused(terminalreporter):
         terminalreporter.write_line(f"A skip that names no missing device or privilege: {reason}", red=True)

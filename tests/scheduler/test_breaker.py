@@ -1,3 +1,5 @@
+"""A backend that keeps failing rests, and longer each time."""
+
 from __future__ import annotations
 
 from forebay_scheduler.breaker import Breaker

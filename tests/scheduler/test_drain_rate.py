@@ -1,3 +1,5 @@
+"""How fast a queue empties, and so what a refused caller is told to wait."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Where a request goes: backends that may serve it, have room, and are least loaded."""
+
 from __future__ import annotations
 
 from forebay_scheduler.backend import Backend, Fleet

@@ -1,3 +1,5 @@
+"""A dead gateway's slots, until its engines are done with them."""
+
 from __future__ import annotations
 
 from forebay_scheduler.backend import Backend, Fleet

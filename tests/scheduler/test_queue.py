@@ -1,3 +1,5 @@
+"""Users in turn, each first in, first out."""
+
 from __future__ import annotations
 
 from forebay_scheduler.queue import TurnQueue

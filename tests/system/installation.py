@@ -23,8 +23,10 @@ STOP_S = 40.0
 
 
 def free_base_port() -> int:
-    """A base with forty free ports above it, below the range from which the kernel takes its own."""
-    for base in range(20_000, 32_000, 50):
+    """A base with forty free ports above it, below the range from which the kernel takes its own; each worker of a test
+    run looks in a part of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
+    for base in range(20_000 + 4_000 * worker, 24_000 + 4_000 * worker, 50):
         with _all_bound(range(base, base + 40)) as free:
             if free:
                 return base
