@@ -55,6 +55,7 @@ def _fresh_clone(work: Path) -> list[Target]:
     environment = {
         name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL")
     }
+    environment["HF_ENDPOINT"] = "http://127.0.0.1:9"  # the packaged model, the same on every machine
     began = time.monotonic()
     with (work / "up.output").open("wb") as output:
         up = subprocess.Popen(

@@ -16,6 +16,9 @@ from forebay.local.process import Command
 from forebay.local.supervised import Supervised, keep_running
 from forebay.local.terminal import SilentTerminal, Terminal
 
+DEMO_NAME = "demo"
+"""Clients may call the demo's model so, whichever it is."""
+
 _CONTEXT_OF_A_SLOT = 4096
 
 
@@ -80,7 +83,8 @@ def _find_server() -> tuple[str, dict[str, str]]:
 
 def _options(model: Model, port: int, slots: int, threads: int) -> tuple[str, ...]:
     return (
-        *("-m", str(model.file), "--alias", model.name),
+        # Two names: what it is, and one that a document can name whichever model it turned out to be.
+        *("-m", str(model.file), "--alias", f"{model.name},{DEMO_NAME}"),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("-t", str(threads), "-np", str(slots), "-c", str(slots * _CONTEXT_OF_A_SLOT)),
         *("--jinja", "--metrics", "--slots", "--no-webui"),

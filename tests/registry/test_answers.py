@@ -50,6 +50,12 @@ def test_llamacpp_tells_the_context_of_one_slot_not_what_the_model_was_trained_w
     assert listed.models == (Model("gemma", 2048, ("completion",)),)
 
 
+def test_each_alias_of_a_model_is_a_name_for_it() -> None:
+    entry = {**LLAMACPP["data"][0], "aliases": ["gemma", "demo"]}  # type: ignore[dict-item]
+    listed = answers.read_models(body({**LLAMACPP, "data": [entry]}))
+    assert listed.models == (Model("demo", 2048, ("completion",)), Model("gemma", 2048, ("completion",)))
+
+
 def test_vllm_and_others_tell_their_context_in_their_own_field_or_not_at_all() -> None:
     assert answers.read_models(body(VLLM)) == answers.ModelList((Model("llama", 4096),), EngineKind.VLLM)
     assert answers.read_models(body(OPENROUTER)).models == (Model("a/b", 200000), Model("c/d", None))

@@ -19,6 +19,8 @@ from typing import Any
 import aiohttp
 
 READY_S = 150.0
+_NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+"""The same model on every machine, whether it reaches a hub or not."""
 STOP_S = 40.0
 
 
@@ -173,7 +175,7 @@ def start_up(
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **_NO_HUB, **(environment or {})},
         )
     installation = Installation(data_dir, base_port, process, output_file, prefix=prefix)
     if wait:

@@ -59,7 +59,9 @@ def read_models(body: bytes) -> ModelList:
     spoken = {name: _words(m.get("capabilities")) for m, name in _named(page.get("models"), "name")}
     models, kinds = [], set()
     for entry, name in _named(listed, "id"):
-        models.append(Model(name, _context_of(entry), spoken.get(name) or _words(entry.get("capabilities"))))
+        can = spoken.get(name) or _words(entry.get("capabilities"))
+        # llama.cpp answers to each of a model's aliases, so each is a name that a client may use.
+        models += [Model(each, _context_of(entry), can) for each in (name, *_words(entry.get("aliases")))]
         kinds.add(_OWNERS.get(str(entry.get("owned_by")).lower()))
     return ModelList(_distinct(models), kinds.pop() if len(kinds) == 1 else None)
 
