@@ -155,6 +155,7 @@ def start_up(
 ) -> Installation:
     """Starts `forebay up` and waits until it has written connection.json."""
     base_port = base_port or free_base_port()
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
     output_file = data_dir.parent / f"{data_dir.name}.output"
     connection_file = data_dir / "connection.json"
     connection_file.unlink(missing_ok=True)
