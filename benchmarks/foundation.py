@@ -143,7 +143,7 @@ def _test_time() -> Target:
 
 
 async def _before_a_fake_engine(work: Path) -> list[Target]:
-    engine = FakeEngineProcess(free_base_port() + 45, "--slots", "4", "--tokens-per-s", "20")
+    engine = FakeEngineProcess("--slots", "4", "--tokens-per-s", "20")
     settings = work / "forebay.toml"
     settings.write_text(f'[[registry.backends]]\nname = "fake"\nurl = "{engine.url}"\nkind = "openai"\nslots = 4\n')
     running = await asyncio.to_thread(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.system.installation import Installation, free_base_port, start_up
+from tests.system.installation import Installation, start_up
 
 _HERE = Path(__file__).parent
 
@@ -36,30 +35,24 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 class FakeEngineProcess:
     """The fake engine in a process of its own, steered through its control URL."""
 
-    def __init__(self, port: int, *arguments: str) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.engine", "--port", str(port), *arguments], stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.fakes.engine", "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
         )
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise
-                time.sleep(0.05)
+        assert self._process.stdout is not None
+        self.url: str = json.loads(self._process.stdout.readline())["url"]
 
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def fake_engine() -> Iterator[FakeEngineProcess]:
     """Four slots, a token each 50 ms."""
-    engine = FakeEngineProcess(free_base_port() + 45, "--slots", "4", "--tokens-per-s", "20")
+    engine = FakeEngineProcess("--slots", "4", "--tokens-per-s", "20")
     yield engine
     engine.stop()
 
