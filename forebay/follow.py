@@ -44,14 +44,25 @@ class Followed(Protocol):
 
 
 class Follower:
-    def __init__(self, followed: Followed, snapshot: SnapshotFile, clock: Clock, ops: Ops) -> None:
+    def __init__(
+        self, followed: Followed, snapshot: SnapshotFile | None, clock: Clock, ops: Ops, *, is_needed: bool = True
+    ) -> None:
+        """`snapshot`: None to keep nothing. Without `is_needed` the service is ready before anything came of it."""
         self._followed = followed
         self._snapshot = snapshot
         self._clock = clock
         self._ops = ops
         self._changed = asyncio.Event()
         self._is_live = False
-        ops.not_ready(followed.name, f"{followed.owner} has not told the {followed.name} yet")
+        self._is_needed = is_needed
+        self._told = ""
+        if is_needed:
+            ops.not_ready(followed.name, f"{followed.owner} has not told the {followed.name} yet")
+
+    @property
+    def is_live(self) -> bool:
+        """Its owner is there and has spoken on the present stream."""
+        return self._is_live
 
     async def start(self) -> None:
         """Takes what is kept on disk, if there is something."""
@@ -80,35 +91,30 @@ class Follower:
                     retry_s = _FIRST_RETRY_S
             except grpc.aio.AioRpcError as error:
                 why = f"{error.code().name}: {error.details()}"
-            if self._is_live:
-                self._is_live = False
-                log.warning(
-                    "watch lost, the last known stays", extra={"action": "watch", "of": self._followed.name, "why": why}
-                )
-            else:
-                log.debug("watch", extra={"action": "watch", "of": self._followed.name, "why": why})
-                if self._followed.name in self._ops.missing:
-                    self._ops.not_ready(
-                        self._followed.name,
-                        f"{self._followed.owner} has not told the {self._followed.name} yet ({why})",
-                    )
+            self._note_away(why)
             await asyncio.sleep(retry_s)
             retry_s = min(_LAST_RETRY_S, retry_s * 2)
 
     async def keep(self) -> None:
-        """Writes what changed, not more often than once a second. Until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(_REWRITE_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                if not self._is_live:
-                    continue  # what we know grows old, and its date has to say so
-            await asyncio.sleep(_GATHER_S)
-            await self._write()
+        """Writes what changed, not more often than once a second. Until cancelled, and then what changed last."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(_REWRITE_S):
+                        await self._changed.wait()
+                except TimeoutError:
+                    if not self._is_live:
+                        continue  # what we know grows old, and its date has to say so
+                await asyncio.sleep(_GATHER_S)
+                await self._write()
+        finally:
+            if self._changed.is_set():  # a key that was revoked in the last second must not work after a restart
+                await self._write()
 
     async def _write(self) -> None:
         self._changed.clear()
+        if self._snapshot is None:
+            return
         payload = self._followed.dump()
         try:
             await asyncio.to_thread(self._snapshot.write, payload, self._clock.now())
@@ -121,10 +127,27 @@ class Follower:
         self._changed.set()
         if not self._is_live:
             self._is_live = True
+            self._told = ""
             self._ops.ready(self._followed.name)
             log.info("watching", extra={"action": "watch", "of": self._followed.name})
 
+    def _note_away(self, why: str) -> None:
+        name, owner = self._followed.name, self._followed.owner
+        extra = {"action": "watch", "of": name, "why": why}
+        if self._is_live:
+            self._is_live = False
+            log.warning("watch lost, the last known stays", extra=extra)
+        elif self._is_needed:
+            log.debug("watch", extra=extra)
+            if name in self._ops.missing:
+                self._ops.not_ready(name, f"{owner} has not told the {name} yet ({why})")
+        elif why != self._told:
+            log.warning("not watched yet", extra=extra)  # /readyz does not say it
+        self._told = why
+
     def _read(self) -> bytes | None:
+        if self._snapshot is None:
+            return None
         try:
             return self._snapshot.read(self._clock.now())
         except OSError as error:

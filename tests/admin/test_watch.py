@@ -61,6 +61,27 @@ async def test_a_revocation_reaches_a_watcher_of_another_replica_in_under_a_seco
         stream.cancel()
 
 
+async def test_that_running_requests_are_cut_is_told_kept_over_a_restart_and_never_taken_back(start: Start) -> None:
+    async with start() as admin:
+        operator = await admin.operator()
+        key_id = (await operator.CreateKey()).key.id
+        stream = (await admin.watcher("gateway")).WatchPrincipals()
+        await next_of(stream)
+        for now, cut in ((False, False), (True, True), (False, True)):
+            revoked_at_us = (await operator.RevokeKey(key_id=key_id, now=now)).key.revoked_at_us
+            (told,) = (await next_of(stream)).keys
+            assert (told.key_id, told.state, told.cut_running) == (key_id, admin_pb2.KEY_STATE_REVOKED, cut)
+        listed = {key.id: key for key in (await operator.ListKeys(include_revoked=True)).keys}
+        assert listed[key_id].revoked_at_us == revoked_at_us, "the first moment stands"
+        stream.cancel()
+    async with start() as admin:
+        stream = (await admin.watcher("gateway")).WatchPrincipals()
+        told = {key.key_id: key.cut_running for key in (await next_of(stream)).keys}
+        assert told.pop(key_id)
+        assert not any(told.values())
+        stream.cancel()
+
+
 async def test_a_watcher_goes_on_from_the_version_it_knows(admin: Running) -> None:
     operator = await admin.operator()
     watcher = await admin.watcher("gateway")
@@ -78,13 +99,14 @@ async def test_a_watcher_goes_on_from_the_version_it_knows(admin: Running) -> No
     ahead.cancel()
 
 
-async def test_a_watcher_that_is_up_to_date_hears_nothing_until_something_happens(admin: Running) -> None:
+async def test_a_watcher_that_is_up_to_date_hears_so_and_then_nothing_until_something_happens(admin: Running) -> None:
     operator = await admin.operator()
     watcher = await admin.watcher("gateway")
     first = watcher.WatchPrincipals()
     known = (await next_of(first)).version
     first.cancel()
     stream = watcher.WatchPrincipals(known)
+    assert await next_of(stream) == admin_pb2.PrincipalsUpdate(version=known)
     reading = asyncio.ensure_future(stream.read())
     await asyncio.sleep(0.3)
     assert not reading.done()

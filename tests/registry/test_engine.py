@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from forebay.clock import SystemClock
-from forebay.local.demo_engine import open_demo_engine
+from forebay.local.demo_engine import DEMO_NAME, open_demo_engine
 from forebay_registry.backend import EngineKind
 from forebay_registry.health import Outcome
 from forebay_registry.probe import Answered, Failed, Probe, Target
@@ -39,10 +39,10 @@ async def test_the_real_llamacpp_tells_slots_context_and_who_runs(session: aioht
         answer = await probe.look(Target(engine.url, None))
         assert isinstance(answer, Answered), answer
         assert (answer.seen.kind, answer.seen.slots) == (EngineKind.LLAMACPP, 2)
-        (model,) = answer.seen.models
-        assert model.name == engine.model
-        assert model.context_length == 4096
-        assert {"chat", "completion"} <= set(model.capabilities)
+        assert {model.name for model in answer.seen.models} == {engine.model, DEMO_NAME}
+        for model in answer.seen.models:
+            assert model.context_length == 4096
+            assert {"chat", "completion"} <= set(model.capabilities)
         assert answer.load is not None
         assert (answer.load.running, answer.load.waiting) == (0, 0)
 

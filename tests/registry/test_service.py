@@ -162,8 +162,10 @@ class CredentialDesk(AdminServicer):
 
     def __init__(self) -> None:
         self.updates: asyncio.Queue[CredentialsUpdate] = asyncio.Queue()
+        self.known_versions: list[int] = []
 
     async def WatchCredentials(self, request: Any, context: Any) -> AsyncIterator[CredentialsUpdate]:
+        self.known_versions.append(request.known_version)
         while True:
             yield await self.updates.get()
 
@@ -344,6 +346,34 @@ async def test_a_withdrawn_credential_is_not_used_any_more(place: Place, eventua
         desk.updates.put_nowait(CredentialsUpdate(version=2, removed_backend_ids=[added.backend.id]))
         await eventually(lambda: watch.health("paid") == UNHEALTHY)
         assert not watch.fleet["paid"].has_credential
+
+
+async def test_each_time_admin_returns_all_credentials_are_asked_for_anew(
+    place: Place, eventually: Callable[..., Any]
+) -> None:
+    async with (
+        FakeEngine(flavour=Flavour.VLLM, api_key="new-secret") as engine,
+        running(place.settings()) as ops,
+        calling(place) as admin,
+        admin.watching() as watch,
+    ):
+
+        def is_following() -> bool:
+            return "forebay_registry_credentials_following 1.0" in ops.metrics.exposition().decode()
+
+        added = await admin.add("paid", engine.url)
+        assert not is_following()
+        async with admin_of(place) as desk:
+            desk.tell(added.backend.id, "old-secret")
+            await eventually(is_following)
+        await eventually(lambda: not is_following())
+        assert watch.fleet["paid"].has_credential, "the last known stays"
+        assert not ops.missing
+        async with admin_of(place) as desk:
+            desk.tell(added.backend.id, "new-secret")
+            await eventually(lambda: watch.health("paid") == HEALTHY)
+            assert is_following()
+            assert desk.known_versions == [0], "no version is compared across a restore of admin's database"
 
 
 async def test_backends_of_the_configuration_are_there_at_every_start(

@@ -1,5 +1,8 @@
 """What a watcher is sent over time: a snapshot, then each change, and silence while Postgres is away. Which rows those are
-the watcher says; that something changed `changes` hears."""
+the watcher says; that something changed `changes` hears.
+
+A watcher that is up to date is sent an empty update at once: only so does it know that it is heard, and that what it keeps
+is as good as new."""
 
 from __future__ import annotations
 
@@ -32,12 +35,15 @@ Read = Callable[[AsyncConnection, Since, int], Awaitable[U]]
 
 async def updates(database: Database, changes: Changes, known: int, read: Read[U]) -> AsyncIterator[U]:
     """For ever: what a watcher that knows version `known` is to be sent. An empty update tells the version only."""
+    is_first = True
     while True:
-        await changes.beyond(known)
+        await changes.beyond(0 if is_first else known)
         try:
             async with database.reading() as connection:
                 current = await current_version(connection)
                 since = what_to_send(known, current)
+                if since is None and is_first:
+                    since = Since(after=known, is_snapshot=False)
                 update = await read(connection, since, current) if since is not None else None
         except Unavailable as error:
             log.debug("watcher waits for the database", extra={"action": "watch_wait", "why": error.message})
@@ -48,4 +54,4 @@ async def updates(database: Database, changes: Changes, known: int, read: Read[U
             await asyncio.sleep(_RETRY_S)
             continue
         yield update
-        known = update.version
+        known, is_first = update.version, False

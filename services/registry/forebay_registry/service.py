@@ -15,6 +15,7 @@ import aiohttp
 from forebay.bus import Bus
 from forebay.clock import micros
 from forebay.database import open_database, read_database_url
+from forebay.follow import Follower
 from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
@@ -59,8 +60,12 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         watchers = Watchers(fleet)
         store = Store(database)
         roster = Roster(fleet=fleet, watchers=watchers, patrol=patrol, store=store, clock=clock)
-        credentials = Credentials(
-            admin, roster.take_credentials, file=_snapshot_file(settings, "credentials"), clock=clock
+        credentials = Follower(
+            Credentials(admin, roster.take_credentials),
+            _snapshot_file(settings, "credentials"),
+            clock,
+            ground.ops,
+            is_needed=False,  # backends whose engines want no key are served without admin, and probes tell which do
         )
         keeper = Keeper(
             roster=roster,
@@ -81,7 +86,7 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
             tally=_count_samples(metrics),
         )
         _measure(metrics, fleet, watchers, keeper, credentials, bus)
-        await credentials.start_from_snapshot()
+        await credentials.start()
         await keeper.start_from_snapshot()
         calls = Calls(roster, watchers, ingest, fleet.term_us)
         async with open_server(
@@ -90,7 +95,8 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
             work = {
                 "look-at-backends": patrol.run(),
                 "keep-fleet": keeper.run(),
-                "follow-credentials": credentials.run(),
+                "follow-credentials": credentials.follow(),
+                "keep-credentials": credentials.keep(),
                 "hear-samples": ingest.listen(bus),
                 "keep-samples": _keep_samples(roster, ingest),
                 "settle": _settle(roster, watchers, settings.settle_s),
@@ -157,7 +163,7 @@ def _count_samples(metrics: Metrics) -> Tally:
 
 
 def _measure(
-    metrics: Metrics, fleet: Fleet, watchers: Watchers, keeper: Keeper, credentials: Credentials, bus: Bus
+    metrics: Metrics, fleet: Fleet, watchers: Watchers, keeper: Keeper, credentials: Follower, bus: Bus
 ) -> None:
     """What is so right now, read when scraped."""
 
@@ -172,7 +178,7 @@ def _measure(
     gauge("fleet_version", "Changes of the fleet since the start.", lambda: fleet.version)
     gauge("watchers", "Open WatchFleet streams.", lambda: watchers.count)
     gauge("postgres_in_step", "1 while Postgres answers.", lambda: keeper.is_in_step)
-    gauge("credentials_following", "1 while admin tells the engines' keys.", lambda: credentials.is_following)
+    gauge("credentials_following", "1 while admin tells the engines' keys.", lambda: credentials.is_live)
     gauge("bus_connected", "1 while the bus is there.", lambda: bus.is_connected)
 
 
