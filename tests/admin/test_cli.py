@@ -64,6 +64,19 @@ async def test_a_key_is_made_shown_once_listed_and_revoked(forebay: Invoke, admi
     assert after[0]["revoked_at"].endswith("Z")
 
 
+async def test_a_key_is_revoked_now_also_when_it_was_revoked_before(forebay: Invoke, admin: Running) -> None:
+    key_id = told(await forebay("key", "create", "--name", "ci", "--json"))["key"]["id"]
+    stream = (await admin.watcher("gateway")).WatchPrincipals()
+    await stream.read()
+    assert (await forebay("key", "revoke", key_id)).output == f"Key {key_id} (ci) of admin is revoked.\n"
+    assert [k.cut_running for k in (await stream.read()).keys] == [False]
+    done = await forebay("key", "revoke", key_id, "--now")
+    assert done.output == f"Key {key_id} (ci) of admin is revoked. Its running requests are cut.\n"
+    assert [k.cut_running for k in (await stream.read()).keys] == [True]
+    assert told(await forebay("key", "revoke", key_id, "--now", "--json"))["key"]["state"] == "revoked"
+    stream.cancel()
+
+
 async def test_json_of_key_create_has_the_key_and_its_secret(forebay: Invoke) -> None:
     made = told(await forebay("key", "create", "--name", "ci", "--band", "batch", "--json"))
     assert made["secret"].startswith(f"fb-{made['key']['id']}-")

@@ -58,6 +58,14 @@ def test_the_first_revocation_stands() -> None:
     assert revoked(once, NOW + timedelta(days=1)) == once
 
 
+def test_what_runs_can_be_cut_by_a_later_revocation_and_by_none_be_spared_again() -> None:
+    once = revoked(KEY, NOW)
+    assert not once.cut_running
+    again = revoked(once, NOW + timedelta(days=1), cut_running=True)
+    assert (again.revoked_at, again.cut_running) == (NOW, True)
+    assert revoked(again, NOW + timedelta(days=2)) == again
+
+
 @pytest.mark.parametrize("text", ["5f0c2d9a41be", " fb-5f0c2d9a41be ", "fb-5f0c2d9a41be-" + "s" * 43])
 def test_a_key_is_named_by_its_public_id_or_by_itself(text: str) -> None:
     assert key_id_from(text) == "5f0c2d9a41be"

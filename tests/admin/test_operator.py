@@ -188,7 +188,7 @@ async def test_every_act_is_audited_with_who_what_before_and_after(admin: Runnin
     await alice.RegisterBackend(name="engine", url="http://127.0.0.1:8000", slots=8, replace=True)
     await alice.UnregisterBackend(name="engine")
     await alice.InviteNode(name="box")
-    await operator.RevokeKey(key_id=alices.key.id)
+    await operator.RevokeKey(key_id=alices.key.id, now=True)
     rows = await query(
         admin, "SELECT actor, actor_key_id, interface, action, subject, before, after FROM admin.audit_log ORDER BY id"
     )
@@ -206,8 +206,9 @@ async def test_every_act_is_audited_with_who_what_before_and_after(admin: Runnin
     replaced = rows[4]
     assert (json.loads(replaced["before"])["slots"], json.loads(replaced["after"])["slots"]) == (4, 8)
     revoked = rows[7]
-    assert json.loads(revoked["before"])["state"] == "active"
-    assert json.loads(revoked["after"])["state"] == "revoked"
+    before, after = json.loads(revoked["before"]), json.loads(revoked["after"])
+    assert (before["state"], before["cut_running"]) == ("active", False)
+    assert (after["state"], after["cut_running"]) == ("revoked", True)
     everything = json.dumps([dict(r) for r in rows])
     assert alices.secret not in everything
     assert admin.site.first_key not in everything

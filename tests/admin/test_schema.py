@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from forebay.database import open_database
 from forebay_admin.audit_store import Act, record
+from forebay_admin.key_store import principals_since
 from forebay_admin.service import MIGRATIONS
 from forebay_admin.tables import METADATA, SCHEMA
 from forebay_admin.usage_rows import LedgerRow
@@ -56,3 +57,18 @@ async def test_what_was_audited_stays(postgres_url: str, change: str) -> None:
                 await connection.execute(text(change))
         async with database.reading() as connection:
             assert await connection.scalar(text("SELECT actor FROM admin.audit_log")) == "alice"
+
+
+async def test_a_replica_of_the_version_before_still_makes_keys_and_they_are_not_cut(postgres_url: str) -> None:
+    async with open_database(postgres_url, SCHEMA) as database:
+        await database.migrate(MIGRATIONS)
+        async with database.writing() as connection:
+            for statement in (
+                "INSERT INTO admin.groups (id, name, created_at, version) VALUES ('g', 'old', now(), 1)",
+                "INSERT INTO admin.users (id, name, group_id, role, created_at, version)"
+                " VALUES ('u', 'old', 'g', 'member', now(), 1)",
+                "INSERT INTO admin.keys (public_id, name, user_id, secret_hmac, band_cap, created_by, created_at, version)"
+                " VALUES ('k', 'old', 'u', decode(repeat('00', 32), 'hex'), 'batch', 'old', now(), 1)",
+            ):
+                await connection.execute(text(statement))
+            assert [p.cut_running for p in await principals_since(connection, 0) if p.key_id == "k"] == [False]

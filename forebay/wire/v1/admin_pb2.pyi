@@ -133,6 +133,7 @@ class KeyPrincipal(_message.Message):
     ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
     BAND_CAP_FIELD_NUMBER: _builtins.int
+    CUT_RUNNING_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """the public id"""
     secret_hmac: _builtins.bytes
@@ -147,6 +148,8 @@ class KeyPrincipal(_message.Message):
     """empty: "default" """
     band_cap: _types_pb2.Band.ValueType
     """the most urgent band that it may ask for"""
+    cut_running: _builtins.bool
+    """of a revoked key: its running requests end too, not only those that wait"""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names, or patterns in which * stands for anything; empty: all"""
@@ -165,10 +168,11 @@ class KeyPrincipal(_message.Message):
         allowed_models: _abc.Iterable[_builtins.str] | None = ...,
         pool: _builtins.str = ...,
         band_cap: _types_pb2.Band.ValueType = ...,
+        cut_running: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "expires_at_us", b"expires_at_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "expires_at_us", b"expires_at_us", "group_id", b"group_id", "key_id", b"key_id", "pool", b"pool", "role", b"role", "secret_hmac", b"secret_hmac", "state", b"state", "user_id", b"user_id", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "cut_running", b"cut_running", "expires_at_us", b"expires_at_us", "group_id", b"group_id", "key_id", b"key_id", "pool", b"pool", "role", b"role", "secret_hmac", b"secret_hmac", "state", b"state", "user_id", b"user_id", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_at_us: _TypeAlias = _typing.Literal["expires_at_us"]  # noqa: Y015
     _WhichOneofArgType__expires_at_us: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us"]  # noqa: Y015
@@ -497,16 +501,20 @@ class RevokeKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """the public id, or a whole key"""
+    now: _builtins.bool
+    """cut what runs under it too; works on a revoked key as well, and is never taken back"""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        now: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "now", b"now"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

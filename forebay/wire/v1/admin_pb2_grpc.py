@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class AdminStub:
-    """What the other services watch. Each stream opens with a snapshot (unless the watcher is up to date) and goes on with
-    deltas; versions come from one counter that is locked in the transaction that makes the change, so none is skipped.
+    """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
+    knows (empty when it is up to date), and goes on with deltas; versions come from one counter that is locked in the
+    transaction that makes the change, so none is skipped.
     """
 
     def __init__(self, channel):
@@ -54,8 +55,9 @@ class AdminStub:
 
 
 class AdminServicer:
-    """What the other services watch. Each stream opens with a snapshot (unless the watcher is up to date) and goes on with
-    deltas; versions come from one counter that is locked in the transaction that makes the change, so none is skipped.
+    """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
+    knows (empty when it is up to date), and goes on with deltas; versions come from one counter that is locked in the
+    transaction that makes the change, so none is skipped.
     """
 
     def WatchPrincipals(self, request, context):
@@ -106,8 +108,9 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin:
-    """What the other services watch. Each stream opens with a snapshot (unless the watcher is up to date) and goes on with
-    deltas; versions come from one counter that is locked in the transaction that makes the change, so none is skipped.
+    """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
+    knows (empty when it is up to date), and goes on with deltas; versions come from one counter that is locked in the
+    transaction that makes the change, so none is skipped.
     """
 
     @staticmethod

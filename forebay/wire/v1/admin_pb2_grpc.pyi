@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminStub:
-    """What the other services watch. Each stream opens with a snapshot (unless the watcher is up to date) and goes on with
-    deltas; versions come from one counter that is locked in the transaction that makes the change, so none is skipped.
+    """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
+    knows (empty when it is up to date), and goes on with deltas; versions come from one counter that is locked in the
+    transaction that makes the change, so none is skipped.
     """
 
     @_typing.overload
@@ -44,8 +45,9 @@ class AdminStub:
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
-    """What the other services watch. Each stream opens with a snapshot (unless the watcher is up to date) and goes on with
-    deltas; versions come from one counter that is locked in the transaction that makes the change, so none is skipped.
+    """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
+    knows (empty when it is up to date), and goes on with deltas; versions come from one counter that is locked in the
+    transaction that makes the change, so none is skipped.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -57,8 +59,9 @@ class AdminAsyncStub(AdminStub):
     """callers: gateway, registry"""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
-    """What the other services watch. Each stream opens with a snapshot (unless the watcher is up to date) and goes on with
-    deltas; versions come from one counter that is locked in the transaction that makes the change, so none is skipped.
+    """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
+    knows (empty when it is up to date), and goes on with deltas; versions come from one counter that is locked in the
+    transaction that makes the change, so none is skipped.
     """
 
     @_abc_1.abstractmethod

@@ -81,7 +81,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_CANCELLED: _Outcome.ValueType  # 2
     """the client went, queued or running"""
     OUTCOME_FAILED: _Outcome.ValueType  # 3
-    """admitted, then the engine or Forebay failed it"""
+    """admitted, then failed by the engine or ended by Forebay; `reason` says why"""
     OUTCOME_REFUSED: _Outcome.ValueType  # 4
     """never admitted; `reason` says why"""
     OUTCOME_GATEWAY_LOST: _Outcome.ValueType  # 5
@@ -96,7 +96,7 @@ OUTCOME_FINISHED: Outcome.ValueType  # 1
 OUTCOME_CANCELLED: Outcome.ValueType  # 2
 """the client went, queued or running"""
 OUTCOME_FAILED: Outcome.ValueType  # 3
-"""admitted, then the engine or Forebay failed it"""
+"""admitted, then failed by the engine or ended by Forebay; `reason` says why"""
 OUTCOME_REFUSED: Outcome.ValueType  # 4
 """never admitted; `reason` says why"""
 OUTCOME_GATEWAY_LOST: Outcome.ValueType  # 5

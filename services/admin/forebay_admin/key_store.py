@@ -27,6 +27,7 @@ _KEY = select(
     keys.c.created_at,
     keys.c.revoked_at,
     users.c.disabled,
+    keys.c.cut_running,
 ).join_from(keys, users, keys.c.user_id == users.c.id)
 
 
@@ -60,13 +61,13 @@ async def key_with_id(connection: AsyncConnection, public_id: str) -> Key:
     return _key(row)
 
 
-async def revoke_key(change: Change, key: Key, now: datetime) -> Key:
+async def revoke_key(change: Change, key: Key, now: datetime, *, cut_running: bool = False) -> Key:
     """The key as it is afterwards."""
-    after = revoked(key, now)
+    after = revoked(key, now, cut_running=cut_running)
     await change.connection.execute(
         update(keys)
         .where(keys.c.public_id == key.public_id)
-        .values(revoked_at=after.revoked_at, version=change.version)
+        .values(revoked_at=after.revoked_at, cut_running=after.cut_running, version=change.version)
     )
     return after
 
@@ -93,6 +94,7 @@ async def principals_since(connection: AsyncConnection, after: int) -> Sequence[
             users.c.role,
             users.c.disabled,
             keys.c.revoked_at,
+            keys.c.cut_running,
             *_LIMITS,
         )
         .join_from(keys, users, keys.c.user_id == users.c.id)
@@ -109,6 +111,7 @@ async def principals_since(connection: AsyncConnection, after: int) -> Sequence[
             Role(row.role),
             _state(row),
             _limits(row),
+            row.cut_running,
         )
         for row in rows
     ]
@@ -135,4 +138,5 @@ def _key(row: Any) -> Key:
         row.created_at,
         row.revoked_at,
         row.disabled,
+        row.cut_running,
     )

@@ -59,6 +59,8 @@ class Key:
     created_at: datetime
     revoked_at: datetime | None = None
     user_disabled: bool = False
+    cut_running: bool = False
+    """Its revocation ends running requests too, not only those that wait."""
 
     @property
     def state(self) -> KeyState:
@@ -79,6 +81,8 @@ class Principal:
     role: Role
     state: KeyState
     limits: Limits
+    cut_running: bool = False
+    """As in Key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +169,7 @@ def key_id_from(text: str) -> str:
     return public_id
 
 
-def revoked(key: Key, now: datetime) -> Key:
-    """The key after its revocation. To revoke it once more changes nothing: the first moment stands."""
-    if key.revoked_at is not None:
-        return key
-    return replace(key, revoked_at=now)
+def revoked(key: Key, now: datetime, *, cut_running: bool = False) -> Key:
+    """The key after its revocation. When it was revoked before, that moment stands; whether running requests are cut can
+    still become true, and never false again."""
+    return replace(key, revoked_at=key.revoked_at or now, cut_running=key.cut_running or cut_running)

@@ -74,7 +74,7 @@ class PeopleDesk:
         key_id = key_id_from(request.key_id)
         async with self._changes.make(self._database) as change:
             before = await _revocable(change.connection, key_id, actor)
-            after = await revoke_key(change, before, now)
+            after = await revoke_key(change, before, now, cut_running=request.now)
             act = _act(actor, "key.revoke", key_id, before=_facts(before), after=_facts(after))
             await record(change.connection, act, now)
         return admin_pb2.RevokeKeyResponse(key=key_to_wire(after), version=change.version)
@@ -144,6 +144,7 @@ def _facts(key: Key) -> Facts:
         "name": key.name,
         "user": key.user_name,
         "state": key.state.value,
+        "cut_running": key.cut_running,
         "allowed_models": list(limits.allowed_models),
         "band_cap": limits.band_cap.value,
         "pool": limits.pool,

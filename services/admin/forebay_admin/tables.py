@@ -69,6 +69,7 @@ keys = Table(
     Column("expires_at", _MOMENT),
     Column("revoked_at", _MOMENT),
     Column("version", BigInteger, nullable=False),
+    Column("cut_running", Boolean, nullable=False),
 )
 
 backend_credentials = Table(

@@ -76,6 +76,7 @@ def principal_to_wire(principal: Principal) -> admin_pb2.KeyPrincipal:
         allowed_models=limits.allowed_models,
         pool=limits.pool,
         band_cap=_BANDS[limits.band_cap],
+        cut_running=principal.cut_running,
     )
 
 

@@ -48,7 +48,9 @@ class Calls(Protocol):
 
 def find_connection(environ: Mapping[str, str] = os.environ, *, is_root: bool | None = None) -> Connection:
     """Raises BadInput when there is none, or half of one."""
-    admin, token = environ.get("FOREBAY_ADMIN", ""), environ.get("FOREBAY_TOKEN", "")
+    admin, token = environ.get("FOREBAY_ADMIN", ""), environ.get("FOREBAY_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise BadInput("FOREBAY_TOKEN is not a key: it would begin with fb- and have no spaces or accents in it.")
     if admin:
         _demand_address(admin)
         if not token:

@@ -29,7 +29,7 @@ def key() -> None:
     \b
     forebay key create --user alice --name laptop
     forebay key list --user alice
-    forebay key revoke 5f0c2d9a41be
+    forebay key revoke 5f0c2d9a41be --now
     """
 
 
@@ -118,24 +118,30 @@ def list_keys(user: str, include_revoked: bool, as_json: bool) -> None:
 
 @key.command()
 @click.argument("key_id", metavar="ID")
+@click.option(
+    "--now", "cut_running", is_flag=True, help="Cut its running requests too, also when the key was revoked before."
+)
 @json_option
-def revoke(key_id: str, as_json: bool) -> None:
-    """Revoke the key ID (or the whole key): every gateway refuses it in under a second. There is no way back.
+def revoke(key_id: str, cut_running: bool, as_json: bool) -> None:
+    """Revoke the key ID (or the whole key): every gateway refuses it in under a second and drops its queued requests. Those
+    that run may finish, unless you say --now. There is no way back.
 
     \b
     forebay key revoke 5f0c2d9a41be
+    forebay key revoke 5f0c2d9a41be --now
 
     With --json: {"key": {…}, "version": N}
     """
 
     async def work(calls: Calls) -> admin_pb2.RevokeKeyResponse:
-        return await calls(calls.stub.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=key_id))
+        return await calls(calls.stub.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=key_id, now=cut_running))
 
     revoked = ask(work)
     if as_json:
         print_json({"key": plain(revoked.key), "version": revoked.version})
         return
-    click.echo(f"Key {revoked.key.id} ({revoked.key.name}) of {revoked.key.user_name} is revoked.")
+    running = " Its running requests are cut." if cut_running else ""
+    click.echo(f"Key {revoked.key.id} ({revoked.key.name}) of {revoked.key.user_name} is revoked.{running}")
 
 
 def _state(k: admin_pb2.Key, now: float) -> str:
