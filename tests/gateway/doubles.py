@@ -83,11 +83,12 @@ class AdminDouble:
         self._change(principal)
         return key
 
-    def revoke(self, key: ForebayKey) -> None:
+    def revoke(self, key: ForebayKey, *, cut_running: bool = False) -> None:
         principal = self._keys[key.public_id]
         changed = admin_pb2.KeyPrincipal()
         changed.CopyFrom(principal)
         changed.state = admin_pb2.KEY_STATE_REVOKED
+        changed.cut_running = cut_running
         self._change(changed)
 
     def set_credential(self, backend_id: str, bearer: str) -> None:
@@ -109,7 +110,7 @@ class AdminDouble:
 
     async def WatchPrincipals(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.PrincipalsUpdate]:
         self.known_versions.append(request.known_version)
-        first = None
+        first = admin_pb2.PrincipalsUpdate(version=self._version)
         if request.known_version != self._version:
             first = admin_pb2.PrincipalsUpdate(version=self._version, snapshot=True, keys=self._keys.values())
         async for update in self._principals.stream(first):

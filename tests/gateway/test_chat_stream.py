@@ -38,6 +38,14 @@ def test_the_usage_chunk_comes_last_for_those_who_asked() -> None:
     assert stream.tail == event(usage=USAGE) + DONE
 
 
+def test_usage_that_is_told_again_and_again_of_one_choice_is_not_added_up() -> None:
+    stream = ChatStream("m", 1, wants_usage=True)
+    soon = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    stream.feed(event(piece("a")) + event(usage=soon) + event(piece("b")) + event(usage=USAGE) + DONE)
+    assert stream.usage(99).completion == 2
+    assert stream.tail == event(usage=USAGE) + DONE
+
+
 def test_another_models_name_is_replaced_and_nothing_else() -> None:
     stream = ChatStream("asked", 1, wants_usage=False)
     told = json.loads(stream.feed(event(piece('"model":"asked"'), x=1))[6:])

@@ -130,6 +130,17 @@ async def test_an_engine_that_refuses_to_be_asked_for_usage_is_asked_without(tmp
         assert [row.usage.source for row in await house.rows(2)] == [types_pb2.USAGE_SOURCE_COUNTED] * 2
 
 
+async def test_a_client_that_was_told_of_a_failure_in_its_stream_can_ask_again_on_the_same_connection(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine(pace=QUICK)
+    async with open_house(tmp_path, engine) as house:
+        for _ in range(3):
+            engine.faults.add(Fault(FaultKind.CUT_AFTER, chunks=2))
+            assert (await stream(house))[-1]["error"]["code"] == "engine_failed"
+            assert "word3" in text_of(await stream(house))
+
+
 async def test_an_engine_that_hangs_is_left_when_the_registry_loses_it(tmp_path: Path) -> None:
     engine = FakeEngine(pace=QUICK)
     engine.faults.add(Fault(FaultKind.STALL_AFTER, chunks=2, seconds=60))

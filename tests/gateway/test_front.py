@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import time
@@ -195,6 +196,9 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape_and_h
             assert (await answer.json())["error"]["code"] == "method_not_supported"
         async with house.client.get(f"{house.url}/") as answer:
             assert (await answer.json())["models"] == "/v1/models"
+        async with house.client.head(f"{house.url}/") as answer:
+            assert answer.status == 200
+            assert await answer.read() == b""
         await house.rows(0, wait_s=0.1)
 
 
@@ -252,6 +256,31 @@ async def test_a_client_that_stops_sending_is_given_up(tmp_path: Path) -> None:
         writer.write(head.encode() + b"{")
         assert (await reader.readline()).startswith(b"HTTP/1.1 408")
         writer.close()
+
+
+async def test_a_stream_to_a_client_of_old_ends_although_it_asked_to_keep_the_connection(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
+        reader, writer = await asyncio.open_connection(*house.url.removeprefix("http://").split(":"))
+        body = json.dumps(ask(stream=True)).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.0\r\nconnection: keep-alive\r\nx-api-key: {house.key}\r\n"
+            f"expect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert answer.endswith(b"data: [DONE]\n\n")
+        assert b"transfer-encoding" not in answer.lower()
+
+
+async def test_a_request_with_a_picture_in_it_reaches_its_engine_whole(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK)
+    async with open_house(tmp_path, engine) as house:
+        body = io.BytesIO(json.dumps(ask(user="x" * (3 << 20))).encode())
+        async with house.post(data=body) as answer:
+            assert answer.status == 200, await answer.text()
+        assert len(engine.record.requests[0].body["user"]) == 3 << 20
 
 
 async def test_a_client_that_expects_a_hundred_gets_it(tmp_path: Path) -> None:

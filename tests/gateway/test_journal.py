@@ -178,10 +178,16 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_start_counter_goes_up_by_one_and_is_stored(tmp_path: Path) -> None:
-    assert [next_generation(tmp_path) for _ in range(3)] == [1, 2, 3]
+    assert [next_generation(tmp_path, 1000.0 + wait) for wait in (0, 2, 9)] == [1001, 1002, 1003]
     (tmp_path / "generation").write_text("not a number")
     with pytest.raises(CannotStart, match="no number"):
-        next_generation(tmp_path)
+        next_generation(tmp_path, 1000.0)
+
+
+def test_a_gateway_whose_directory_was_lost_counts_on_from_above_its_past(tmp_path: Path) -> None:
+    before = [next_generation(tmp_path, 1000.0) for _ in range(3)][-1]
+    (tmp_path / "generation").unlink()
+    assert next_generation(tmp_path, 1060.0) > before
 
 
 records = st.lists(

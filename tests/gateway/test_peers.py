@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forebay.errors import CannotStart
 from forebay.wire.v1 import scheduler_pb2
 from tests.fakes.engine import FakeEngine
+from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace
 from tests.gateway.doubles import SchedulerDouble
 from tests.gateway.house import OUTCOME, House, ask, eventually, open_house
-from tests.gateway.sse_text import stream, text_of
+from tests.gateway.sse_text import events, stream, text_of
 
 QUICK = Pace(tokens_per_s=1000, answer_tokens=4)
 
@@ -41,6 +44,96 @@ async def test_the_queued_requests_of_a_revoked_key_are_dropped(tmp_path: Path) 
             "OUTCOME_REFUSED",
             "OUTCOME_REFUSED",
         ]
+
+
+async def test_a_key_revoked_now_has_its_stream_cut_within_a_second_and_no_other_keys(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=Pace(tokens_per_s=40, answer_tokens=400))
+    async with open_house(tmp_path, engine) as house:
+        other = house.admin.add_key()
+        running = asyncio.create_task(stream(house))
+        bystander = asyncio.create_task(_events(house, {"x-api-key": str(other)}, max_tokens=60))
+        await eventually(lambda: len(house.scheduler.first_tokens) == 2)
+        began = time.monotonic()
+        house.admin.revoke(house.key, cut_running=True)
+        told = await running
+        assert time.monotonic() - began < 1.0
+        assert told[-1]["error"]["code"] == "invalid_api_key"
+        assert "was revoked" in told[-1]["error"]["message"]
+        assert "[DONE]" not in told
+        await eventually(lambda: engine.slots.running == 1)
+        assert (await bystander)[-1] == "[DONE]"
+        rows = {row.key_id: row for row in await house.rows(2)}
+        row = rows[house.key.public_id]
+        assert (OUTCOME(row.outcome), row.reason, row.http_status) == ("OUTCOME_FAILED", "key_revoked", 200)
+        assert row.usage.completion_tokens > 0, "what was made until then is accounted for"
+        await eventually(lambda: not house.scheduler.held)
+
+
+@pytest.mark.parametrize("flavour", [Flavour.VLLM, Flavour.LLAMA_CPP])
+async def test_a_plain_request_of_a_key_revoked_now_gets_401(tmp_path: Path, flavour: Flavour) -> None:
+    engine = FakeEngine(flavour=flavour, pace=Pace(tokens_per_s=40, answer_tokens=400))
+    async with open_house(tmp_path, engine) as house:
+        running = asyncio.create_task(_post(house))
+        await eventually(lambda: engine.slots.running == 1)
+        began = time.monotonic()
+        house.admin.revoke(house.key, cut_running=True)
+        assert await running == (401, "key_revoked")
+        assert time.monotonic() - began < 1.0
+        await eventually(lambda: engine.slots.running == 0)
+        (row,) = await house.rows(1)
+        assert (OUTCOME(row.outcome), row.reason, row.http_status) == ("OUTCOME_FAILED", "key_revoked", 401)
+
+
+async def test_what_a_first_revocation_let_run_a_second_one_cuts(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=Pace(tokens_per_s=40, answer_tokens=400))
+    async with open_house(tmp_path, engine) as house:
+        running = asyncio.create_task(stream(house))
+        await eventually(lambda: house.scheduler.first_tokens)
+        house.admin.revoke(house.key)
+        assert await _post(house) == (401, "key_revoked")
+        await asyncio.sleep(0.3)
+        assert not running.done(), "without --now it goes on"
+        house.admin.revoke(house.key, cut_running=True)
+        told = await asyncio.wait_for(running, 1)
+        assert told[-1]["error"]["code"] == "invalid_api_key"
+
+
+async def test_a_cut_that_came_while_admin_could_not_be_heard_is_made_up_for(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=Pace(tokens_per_s=40, answer_tokens=400))
+    async with open_house(tmp_path, engine) as house:
+        running = asyncio.create_task(stream(house))
+        await eventually(lambda: house.scheduler.first_tokens)
+        await house.stop_server(house.admin)
+        house.admin.revoke(house.key)
+        house.admin.revoke(house.key, cut_running=True)
+        await asyncio.sleep(0.2)
+        assert not running.done()
+        await house.start_server(house.admin)
+        told = await asyncio.wait_for(running, 3)
+        assert told[-1]["error"]["code"] == "invalid_api_key"
+
+
+async def test_a_request_whose_body_still_comes_when_its_key_is_revoked_never_starts(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK)
+    async with open_house(tmp_path, engine) as house:
+        reader, writer = await asyncio.open_connection(*house.url.removeprefix("http://").split(":"))
+        body = json.dumps(ask()).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {house.key}\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[:-1])
+        await eventually(lambda: house.metric("forebay_gateway_running") == 1)
+        house.admin.revoke(house.key)
+        await eventually(lambda: house.metric("forebay_gateway_running") == 0, within_s=1.0)
+        writer.write(body[-1:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
+        (row,) = await house.rows(1)
+        assert (OUTCOME(row.outcome), row.reason) == ("OUTCOME_REFUSED", "key_revoked")
+        assert not engine.record.requests
+
+
+async def _events(house: House, headers: dict[str, str], **fields: Any) -> list[Any]:
+    async with house.post(ask(stream=True, **fields), headers=headers) as answer:
+        return events(await answer.text())
 
 
 async def _post(house: House) -> tuple[int, str | None]:
@@ -111,7 +204,7 @@ async def test_running_streams_do_not_notice_that_the_scheduler_went_and_waiting
         await eventually(lambda: new.hellos)
         (hello,) = new.hellos
         assert hello.gateway == "gateway-1"
-        assert hello.generation == 1
+        assert hello.generation == house.scheduler.hellos[0].generation
         assert [held.backend_id for held in hello.held] == ["b1"]
         assert hello.held[0].completion_tokens > 0
         assert len(hello.queued) == 2

@@ -29,6 +29,13 @@ def test_a_name_and_the_raw_bytes_are_kept() -> None:
     assert (event.name, event.data, event.raw) == (b"error", b"{}", b"event: error\r\ndata: {}\r\n\r\n")
 
 
+def test_an_event_cut_inside_its_last_line_end_goes_out_whole_and_at_once() -> None:
+    splitter = Splitter()
+    (one,) = splitter.feed(b"data: one\r\n\r")
+    (two,) = splitter.feed(b"\ndata: two\r\n\r\n")
+    assert (one.raw, two.raw) == (b"data: one\r\n\r\n", b"data: two\r\n\r\n")
+
+
 def test_comments_and_blank_lines_alone_are_no_events() -> None:
     assert split(b"\n\n: waiting\n\n\n\nid: 7\n\ndata: x\n\n") == [b"x"]
 

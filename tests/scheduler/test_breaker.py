@@ -78,6 +78,14 @@ def test_a_backend_that_asks_for_time_gets_some_of_it() -> None:
     assert not breaker.note_grant(GPU, ONE)
 
 
+def test_a_pause_that_a_backend_asked_for_outlives_the_success_of_what_it_was_serving() -> None:
+    breaker = Breaker(failures=3, rest_s=5.0)
+    breaker.pause(GPU, 20.0, 0.0)
+    breaker.note_success(GPU, ONE)
+    assert not breaker.allows(GPU, 19.9)
+    assert breaker.allows(GPU, 20.0)
+
+
 def test_a_good_probe_ends_a_rest() -> None:
     breaker = resting_at(0.0)
     breaker.reset(GPU)

@@ -10,8 +10,8 @@ from typing import Any
 
 import forebay_scheduler
 from forebay.config import read_file, read_settings
-from forebay.subjects import LEDGER_CONSUMER, USAGE_STREAM
-from forebay.wire.v1 import types_pb2, usage_pb2
+from forebay.subjects import LEDGER_CONSUMER, SCHEDULER_BUCKET, USAGE_STREAM
+from forebay.wire.v1 import scheduler_pb2, types_pb2, usage_pb2
 from forebay_scheduler.config import SchedulerSettings
 
 House = Any
@@ -45,6 +45,31 @@ async def test_without_a_fleet_it_is_not_ready_and_requests_wait(
         house.registry.tell(make_backend("gpu1"), snapshot=True)
         await gateway.granted(asked)
         assert "fleet" not in house.ops.missing
+
+
+async def test_a_gateway_is_named_in_the_stored_snapshot_before_it_is_given_anything(
+    house: House, make_backend: Make, until: Until
+) -> None:
+    """A successor waits for those that are named, and grants what the others hold a second time."""
+    house.registry.tell(make_backend("gpu1", slots=2), snapshot=True)
+    async with house.scheduler() as address, house.gateway(address, "g1") as g1:
+        await g1.granted(*await g1.submit())
+        async with house.gateway(address, "g2", generation=7) as g2:
+            await g2.granted(*await g2.submit("bob"))
+            stored = await (await house.bus.bucket(SCHEDULER_BUCKET)).get("holdings")
+            named = scheduler_pb2.SchedulerSnapshot.FromString(stored.value).gateways
+            assert {(one.gateway, one.generation) for one in named} == {("g1", 1), ("g2", 7)}
+
+
+async def test_a_new_gateway_is_served_while_the_bus_is_away_too(
+    house: House, make_backend: Make, until: Until
+) -> None:
+    house.registry.tell(make_backend("gpu1"), snapshot=True)
+    async with house.scheduler() as address:
+        house.bus.is_connected = False
+        async with house.gateway(address) as gateway:
+            await gateway.granted(*await gateway.submit())
+        house.bus.is_connected = True
 
 
 async def test_when_the_bus_goes_away_later_it_goes_on_and_its_renewal_grows_old(

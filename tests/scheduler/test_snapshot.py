@@ -9,6 +9,7 @@ from forebay.memory_bus import MemoryBus
 from forebay.subjects import SCHEDULER_BUCKET
 from forebay.wire.v1 import scheduler_pb2
 from forebay_scheduler.events import SessionOpened
+from forebay_scheduler.introductions import Introductions
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import Epoch, GatewayName, SessionId
 from forebay_scheduler.rules import Rules
@@ -29,7 +30,7 @@ async def _stored(bus: MemoryBus) -> scheduler_pb2.SchedulerSnapshot | None:
 async def test_a_successor_reads_which_gateways_there_were() -> None:
     clock = SystemClock()
     bus = MemoryBus(clock.now)
-    storing = asyncio.create_task(store_holdings(bus, _leader(1, "gateway-1"), clock, lambda: True))
+    storing = asyncio.create_task(store_holdings(bus, _leader(1, "gateway-1"), clock, lambda: True, Introductions()))
     async with asyncio.timeout(10):
         while await _stored(bus) is None:
             await asyncio.sleep(0.02)
@@ -40,8 +41,8 @@ async def test_a_successor_reads_which_gateways_there_were() -> None:
 async def test_a_leader_of_the_past_does_not_write_over_its_successor() -> None:
     clock = SystemClock()
     bus = MemoryBus(clock.now)
-    old = asyncio.create_task(store_holdings(bus, _leader(1, "known-to-the-old"), clock, lambda: True))
-    new = asyncio.create_task(store_holdings(bus, _leader(2, "known-to-the-new"), clock, lambda: True))
+    old = asyncio.create_task(store_holdings(bus, _leader(1, "known-to-the-old"), clock, lambda: True, Introductions()))
+    new = asyncio.create_task(store_holdings(bus, _leader(2, "known-to-the-new"), clock, lambda: True, Introductions()))
     try:
         async with asyncio.timeout(15):
             await old  # it gives up by itself

@@ -10,7 +10,7 @@ class Outcome(StrEnum):
     FINISHED = "finished"
     CANCELLED = "cancelled"
     FAILED = "failed"
-    """Admitted, then the engine or Forebay failed it."""
+    """Admitted, then failed by the engine or ended by Forebay, such as when its key was revoked with `--now`."""
     REFUSED = "refused"
     """Never admitted."""
     GATEWAY_LOST = "gateway_lost"

@@ -53,7 +53,7 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
     announced = request.content_length
     if announced is not None and announced > most_bytes:
         raise _too_large(most_bytes)
-    if request.headers.get("expect", "").lower() == "100-continue":
+    if request.version >= (1, 1) and request.headers.get("expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     pieces: list[bytes] = []

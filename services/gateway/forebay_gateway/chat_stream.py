@@ -34,6 +34,7 @@ class ChatStream:
         self._named = (f'"model":{_json_text(model)}'.encode(), f'"model": {_json_text(model)}'.encode())
         self._wants_usage = wants_usage
         self._splitter = Splitter()
+        self._choices = choices
         self._open_choices = set(range(choices))
         self._usage_chunk: dict[str, Any] | None = None
         self._usage_raw = b""
@@ -136,8 +137,9 @@ class ChatStream:
         return self._named_as_asked(event, chunk)
 
     def _keep_usage(self, event: Event, chunk: dict[str, Any]) -> None:
-        """Usage chunks wait for the end: llama.cpp sends one for each choice, and a client expects one."""
-        if self._usage_chunk is None:
+        """Usage chunks wait for the end: llama.cpp sends one for each choice, and a client expects one. Of a single choice
+        each tells what was used so far, so the last one counts."""
+        if self._usage_chunk is None or self._choices == 1:
             self._usage_chunk = chunk
             self._usage_raw = self._named_as_asked(event, chunk)
             return

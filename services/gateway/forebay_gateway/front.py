@@ -69,7 +69,7 @@ class Front:
                 f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT_PATH}, "
                 f"models at GET {MODELS_PATH}; SDKs take the base URL that ends in /v1."
             )
-        handler = methods.get(call.method)
+        handler = methods.get("GET" if call.method == "HEAD" else call.method)  # the server leaves the body out
         if handler is None:
             allowed = ", ".join(methods)
             raise WrongMethod(f"{path[:200]} takes {allowed}, not {call.method}.", allowed)

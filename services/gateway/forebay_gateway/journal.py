@@ -309,13 +309,16 @@ def open_journal(directory: Path, segment_bytes: int, most_segments: int) -> Jou
         raise CannotStart(f"The journal in {directory} cannot be written: {error.strerror}.") from error
 
 
-def next_generation(directory: Path) -> int:
-    """The start counter of the gateway that uses this directory: read, raised and stored for good. Blocking."""
+def next_generation(directory: Path, now: float) -> int:
+    """The start counter of the gateway that uses this directory: read, raised and stored for good. Blocking.
+
+    An empty directory may have taken the place of a lost one, and the scheduler sends away whoever counts lower than before.
+    So counting begins at `now`, in seconds since the epoch, where no counter that goes up by one can have come."""
     path, new = directory / "generation", directory / "generation.new"
     try:
         last = int(path.read_text())
     except FileNotFoundError:
-        last = 0
+        last = int(now)
     except ValueError as error:
         raise CannotStart(f"{path} holds no number. Write the gateway's last start counter into it.") from error
     with new.open("w") as file:

@@ -15,7 +15,7 @@ LONGEST_MODEL_NAME = 256
 MOST_CHOICES = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatRequest:
     model: str
     stream: bool
@@ -25,9 +25,13 @@ class ChatRequest:
     include_usage: bool
     """The client wants the usage chunk at the end of its stream."""
     fields: dict[str, Any]
-    """The whole body."""
+    """The whole body, until it is forgotten."""
     raw: bytes
     """The same as it came."""
+
+    def forget_body(self) -> None:
+        """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""
+        self.fields, self.raw = {}, b""
 
     def for_engine(self, *, streamed: bool, ask_usage: bool = True) -> bytes:
         """The body that the engine gets. A plain request to an engine that is asked plainly passes byte by byte."""
@@ -35,7 +39,9 @@ class ChatRequest:
             return self.raw
         body = {**self.fields, "stream": True}
         if ask_usage:
-            body["stream_options"] = {**(self.fields.get("stream_options") or {}), "include_usage": True}
+            # Of a client that streams nothing they mean nothing, and the engine must not be asked to judge them.
+            options = (self.fields.get("stream_options") or {}) if self.stream else {}
+            body["stream_options"] = {**options, "include_usage": True}
         elif not self.stream:
             body.pop("stream_options", None)
         return orjson.dumps(body)

@@ -65,6 +65,12 @@ class KnownKey:
     state: KeyState = KeyState.ACTIVE
     expires_at: float | None = None
     """Seconds since the epoch."""
+    cut_running: bool = False
+    """Its revocation ends what runs too, not only what waits."""
+
+    @property
+    def is_cut(self) -> bool:
+        return self.cut_running and self.state is not KeyState.ACTIVE
 
 
 class Principals:

@@ -34,12 +34,20 @@ class PrincipalsWatch:
     name = "principals"
     owner = "admin"
 
-    def __init__(self, peer: Peer, principals: Principals, on_ended: Callable[[list[str]], None]) -> None:
-        """`on_ended`: called with the ids of keys that do not work any more."""
+    def __init__(
+        self,
+        peer: Peer,
+        principals: Principals,
+        on_ended: Callable[[list[str]], None],
+        on_cut: Callable[[list[str]], None],
+    ) -> None:
+        """`on_ended`: called with the ids of keys that do not work any more. `on_cut`: with those whose running requests
+        have to end too, perhaps once more: a cut that came while admin could not be heard is made up for that way."""
         self._stub: Any = admin_pb2_grpc.AdminStub(peer.channel)
         self._metadata = peer.metadata
         self._principals = principals
         self._on_ended = on_ended
+        self._on_cut = on_cut
         self._wire: dict[str, admin_pb2.KeyPrincipal] = {}
         """As they came, to be kept on disk with every field, those that this version does not know included."""
 
@@ -61,6 +69,9 @@ class PrincipalsWatch:
             self._wire.pop(key_id, None)
         if ended:
             self._on_ended(ended)
+        cut = [key.principal.key_id for key in keys if key.is_cut]
+        if cut:
+            self._on_cut(cut)
 
     def dump(self) -> bytes:
         return admin_pb2.PrincipalsUpdate(
@@ -91,4 +102,5 @@ def _known_key(key: admin_pb2.KeyPrincipal) -> KnownKey:
         secret_hmac=key.secret_hmac,
         state=_STATES.get(key.state, KeyState.REVOKED),
         expires_at=key.expires_at_us / 1_000_000 if key.HasField("expires_at_us") else None,
+        cut_running=key.cut_running,
     )

@@ -99,6 +99,7 @@ class Exchange:
         self._interruptible = Interruptible()
         self._attempting = Interruptible()
         self._principal: Principal | None = None
+        self._chat: ChatRequest | None = None
         self._grant: Grant | None = None
         self._granted_at = 0.0
         self._is_asking = False
@@ -117,7 +118,7 @@ class Exchange:
 
     @property
     def is_queued(self) -> bool:
-        return self._is_asking
+        return self._is_asking or not self._has_asked
 
     @property
     def backend_id(self) -> str:
@@ -191,7 +192,7 @@ class Exchange:
         """No await here, nor from here to the asking."""
         means, entry, principal = self._means, self._entry, self._principal
         assert principal is not None
-        chat = parse_chat(raw)
+        chat = self._chat = parse_chat(raw)
         entry.model_requested, entry.stream, entry.width = chat.model, chat.stream, chat.n
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
         if not principal.may_use(chat.model):
@@ -279,15 +280,17 @@ class Exchange:
 
     def _start(self) -> None:
         """In the loop turn in which the request is written to the engine."""
-        is_past_fence = self._means.slots.is_past_fence
-        if is_past_fence and self._means.settings.isolation == "refuse":
+        self._check_fence()
+        self._means.meters.past_fence.child().value += self._means.slots.is_past_fence
+        self._account.is_running = True
+
+    def _check_fence(self) -> None:
+        if self._means.slots.is_past_fence and self._means.settings.isolation == "refuse":
             raise Refused(
                 Refusal.NO_SCHEDULER,
                 "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",
                 retry_after_s=1.0,
             )
-        self._means.meters.past_fence.child().value += is_past_fence
-        self._account.is_running = True
 
     # --- relaying ---------------------------------------------------------------------------------------------------
 
@@ -295,6 +298,7 @@ class Exchange:
         backend = self._means.fleet.get(grant.backend_id)
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
+        self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
         streamed = chat.stream or not backend.kind.cancels_plain_requests
         self._silent_since = self._means.clock.monotonic()
         async with self._means.upstream.send(
@@ -388,6 +392,8 @@ class Exchange:
     def _note_first_byte(self) -> None:
         self._has_begun = True
         self._body.release()
+        if self._chat is not None:
+            self._chat.forget_body()
         now = self._means.clock.monotonic()
         self._entry.ttft_ms = round((now - self._entry.arrived) * 1000)
         self._means.slots.first_token(self.ledger_id, round((now - self._granted_at) * 1000))
@@ -408,7 +414,7 @@ class Exchange:
             return
         outcome = Outcome.FAILED if self._entry.attempts else Outcome.REFUSED
         if isinstance(error, ContextTooLong | EngineRefused):
-            self._account.is_running = False
+            self._account.forget_attempt()
         if not self._entry.http_status:
             self._entry.http_status = self._reply.status or render(error).status
         self._finish(outcome, word_of(error))

@@ -81,7 +81,6 @@ class Reply:
             await self.send(rendered.status, rendered.body, rendered.headers["content-type"])
             return
         await self.response.write_eof(rendered.event)
-        self.response.force_close()
 
     def abort(self) -> None:
         """Drops the connection, unsent bytes and all."""
@@ -101,6 +100,8 @@ class Reply:
         self.response = web.StreamResponse(headers={**self.headers, **_STREAM_HEADERS})
         if self._request.version >= (1, 1):
             self.response.enable_chunked_encoding()
+        else:
+            self.response.force_close()  # such a client knows the end by the closing alone, even if it asked to keep alive
         await self.response.prepare(self._request)
 
     async def _comment(self, every_s: float) -> None:

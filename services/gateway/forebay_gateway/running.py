@@ -16,7 +16,7 @@ class Serving(Protocol):
     def key_id(self) -> str: ...
     @property
     def is_queued(self) -> bool:
-        """It waits for a slot and nothing was sent to an engine for it."""
+        """It waits for a slot, or for the rest of its own body, and nothing was sent to an engine for it."""
         ...
 
     @property
@@ -62,6 +62,13 @@ class Running:
         ended = set(key_ids)
         for one in list(self._all.values()):
             if one.key_id in ended and one.is_queued:
+                one.interrupt(why(one.key_id))
+
+    def interrupt_of(self, key_ids: Iterable[str], why: Callable[[str], ForebayError]) -> None:
+        """All requests of these keys, whatever they are doing."""
+        cut = set(key_ids)
+        for one in list(self._all.values()):
+            if one.key_id in cut:
                 one.interrupt(why(one.key_id))
 
     def interrupt_all(self, error: ForebayError) -> None:

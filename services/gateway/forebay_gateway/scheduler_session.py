@@ -89,7 +89,7 @@ class SchedulerSession:
     async def ask(self, ask: Ask) -> Grant:
         waiting = _Waiting(ask, asyncio.get_running_loop().create_future())
         self._waiting[ask.ledger_id] = waiting
-        self._outbox.submits.append(wire.submit_to_wire(ask, self._clock.monotonic(), [], 0))
+        self._outbox.submits[ask.ledger_id] = wire.submit_to_wire(ask, self._clock.monotonic(), [], 0)
         self._wake.set()
         return await _granted(waiting)
 
@@ -108,7 +108,8 @@ class SchedulerSession:
         return await _granted(waiting)
 
     def end(self, ledger_id: bytes, outcome: Outcome, usage: Usage) -> None:
-        if self._waiting.pop(ledger_id, None) is not None:
+        # What was not asked yet is not asked: a frame's cancels are read before its submits, so both would leave it queued.
+        if self._waiting.pop(ledger_id, None) is not None and self._outbox.submits.pop(ledger_id, None) is None:
             self._outbox.cancels[ledger_id] = None
         held = self._held.pop(ledger_id, None)
         if held is not None:
@@ -152,6 +153,7 @@ class SchedulerSession:
         retry_s = _FIRST_RETRY_S
         while True:
             why = "the scheduler ended the session"
+            began = self._clock.monotonic()
             try:
                 await self._hold_session()
             except grpc.aio.AioRpcError as error:
@@ -162,7 +164,8 @@ class SchedulerSession:
             if self.is_connected:
                 log.warning("scheduler lost, requests wait", extra={"action": "scheduler_lost", "why": why})
                 self.is_connected = False
-                retry_s = _FIRST_RETRY_S
+                if self._clock.monotonic() - began > _LAST_RETRY_S:  # else it sends us away as soon as we come
+                    retry_s = _FIRST_RETRY_S
             elif "scheduler" in self._ops.missing:
                 self._ops.not_ready("scheduler", f"the scheduler has not answered yet ({why})")
             await asyncio.sleep(retry_s)

@@ -104,7 +104,7 @@ def epoch_from_wire(epoch: scheduler_pb2.Epoch) -> Epoch:
 class Outbox:
     """What is to be said with the next frame."""
 
-    submits: list[scheduler_pb2.Submit] = field(default_factory=list)
+    submits: dict[bytes, scheduler_pb2.Submit] = field(default_factory=dict)
     cancels: dict[bytes, None] = field(default_factory=dict)
     first_tokens: list[scheduler_pb2.FirstToken] = field(default_factory=list)
     progress: dict[bytes, int] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Outbox:
 
     def to_frame(self) -> scheduler_pb2.GatewayFrame:
         frame = scheduler_pb2.GatewayFrame(
-            submits=self.submits,
+            submits=self.submits.values(),
             cancels=[scheduler_pb2.Cancel(ledger_id=ledger_id) for ledger_id in self.cancels],
             first_tokens=self.first_tokens,
             progress=[

@@ -63,6 +63,9 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     def on_keys_ended(key_ids: Iterable[str]) -> None:
         running.interrupt_queued(key_ids, principals.why_ended)
 
+    def on_keys_cut(key_ids: Iterable[str]) -> None:
+        running.interrupt_of(key_ids, principals.why_ended)
+
     bus_user = settings.nats_user or settings.name
     with hold_directory(settings.journal_dir):
         async with (
@@ -76,12 +79,12 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
         ):
             credentials = CredentialsWatch(admin)
             async with open_upstream(credentials.get, settings.connect_s) as upstream:
-                generation, journal = await asyncio.to_thread(_take_up_journal, settings)
+                generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
                 publisher = RecordPublisher(journal, bus, settings.name)
                 followers = [
                     Follower(followed, _snapshot_file(settings, followed), clock, ops)
                     for followed in (
-                        PrincipalsWatch(admin, principals, on_keys_ended),
+                        PrincipalsWatch(admin, principals, on_keys_ended, on_keys_cut),
                         credentials,
                         FleetWatch(registry, fleet),
                     )
@@ -140,9 +143,9 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
 service = Service("gateway", GatewaySettings, open_gateway, needs=("admin", "registry", "scheduler"))
 
 
-def _take_up_journal(settings: GatewaySettings) -> tuple[int, Journal]:
+def _take_up_journal(settings: GatewaySettings, now: float) -> tuple[int, Journal]:
     """Blocking."""
-    generation = next_generation(settings.journal_dir)
+    generation = next_generation(settings.journal_dir, now)
     journal = open_journal(settings.journal_dir, settings.journal_segment_bytes, settings.journal_segments)
     lost = close_lost(journal, as_lost)
     if lost or journal.unpublished:

@@ -72,4 +72,6 @@ def _parse(raw: bytes) -> Event | None:
             name = value
     if not data:
         return None
+    if raw.endswith(b"\r\n\r"):
+        raw += b"\n"  # which comes with the next bytes and is dropped there; without it some clients wait for the next event
     return Event(raw.lstrip(b"\r\n"), b"\n".join(data), name)

@@ -6,6 +6,7 @@ waits here is ended from outside: by the client's going, by the registry's word,
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _IDLE_S = 3.0
 """Unused connections are kept so long. llama.cpp's and vLLM's servers close theirs after 5 s."""
 _READ_BUFFER = 1 << 16
 _MOST_STALE = 8
+_LARGE_BODY = 1 << 20
+"""Bytes from which on a request is written piece by piece, as fast as the engine takes it."""
 
 
 class TroubledEngine(Exception):
@@ -85,11 +88,18 @@ class EngineAnswer:
 
     def close(self) -> None:
         """At once, whatever is under way."""
-        connection = self._response.connection
+        self._response.close()
+
+
+class _Response(aiohttp.ClientResponse):
+    """Its connection ends at once when it is closed, also while its headers are waited for."""
+
+    def close(self) -> None:
+        connection = self.connection
         if connection is not None and connection.transport is not None:
             # A mere close would wait for unsent bytes, and over TLS for the other side's farewell.
             connection.transport.abort()
-        self._response.close()
+        super().close()
 
 
 class Upstream:
@@ -124,8 +134,9 @@ class Upstream:
             told = await _read_error(response)
             if not mentions_stream_options(response.status, told):
                 raise _as_error(judge(response.status, told, None))
-            self._without_usage.add(backend.id)
             response = await self._post(backend, path, body(False), headers, before_write)
+            if response.status == 200:  # else it was the client's own `stream_options` that the engine did not like
+                self._without_usage.add(backend.id)
         if response.status != 200:
             told = await _read_error(response)
             raise _as_error(judge(response.status, told, response.headers.get("retry-after")))
@@ -176,8 +187,9 @@ class Upstream:
     async def _post_once(
         self, backend: Backend, path: str, body: bytes, headers: dict[str, str], start: _Start
     ) -> aiohttp.ClientResponse:
+        data = io.BytesIO(body) if len(body) > _LARGE_BODY else body
         return await self._session.post(
-            f"{backend.url}{path}", data=body, headers=headers, allow_redirects=False, trace_request_ctx=start
+            f"{backend.url}{path}", data=data, headers=headers, allow_redirects=False, trace_request_ctx=start
         )
 
 
@@ -193,6 +205,7 @@ async def open_upstream(credentials: Callable[[str], str | None], connect_s: flo
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER,
         trace_configs=[trace],
+        response_class=_Response,
         skip_auto_headers=("user-agent",),
         trust_env=False,
     )

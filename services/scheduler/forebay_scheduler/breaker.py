@@ -44,7 +44,11 @@ class Breaker:
 
     def note_success(self, backend: BackendId, ledger_id: LedgerId) -> None:
         record = self._records.get(backend)
-        if record is not None and record.trial == (ledger_id if record.is_on_trial else None):
+        if record is None:
+            return
+        if not record.is_on_trial:
+            record.failures = 0  # a pause goes on: it was asked for while others were being served
+        elif record.trial == ledger_id:
             del self._records[backend]
 
     def note_end(self, backend: BackendId, ledger_id: LedgerId) -> None:

@@ -16,6 +16,7 @@ from forebay.wire.v1 import scheduler_pb2_grpc
 from forebay_scheduler import orphans
 from forebay_scheduler.config import SchedulerSettings
 from forebay_scheduler.fleet_watch import FleetWatch
+from forebay_scheduler.introductions import Introductions
 from forebay_scheduler.leadership import Leadership
 from forebay_scheduler.meters import add_meters, make_queue_histogram
 from forebay_scheduler.policy import Policy
@@ -55,6 +56,7 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
         epoch = await leadership.take()
         recovered = await read_holdings(bus, clock)
         policy = Policy(settings.rules(), epoch, clock.monotonic(), recovered=recovered)
+        introductions = Introductions()
         sessions = Sessions(
             policy,
             clock,
@@ -62,6 +64,7 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
             fence_s=settings.fence_s,
             renewed_ago_s=lambda: leadership.renewed_ago_s,
             queue_seconds=make_queue_histogram(ops.metrics),
+            introductions=introductions,
         )
         add_meters(ops.metrics, policy)
         followers = [
@@ -83,7 +86,7 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
             background = [
                 tasks.create_task(sessions.tick(), name="tick"),
                 tasks.create_task(_lead(leadership, sessions, leads, ops), name="lead"),
-                tasks.create_task(store_holdings(bus, policy, clock, leads.is_true), name="snapshot"),
+                tasks.create_task(store_holdings(bus, policy, clock, leads.is_true, introductions), name="snapshot"),
                 tasks.create_task(orphans.publish(sessions.orphans, bus), name="orphans"),
                 *(tasks.create_task(f.follow(), name="follow") for f in followers),
                 *(tasks.create_task(f.keep(), name="keep") for f in followers),

@@ -18,6 +18,7 @@ from forebay.wire.v1 import scheduler_pb2, scheduler_pb2_grpc
 from forebay_scheduler import events as ev
 from forebay_scheduler import wire
 from forebay_scheduler.decisions import Decision, Grant, Orphan, Reject, Revoke, SessionEnded, Settled
+from forebay_scheduler.introductions import Introductions
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import SessionId
 from forebay_scheduler.standing import show
@@ -53,6 +54,7 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
         fence_s: float,
         renewed_ago_s: Callable[[], float],
         queue_seconds: Histogram,
+        introductions: Introductions,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -60,6 +62,7 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
         self._fence_s = fence_s
         self._renewed_ago_s = renewed_ago_s
         self._queued = queue_seconds.child()
+        self._introductions = introductions
         self._numbers = itertools.count(1)
         self._sessions: dict[SessionId, _Outgoing] = {}
         self._is_draining = False
@@ -155,6 +158,7 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
                 "waiting": len(hello.queued),
             },
         )
+        await self._introductions.introduce(hello.gateway, hello.generation)
         self.apply((hello, *wire.read_unconfirmed(first.hello, number)))
         outgoing.acted_upon = first.seq
         async for frame in frames:

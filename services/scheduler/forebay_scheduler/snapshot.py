@@ -1,4 +1,4 @@
-"""Who holds how many slots where, stored on the bus at most once a second, for the scheduler that comes after this one.
+"""Who holds how many slots where, stored on the bus once a second and when a new gateway comes, for the next scheduler.
 
 It is a hint with a purpose: gateways in it that do not say Hello to a new leader keep their slots back for a while."""
 
@@ -16,6 +16,7 @@ from forebay.errors import Unavailable
 from forebay.subjects import MAX_PAYLOAD_BYTES, SCHEDULER_BUCKET
 from forebay.wire.v1 import scheduler_pb2
 from forebay_scheduler import wire
+from forebay_scheduler.introductions import Introductions
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import Epoch, Holding
 
@@ -44,15 +45,22 @@ async def read_holdings(bus: Bus, clock: Clock) -> list[Holding]:
             return []
 
 
-async def store_holdings(bus: Bus, policy: Policy, clock: Clock, may_store: Callable[[], bool]) -> None:
+async def store_holdings(
+    bus: Bus, policy: Policy, clock: Clock, may_store: Callable[[], bool], introductions: Introductions
+) -> None:
     """Until cancelled, or until a later leader has stored one. While the bus is away nothing is stored, and the older one
     stands."""
     revision: int | None = None
     while True:
-        await asyncio.sleep(_EVERY_S)
+        try:
+            async with asyncio.timeout(_EVERY_S):
+                await introductions.wanted.wait()
+        except TimeoutError:
+            pass  # nobody is new
         if not may_store():
             return
-        payload = wire.snapshot_to_wire(policy.epoch, policy.holdings(), clock.now()).SerializeToString()
+        holdings = [*policy.holdings(), *introductions.newcomers()]
+        payload = wire.snapshot_to_wire(policy.epoch, holdings, clock.now()).SerializeToString()
         if len(payload) > MAX_PAYLOAD_BYTES:
             log.error("snapshot too large to store", extra={"action": "snapshot_large", "bytes": len(payload)})
             continue
@@ -65,6 +73,7 @@ async def store_holdings(bus: Bus, policy: Policy, clock: Clock, may_store: Call
                     return
                 revision = entry.revision if entry is not None else 0
             revision = await bucket.update(_KEY, payload, revision)
+            introductions.note_stored(holdings)
         except WrongRevision:
             revision = None  # somebody else's write, or one of ours whose answer was lost: look who stored it
         except Unavailable as error:

@@ -89,7 +89,7 @@ def _read_settle(settle: scheduler_pb2.Settle, session: SessionId) -> ev.Settle:
         session,
         _ledger_id(settle.ledger_id),
         lease,
-        is_success=settle.outcome in (types_pb2.OUTCOME_FINISHED, types_pb2.OUTCOME_CANCELLED),
+        is_success=settle.outcome == types_pb2.OUTCOME_FINISHED,
     )
 
 
