@@ -12,7 +12,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,9 +36,11 @@ def read_file(path: Path | None) -> dict[str, Any]:
     if path is None and not chosen.exists():
         return {}
     try:
-        return tomllib.loads(chosen.read_text())
+        return tomllib.loads(chosen.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before the text
     except OSError as error:
         raise BadSettings([f"{chosen} cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise BadSettings([f"{chosen} is not valid TOML: it is not text in UTF-8 ({error.reason})"]) from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings([f"{chosen} is not valid TOML: {error}"]) from error
 
@@ -73,10 +75,12 @@ def read_settings(
                 f"{name}: there is no such setting{_did_you_mean(name.removeprefix(prefix).lower(), fields)}"
             )
     values: dict[str, Any] = {}
+    is_whole = True
     for name, field in fields.items():
         given = _find(name, field, prefix, table, environ, flags, service)
         if given is None:
-            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            if not _has_default(field):
+                is_whole = False
                 problems.append(f"{prefix}{name.upper()} is required ([{service}] {name} in the file)")
             continue
         where, raw = given
@@ -84,12 +88,28 @@ def read_settings(
             values[name] = _parse(hints[name], raw)
         except ValueError as error:
             problems.append(f"{where}: {error}")
-    if problems:
+            is_whole = is_whole and _has_default(field)
+    made = None
+    if is_whole:  # what the class itself finds is told together with the rest
+        try:
+            made = cls(**values)
+        except BadSettings as error:
+            problems += error.problems
+        except ValueError as error:
+            problems.append(f"[{service}] {error}")
+    if made is None or problems:
         raise BadSettings(problems)
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise BadSettings([f"[{service}] {error}"]) from error
+    return made
+
+
+def unknown_tables(file: Mapping[str, Any], services: Iterable[str]) -> list[str]:
+    """What is wrong with the names of a file's tables: each must be that of a service."""
+    known = {name.replace("-", "_"): name for name in services}
+    return [
+        f"[{table}]: there is no such service{_did_you_mean(table.replace('-', '_'), known)}"
+        for table in file
+        if table.replace("-", "_") not in known
+    ]
 
 
 def read_secret(path: Path) -> bytes:
@@ -106,7 +126,7 @@ def read_secret(path: Path) -> bytes:
 def parse_address(text: str) -> tuple[str, int]:
     """`host:port`, `[v6]:port` → (host, port). Raises ValueError."""
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
+    if not separator or "/" in host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{text!r} is not HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 
@@ -131,6 +151,10 @@ def _find(
     if name in table:
         return f"[{service}] {name}", table[name]
     return None
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _parse(hint: Any, raw: Any) -> Any:

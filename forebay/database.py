@@ -39,6 +39,7 @@ _LOCK_WAIT = "30s"
 _AWAY = (
     "08",  # the connection failed
     "57P",  # shut down, crashed, starting up, its database dropped
+    "53100",  # its disk is full
     "53300",  # too many connections
     "53400",  # a configured limit
     "25006",  # read only: a standby was promoted elsewhere

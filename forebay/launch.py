@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from forebay.clock import SystemClock
-from forebay.config import read_file, read_settings
+from forebay.config import read_file, read_settings, unknown_tables
 from forebay.errors import BadSettings, CannotStart, ForebayError
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Run one or more services in this process.")
 @click.argument("services", nargs=-1, required=True)
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file; ./forebay.toml when there is one.")
 @click.option(
@@ -127,6 +127,7 @@ def prepare(services: Sequence[Any], file: dict[str, Any], flags: dict[str, dict
     """(service, settings) pairs. Raises BadSettings with the problems of all of them."""
     running = {service.name for service in services}
     problems = [f"--set {name}.…: {name} is not among the services to run" for name in flags if name not in running]
+    problems += unknown_tables(file, [*running, *(entry.name for entry in entry_points(group="forebay.services"))])
     prepared = []
     for service in services:
         try:
@@ -205,6 +206,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read our output has read enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere
+        sys.exit(141)  # as a shell tells SIGPIPE
     except ForebayError as error:
         _exit_saying(error)
     except BaseExceptionGroup as group:  # what a service's TaskGroup makes of the error that ended it

@@ -210,7 +210,8 @@ async def open_peer(address: str, *, token: str | None = None, token_file: Path 
     options = (
         *_KEEPALIVE,
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # How long one attempt may take, not how long to wait between two: a peer far away or busy needs several round trips.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.enable_http_proxy", 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,10 +15,19 @@ from forebay.local.up import Up, Wanted
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command()
+class _Folder(click.Path):
+    """A folder as people name it: `~` is their home wherever it comes from, and nothing is not the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty", param, ctx)
+        return super().convert(Path(value).expanduser(), param, ctx)
+
+
+@click.command(short_help="Run a whole Forebay on this machine.")
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Folder(path_type=Path, file_okay=False),
     envvar="FOREBAY_DATA_DIR",
     show_envvar=True,
     help="Where everything is kept.  [default: ~/.local/share/forebay, as root /var/lib/forebay]",

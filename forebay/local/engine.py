@@ -30,6 +30,8 @@ class Engine:
     """`http://host:port`, without a path."""
     models: tuple[str, ...]
     """As the engine names them; none when it has none yet."""
+    wants_key: bool = False
+    """It lets nobody look without a key, and may be something else entirely."""
 
 
 async def discover(
@@ -47,6 +49,8 @@ async def _identify(session: aiohttp.ClientSession, url: str) -> Engine | None:
         tags = await _get(session, f"{url}/api/tags") or {}
         return Engine(EngineKind.OLLAMA, url, _names(tags.get("models"), "name"))
     listed = await _get(session, f"{url}/v1/models")
+    if listed is None and await _wants_key(session, f"{url}/v1/models"):
+        return Engine(EngineKind.OPENAI, url, (), wants_key=True)
     if listed is None or not isinstance(listed.get("data"), list):
         return None
     models = _names(listed["data"], "id")
@@ -66,6 +70,14 @@ async def _get(session: aiohttp.ClientSession, url: str) -> dict[str, Any] | Non
     except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
         return None
     return body if isinstance(body, dict) else None
+
+
+async def _wants_key(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status in (401, 403)
+    except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
+        return False
 
 
 def _names(entries: Any, field: str) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,7 +74,9 @@ def open_front(
         raise BadSettings(["--tls-cert and --tls-key belong together: give both or neither"])
     if tls_cert is not None and plain_http:
         raise BadSettings(["--plain-http needs no certificate: give one or the other"])
-    host = listen or LOOPBACK
+    host = LOOPBACK if listen is None else listen.strip().removeprefix("[").removesuffix("]")
+    if not host:
+        raise BadSettings(["--listen: there is no address in it"])
     names = _names(host)
     given = _given(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None
     if listen is None:
@@ -93,15 +97,42 @@ def fingerprint(certificate: Certificate) -> bytes:
     return x509.load_pem_x509_certificate(certificate.file.read_bytes()).fingerprint(SHA256())
 
 
+def expired_on(certificate: Certificate, now: datetime) -> datetime | None:
+    """None while clients can accept it."""
+    ends = x509.load_pem_x509_certificate(certificate.file.read_bytes()).not_valid_after_utc
+    return ends if ends <= now else None
+
+
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 def _given(file: Path, key_file: Path) -> Certificate:
+    """Tried here as the services will, which would say the same later and each in its own log."""
     for path in (file, key_file):
         if not path.is_file():
             raise CannotStart(f"The certificate file {path} is not there: give --tls-cert and --tls-key as PEM files.")
+        if not os.access(path, os.R_OK):
+            raise CannotStart(
+                f"The certificate file {path} may not be read by this user: change its mode or its owner."
+            )
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(file, key_file, password=_no_passphrase)
+    except (OSError, ValueError) as error:
+        raise CannotStart(
+            f"The certificate {file} with the key {key_file} cannot be used ({_why(error)}): give a PEM certificate and "
+            "the key that belongs to it, not locked with a passphrase."
+        ) from error
     return Certificate(file.absolute(), key_file.absolute(), None, None)
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key is locked with a passphrase")  # by itself OpenSSL would ask for it at the terminal
+
+
+def _why(error: Exception) -> str:
+    reason = getattr(error, "reason", None)  # of an SSLError, such as KEY_VALUES_MISMATCH
+    return reason.replace("_", " ").lower() if isinstance(reason, str) else str(error)
 
 
 def _names(host: str) -> list[str]:

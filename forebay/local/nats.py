@@ -25,6 +25,10 @@ from forebay.nats_rights import render_accounts, render_agents
 
 AGENTS_FILE = "agents.conf"
 _LOOK_EVERY_S = 0.3
+_LOOK_FOR_ROOM_S = 2.0
+_NO_ROOM = b"no space left on device"
+_ROOM = 64 << 20
+_MOST_READ = 1 << 20
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Listening on all addresses → the one that is nearest."""
 
@@ -84,13 +88,17 @@ async def open_nats(
     before = _stamps(watched)
     command = Command("NATS", (program, "-c", str(configuration)), log, ready_within_s=30.0)
     async with keep_running(command, ready, say) as server:
-        watching = asyncio.create_task(_reload_on_change(watched, before, server), name="nats reload")
+        watching = [
+            asyncio.create_task(_reload_on_change(watched, before, server), name="nats reload"),
+            asyncio.create_task(_restart_when_there_is_room(directory, log, server, say), name="nats room"),
+        ]
         try:
             scheme = "tls" if tls else "nats"
             yield Nats(f"{scheme}://{_bracketed(near)}:{port}", tls.ca if tls else None, agents_file, secrets, server)
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            for task in watching:
+                task.cancel()
+            await asyncio.wait(watching)
 
 
 def new_seed() -> str:
@@ -133,23 +141,26 @@ def _find_server() -> str:
 
 def _render(directory: Path, host: str, port: int, public: Sequence[tuple[str, str]], tls: Tls | None) -> str:
     encryption = (
-        f"tls {{ cert_file: {json.dumps(str(tls.certificate))}, key_file: {json.dumps(str(tls.key))}, timeout: 5 }}\n"
-        if tls
-        else ""
+        f"tls {{ cert_file: {_quoted(tls.certificate)}, key_file: {_quoted(tls.key)}, timeout: 5 }}\n" if tls else ""
     )
     return f"""# Written by `forebay up` at each start.
 server_name: forebay
-host: {json.dumps(host)}
+host: {_quoted(host)}
 port: {port}
 {encryption}max_payload: 1MB
 ping_interval: "10s"
 jetstream {{
-  store_dir: {json.dumps(str(directory / "jetstream"))}
+  store_dir: {_quoted(directory / "jetstream")}
   max_file_store: 4GB
   max_memory_store: 32MB
   sync_interval: "2s"  # a killed process loses nothing; a cut of power loses what was acknowledged in the last 2 s
 }}
 {render_accounts(public, AGENTS_FILE)}"""
+
+
+def _quoted(text: str | Path) -> str:
+    """As JSON, but for letters of other alphabets: the server knows no \\uXXXX."""
+    return json.dumps(str(text), ensure_ascii=False)
 
 
 async def _greets(host: str, port: int) -> bool:
@@ -172,6 +183,32 @@ async def _reload_on_change(files: Sequence[Path], seen: Stamps, server: Supervi
         if now != seen:
             seen = now
             server.send(signal.SIGHUP)
+
+
+async def _restart_when_there_is_room(directory: Path, log: Path, server: Supervised, say: Say) -> None:
+    """A store that could not be written once, since the disk was full, stays closed until the server starts anew. Meanwhile
+    usage waits in the gateways' journals."""
+    seen = _size(log)
+    while True:
+        await asyncio.sleep(_LOOK_FOR_ROOM_S)
+        size = _size(log)
+        if size == seen:
+            continue
+        new = await asyncio.to_thread(_read_from, log, seen if size > seen else 0)
+        seen = size
+        if _NO_ROOM in new and shutil.disk_usage(directory).free >= _ROOM:
+            say("The disk has room again: NATS is started anew, since it took nothing more when there was none.")
+            server.send(signal.SIGTERM)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _read_from(file: Path, offset: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(offset)
+        return opened.read(_MOST_READ)
 
 
 def _stamps(files: Sequence[Path]) -> Stamps:

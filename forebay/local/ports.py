@@ -32,7 +32,10 @@ def is_free(host: str, port: int) -> bool:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise CannotStart(f"{host} is no address that can be listened on: {error.strerror}.") from error
+        raise CannotStart(
+            f"{host} is no address that can be listened on ({error.strerror}): give --listen an address of this machine, "
+            "without a port; that is for --base-port."
+        ) from error
     with socket.socket(family, kind, protocol) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are closing do not count
         try:

@@ -64,6 +64,11 @@ async def open_postgres(
     Raises CannotStart."""
     binaries = await find_binaries()
     account = _account_for_postgres()
+    if account is not None and port < _first_open_port():
+        raise CannotStart(
+            f"PostgreSQL's port {port} is reserved for root, as whom it does not run: choose a --base-port above "
+            f"{_first_open_port() - 1}, or name a server of your own in DATABASE_URL."
+        )
     data = _own_directory(directory, account)
     if account is not None:
         binaries = await within_reach(binaries, account, directory.parent / "binaries", log)
@@ -110,6 +115,14 @@ def _account_for_postgres() -> Account | None:
             "run Forebay as a plain user, or name a server of your own in DATABASE_URL."
         ) from None
     return Account(UNPRIVILEGED, entry.pw_uid, entry.pw_gid)
+
+
+def _first_open_port() -> int:
+    """The first one that a plain user may listen on."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except OSError:
+        return 1024
 
 
 def _own_directory(directory: Path, account: Account | None) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from forebay.config import read_file
-from forebay.errors import BadSettings
 
 _DRAIN_S = 30.0  # somebody waits at a terminal; services by themselves give streams ten minutes
 
@@ -20,6 +19,8 @@ _DRAIN_S = 30.0  # somebody waits at a terminal; services by themselves give str
 class SettingsFile:
     path: Path | None
     """As a child must be told, which works in another folder; None: there is no file."""
+    tables: Mapping[str, Any]
+    """All that it says."""
     names_engines: bool
     drain_s: float
     """How long a gateway that is told to stop lets requests go on."""
@@ -35,9 +36,10 @@ def read_settings_file(given: Path | None, environ: Mapping[str, str] = os.envir
     try:
         drain_s = float(drain)
     except (TypeError, ValueError):
-        raise BadSettings([f"[gateway] drain_s: {drain!r} is not a number"]) from None
+        drain_s = _DRAIN_S  # `settings_check` refuses it, together with whatever else is wrong
     return SettingsFile(
         path=chosen.absolute() if chosen.exists() else None,
+        tables=tables,
         names_engines=bool(_table(tables, "registry").get("backends")),
         drain_s=drain_s,
         node=str(environ.get("FOREBAY_GPU_AGENT_NODE") or _table(tables, "gpu-agent").get("node") or _host_as_node()),

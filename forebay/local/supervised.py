@@ -58,7 +58,9 @@ class Supervised:
             self._child.send(number)
 
     def hurry(self) -> None:
-        """Ends it now, in good order or not. For a stop that somebody finds too slow."""
+        """Ends it now, in good order or not, and for good. For a stop that somebody finds too slow."""
+        if self._watching is not None:
+            self._watching.cancel()  # its end is no news, and nothing to make good
         self.send(self.command.hurry_signal)
 
     async def _bring_up(self) -> Child:

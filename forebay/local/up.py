@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from forebay.local.announcement import Announcement
 from forebay.local.data_directory import DataDirectory, open_data_directory
 from forebay.local.demo_engine import DemoEngine, open_demo_engine
 from forebay.local.engine import Engine, EngineKind, discover
-from forebay.local.front import Front, fingerprint, open_front
+from forebay.local.front import Front, expired_on, fingerprint, open_front
+from forebay.local.given_servers import demand_database, demand_nats
 from forebay.local.layout import LOOPBACK, Layout
 from forebay.local.nats import Nats, open_nats, public_key
 from forebay.local.operator_calls import OperatorCalls, WantedBackend, join
@@ -30,6 +31,7 @@ from forebay.local.process_list import ProcessList
 from forebay.local.secret_files import write_private
 from forebay.local.service_secrets import ServiceSecrets, keep_service_secrets
 from forebay.local.services import ServiceProcess, run_services
+from forebay.local.settings_check import demand_good_settings, without_effect
 from forebay.local.settings_file import SettingsFile, read_settings_file
 from forebay.local.supervised import Supervised
 from forebay.local.terminal import Terminal
@@ -86,26 +88,34 @@ class Up:
             data.connection_file.unlink(missing_ok=True)  # whoever waits for it waits for us
             knew_its_key = data.admin_key_file.exists()
             front = self._front(data)
-            was_killed = data.processes_file.exists()
-            await demand_free(self._needed_ports(layout, front), wait_s=_LEFTOVERS_S if was_killed else 0.0)
-            secrets = keep_service_secrets(data.secrets)
-            terminal.line(f"Forebay's data lies in {data.root}")
-            await stack.enter_async_context(ProcessList(data.processes_file, self._parts))
-
-            has_own_database = await self._start_database(stack, data, layout, secrets)
-            nats = await self._start_nats(stack, data, layout, front)
-            found = await self._find_engines(layout) if wanted.engine else []
-            demo = await self._start_demo(stack, data, layout, secrets) if self._needs_demo(found, settings) else None
-
+            secrets = ServiceSecrets(data.secrets)
+            has_own_database = not os.environ.get("DATABASE_URL")
             wiring = Wiring(
                 layout=layout,
                 data=data,
                 secrets=secrets,
                 front=front,
-                nats=nats,
+                nats=None,
                 has_own_database=has_own_database,
                 node=settings.node,
             )
+            demand_good_settings(settings.tables, os.environ, _told(wiring))
+            was_killed = data.processes_file.exists()
+            await demand_free(self._needed_ports(layout, front), wait_s=_LEFTOVERS_S if was_killed else 0.0)
+            await self._demand_given_servers()
+            keep_service_secrets(data.secrets)
+            terminal.line(f"Forebay's data lies in {data.root}")
+            self._warn_of_expiry(front)
+            await stack.enter_async_context(ProcessList(data.processes_file, self._parts))
+
+            if has_own_database:
+                await self._start_database(stack, data, layout, secrets)
+            wiring = replace(wiring, nats=await self._start_nats(stack, data, layout, front))
+            if ignored := without_effect(settings.tables, os.environ, _told(wiring)):
+                terminal.line(f"Without effect here, since `forebay up` decides it: {', '.join(ignored)}")
+            found = await self._find_engines(layout) if wanted.engine else []
+            demo = await self._start_demo(stack, data, layout, secrets) if self._needs_demo(found, settings) else None
+
             session = await stack.enter_async_context(_open_session())
             with terminal.waiting("Starting the services"):
                 processes = self._processes(wiring, settings.drain_s)
@@ -144,6 +154,24 @@ class Up:
             now=datetime.now(UTC),
         )
 
+    def _warn_of_expiry(self, front: Front) -> None:
+        """It starts all the same: some clients look the other way, and a new certificate is taken up while we run."""
+        ended = expired_on(front.certificate, datetime.now(UTC)) if front.certificate else None
+        if front.certificate and ended:
+            self._terminal.line(
+                f"The certificate {front.certificate.file} expired on {ended:%Y-%m-%d}: clients will not accept it. "
+                "Put a new one in its place; it is read again when it changes."
+            )
+
+    async def _demand_given_servers(self) -> None:
+        database, nats = os.environ.get("DATABASE_URL"), os.environ.get("NATS_URL")
+        if database:
+            with self._terminal.waiting("Asking the database of DATABASE_URL"):
+                await demand_database(database)
+        if nats:
+            with self._terminal.waiting("Asking the NATS of NATS_URL"):
+                await demand_nats(nats)
+
     def _needed_ports(self, layout: Layout, front: Front) -> dict[str, tuple[str, int]]:
         ports = {what: (front.host, port) for what, port in layout.open_ports()}
         ports |= {what: (LOOPBACK, port) for what, port in layout.inner_ports()}
@@ -157,10 +185,7 @@ class Up:
 
     async def _start_database(
         self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, secrets: ServiceSecrets
-    ) -> bool:
-        """Whether it is our own."""
-        if os.environ.get("DATABASE_URL"):
-            return False
+    ) -> None:
         with self._terminal.waiting("Starting PostgreSQL"):
             opening = open_postgres(
                 data.postgres,
@@ -174,7 +199,6 @@ class Up:
         write_private(secrets.database_url_file("admin"), urls.admin.encode() + b"\n")
         write_private(secrets.database_url_file("registry"), urls.registry.encode() + b"\n")
         self._parts["postgres"] = postgres.server
-        return True
 
     async def _start_nats(
         self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, front: Front
@@ -200,9 +224,15 @@ class Up:
         own = {port for _, port in (*layout.open_ports(), *layout.inner_ports())}
         found = await discover(skip=own | {layout.nats, layout.postgres, layout.engine})
         for engine in found:
+            if engine.wants_key:
+                self._terminal.line(
+                    f"What listens at {engine.url} wants a key. If it is an engine, add it when Forebay runs: "
+                    f"forebay backend add NAME {engine.url} --bearer-file FILE"
+                )
+                continue
             models = ", ".join(engine.models) or "no model yet"
             self._terminal.line(f"Found an engine: {engine.kind} at {engine.url} ({models})")
-        return found
+        return [engine for engine in found if not engine.wants_key]
 
     def _needs_demo(self, found: list[Engine], settings: SettingsFile) -> bool:
         return self._wanted.engine and not settings.names_engines and not any(engine.models for engine in found)
@@ -289,7 +319,7 @@ class Up:
         while True:
             await asyncio.sleep(_RENEW_EVERY_S)
             try:
-                self._front(data)
+                self._warn_of_expiry(self._front(data))
             except (ForebayError, OSError) as error:
                 self._terminal.line(f"The certificates could not be looked after: {error}")
 
@@ -301,6 +331,17 @@ async def _open_session(front: Front | None = None) -> AsyncIterator[aiohttp.Cli
     connector = aiohttp.TCPConnector(ssl=own)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
         yield session
+
+
+def _told(wiring: Wiring) -> list[tuple[str, Mapping[str, str]]]:
+    gateways = [("gateway", wiring.gateway(name)) for name in wiring.layout.gateways]
+    return [
+        ("admin", wiring.admin()),
+        ("registry", wiring.registry()),
+        ("scheduler", wiring.scheduler()),
+        *gateways,
+        ("gpu-agent", wiring.gpu_agent()),
+    ]
 
 
 def _process(

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from forebay.errors import BadInput
 from forebay.launch import EXIT_CODES, cli
 from forebay.ledger_id import new_ledger_id
 from forebay.subjects import USAGE_STREAM, usage
 from forebay.wire.v1 import registry_pb2, telemetry_pb2, types_pb2, usage_pb2
+from forebay_admin.cli import output
 from forebay_admin.cli.connection import data_directories, find_connection
 from tests.admin.replica import Running
 
@@ -251,6 +253,9 @@ def test_the_connection_is_the_environments_else_that_of_the_data_directory(tmp_
     assert (found.admin, found.token) == ("127.0.0.1:8092", "fb-kept")
     assert "fb-kept" not in repr(found)
     assert find_connection({**data, "FOREBAY_TOKEN": "fb-mine"}).token == "fb-mine"
+    assert find_connection({**data, "FOREBAY_TOKEN": "fb-mine\n"}).token == "fb-mine", (
+        "a file's last line end is no key's"
+    )
     elsewhere = find_connection({**data, "FOREBAY_ADMIN": "h:1", "FOREBAY_TOKEN": "fb-other"})
     assert (elsewhere.admin, elsewhere.token) == ("h:1", "fb-other")
 
@@ -260,6 +265,9 @@ def test_the_connection_is_the_environments_else_that_of_the_data_directory(tmp_
     [
         {"FOREBAY_ADMIN": "127.0.0.1:8092"},
         {"FOREBAY_ADMIN": "nonsense", "FOREBAY_TOKEN": "fb-x"},
+        {"FOREBAY_ADMIN": "http://127.0.0.1:8092", "FOREBAY_TOKEN": "fb-x"},
+        {"FOREBAY_ADMIN": "127.0.0.1:8092", "FOREBAY_TOKEN": "fb-ü"},
+        {"FOREBAY_ADMIN": "127.0.0.1:8092", "FOREBAY_TOKEN": "fb-a\nfb-b"},
         {"FOREBAY_DATA_DIR": "/nowhere/at/all"},
     ],
 )
@@ -295,3 +303,25 @@ def test_every_command_has_a_help_with_an_example_or_its_json(noun: str) -> None
 async def _run(words: tuple[str, ...], **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "forebay", *words]
     return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environ, timeout=60)
+
+
+def test_in_a_narrow_terminal_nothing_is_cut_and_names_stay_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "_console", lambda: Console(highlight=False, width=60))
+    columns = ("Name", "Health", "Checked", "Kind", "#Slots", "Pool", "URL", "Models")
+    row = (
+        "llamacpp-8080",
+        "unhealthy",
+        "1 s ago",
+        "llamacpp",
+        "4",
+        "default",
+        "http://127.0.0.1:8080",
+        "a-long-name/q4",
+    )
+    output.print_table(columns, [row], nothing="")
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 60
+    assert "llamacpp-8080" in told
+    assert "…" not in told

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forebay.config import parse_address, read_file, read_secret, read_settings, setting
+from forebay.config import parse_address, read_file, read_secret, read_settings, setting, unknown_tables
 from forebay.errors import BadSettings, CannotStart
 
 
@@ -148,6 +148,30 @@ def test_what_a_class_finds_wrong_with_its_fields_is_a_problem_like_others() -> 
     assert refused.value.problems == ["[gateway] low: 3 is above high, 2"]
 
 
+def test_what_a_class_finds_is_told_together_with_what_cannot_be_read() -> None:
+    with pytest.raises(BadSettings) as refused:
+        read_settings(Particular, "x", file={"x": {"low": 3, "hihg": 9}}, environ={})
+    assert refused.value.problems == [
+        "[x] hihg: there is no such setting (did you mean high?)",
+        "[x] low: 3 is above high, 2",
+    ]
+
+
+def test_a_table_that_belongs_to_no_service_is_a_problem() -> None:
+    file: dict[str, Any] = {"gatway": {}, "gpu-agent": {}, "gpu_agent": {}, "gateway": {}}
+    assert unknown_tables(file, ["gateway", "gpu-agent"]) == [
+        "[gatway]: there is no such service (did you mean gateway?)"
+    ]
+
+
+def test_a_file_is_utf_8_whatever_the_terminal_speaks(tmp_path: Path) -> None:
+    (tmp_path / "marked.toml").write_bytes("[gateway]\nname = 'Zürich'\n".encode("utf-8-sig"))
+    assert read_file(tmp_path / "marked.toml") == {"gateway": {"name": "Zürich"}}
+    (tmp_path / "other.toml").write_bytes(b"\xff\xfe[\x00")
+    with pytest.raises(BadSettings, match=r"other\.toml is not valid TOML: it is not text in UTF-8"):
+        read_file(tmp_path / "other.toml")
+
+
 def test_settings_of_another_service_are_not_ours() -> None:
     settings = read_settings(
         Settings, "gateway", file={"admin": {"slots": 9}}, environ={"FOREBAY_GPU_AGENT_SLOTS": "8"}
@@ -197,7 +221,7 @@ def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int]) ->
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "8090", "host:", "host:http", "host:65536", "host:-1"])
+@pytest.mark.parametrize("text", ["", "8090", "host:", "host:http", "host:65536", "host:-1", "http://h:1", "h:²"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         parse_address(text)

@@ -287,6 +287,15 @@ async def test_a_whole_pool_in_use_is_unavailable_not_a_longer_queue(
         release.set()
 
 
+async def test_a_full_disk_is_an_outage_and_no_mistake_of_ours(database: Database, migrations: Path) -> None:
+    await database.prepare(migrations)
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    with pytest.raises(Unavailable, match="could not extend file"):
+        async with database.writing() as connection:
+            await connection.execute(text(full))
+    assert await count(database) == 0
+
+
 async def test_an_error_of_ours_is_not_mistaken_for_an_outage(database: Database, migrations: Path) -> None:
     await database.prepare(migrations)
     async with database.writing() as connection:

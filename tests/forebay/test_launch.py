@@ -125,6 +125,11 @@ def test_the_problems_of_all_services_are_told_at_once(monkeypatch: pytest.Monke
     ]
 
 
+def test_a_table_of_no_service_is_among_the_problems() -> None:
+    with pytest.raises(BadSettings, match=r"\[gatway\]: there is no such service \(did you mean gateway\?\)"):
+        prepare([make_service("admin", [])], {"gatway": {}, "gateway": {}}, {})
+
+
 def test_flags_reach_their_service() -> None:
     services = [make_service("gateway", []), make_service("gpu-agent", [])]
     prepared = prepare(services, {}, {"gpu-agent": {"slots": "3"}})
@@ -222,6 +227,13 @@ def test_scripts_can_tell_what_happened_by_the_exit_status(
         assert said == f"forebay: {raised.message}\n"
     if isinstance(raised, ExceptionGroup):
         assert said == "forebay: no such key\n"
+
+
+def test_output_that_nobody_reads_any_more_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(os, "dup2", lambda _, descriptor: closed.append(descriptor))
+    assert exit_status(monkeypatch, BrokenPipeError()) == 141
+    assert closed == [1]
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback_even_among_ours(monkeypatch: pytest.MonkeyPatch) -> None:

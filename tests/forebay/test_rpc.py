@@ -337,3 +337,27 @@ async def read(stream: Any, into: list[object] | None = None) -> None:
 
 async def one_frame() -> AsyncIterator[scheduler_pb2.GatewayFrame]:
     yield scheduler_pb2.GatewayFrame()
+
+
+async def test_a_peer_that_is_far_away_is_reached_at_the_first_attempt(services: Services, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    ended = asyncio.Event()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(65536):
+            await asyncio.sleep(0.15)
+            writer.write(chunk)
+        writer.close()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, to_writer), pump(to_reader, writer))
+        await asyncio.gather(writer.wait_closed(), to_writer.wait_closed(), return_exceptions=True)
+        ended.set()
+
+    slow = await asyncio.start_server(carry, "127.0.0.1", 0)
+    async with slow:
+        async with calling(f"127.0.0.1:{slow.sockets[0].getsockname()[1]}", "admin") as peer:
+            await list_backends(peer)
+        assert services.callers == ["admin"]
+        await asyncio.wait_for(ended.wait(), 5)

@@ -160,7 +160,13 @@ def test_it_runs_as_a_plain_user_too(fake_engine: FakeEngineProcess) -> None:
             "--no-engine",
             "--config",
             str(settings),
-            prefix=(*_AS_NOBODY, "env", f"HOME={home}", f"PYTHONPATH={packages}", f"PATH={os.environ['PATH']}"),
+            prefix=(
+                *_AS_NOBODY,
+                "env",
+                f"HOME={home}",
+                f"PYTHONPATH={packages}",
+                f"PATH={sysconfig.get_path('scripts')}:{os.environ['PATH']}",
+            ),
             python=python,
         )
         owners = {path.stat().st_uid for path in (home / "data").rglob("*")}

@@ -36,12 +36,12 @@ def _web_address(_: click.Context, __: click.Parameter, value: str) -> str:
     return value.rstrip("/")
 
 
-@click.group()
+@click.group(short_help="The agent of this machine.")
 def agent() -> None:
     """The agent of this machine: what its GPUs and its host are doing, told every two seconds."""
 
 
-@agent.command("join")
+@agent.command("join", short_help="Make this machine a node, by invitation.")
 @click.option("--admin", required=True, metavar="URL", callback=_web_address, help="Admin's HTTP address.")
 @click.option("--token", required=True, help="Of the invitation; it works once.")
 @click.option("--node", required=True, metavar="NAME", help="The name this machine was invited under.")
@@ -62,7 +62,7 @@ def join_command(admin: str, token: str, node: str, directory: Path, pin: str | 
     click.echo(f"This machine has joined as {admission.node}. To start its agent: forebay agent run --dir {directory}")
 
 
-@agent.command("run")
+@agent.command("run", short_help="Run the agent of a machine that has joined.")
 @_directory
 @click.pass_context
 def run_command(context: click.Context, directory: Path) -> None:
@@ -78,7 +78,7 @@ def run_command(context: click.Context, directory: Path) -> None:
     context.invoke(run, services=("gpu-agent",), config=membership.settings_file, sets=(), log_level="info")
 
 
-@agent.command("status")
+@agent.command("status", short_help="Show what can be seen here now.")
 @_directory
 @click.option(
     "--ops", metavar="HOST:PORT", help="Ask the agent that runs there (its ops port, such as 127.0.0.1:8099)."

@@ -74,3 +74,11 @@ async def test_whatever_else_listens_on_a_usual_port_is_passed_over(free_port: C
 
     async with _running(page) as web_page, serving({"/v1/models": ["a", "list"]}) as strange:
         assert await discover([web_page, strange, free_port()]) == []
+
+
+async def test_what_wants_a_key_is_told_and_not_taken_for_nothing() -> None:
+    async def locked(request: web.BaseRequest) -> web.Response:
+        return web.json_response({"error": "Unauthorized"}, status=401)
+
+    async with _running(locked) as port:
+        assert await discover([port]) == [Engine(EngineKind.OPENAI, f"http://127.0.0.1:{port}", (), wants_key=True)]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from forebay.errors import BadSettings, CannotStart
 from forebay.local.certificates import open_authority, server_certificate
 from forebay.local.data_directory import DataDirectory, open_data_directory
-from forebay.local.front import Front, open_front
+from forebay.local.front import Front, expired_on, open_front
 
 NOW = datetime.now(UTC)
 
@@ -69,6 +70,12 @@ def test_on_all_addresses_the_certificate_names_this_machine_and_we_reach_it_on_
 
 def test_addresses_of_the_sixth_version_are_written_in_brackets(data: DataDirectory) -> None:
     assert front(data, listen="::1").url(8090) == "https://[::1]:8090"
+    assert front(data, listen="[::1]").host == "::1", "as they stand in addresses"
+
+
+def test_an_empty_address_is_a_mistake_and_not_a_wish(data: DataDirectory) -> None:
+    with pytest.raises(BadSettings, match="there is no address in it"):
+        front(data, listen=" ")
 
 
 def test_a_given_certificate_is_used_and_gives_its_name(data: DataDirectory, place: Path) -> None:
@@ -79,6 +86,33 @@ def test_a_given_certificate_is_used_and_gives_its_name(data: DataDirectory, pla
     assert opened.certificate.file == given.certificate_file
     # Others trust its own authority, and it may be renewed with another key any day.
     assert (opened.certificate.ca, opened.certificate.pin) == (None, None)
+
+
+def test_a_certificate_that_cannot_be_served_is_refused_before_anything_starts(
+    data: DataDirectory, place: Path
+) -> None:
+    authority = open_authority(place / "theirs", NOW)
+    one, other = (server_certificate(authority, place / "theirs", name, ["localhost"], NOW) for name in ("a", "b"))
+    with pytest.raises(CannotStart, match="key values mismatch"):
+        front(data, tls_cert=one.certificate_file, tls_key=other.key_file)
+    locked = place / "locked.key"
+    locked.write_bytes(
+        authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    with pytest.raises(CannotStart, match="locked with a passphrase"):
+        front(data, tls_cert=authority.certificate_file, tls_key=locked)
+    with pytest.raises(CannotStart, match="give a PEM certificate"):
+        front(data, tls_cert=one.key_file, tls_key=one.key_file)
+
+
+def test_the_day_on_which_a_certificate_expired_is_known(data: DataDirectory, place: Path) -> None:
+    given = server_certificate(open_authority(place / "theirs", NOW), place / "theirs", "x", ["localhost"], NOW)
+    certificate = front(data, tls_cert=given.certificate_file, tls_key=given.key_file).certificate
+    assert certificate is not None
+    assert expired_on(certificate, NOW) is None
+    ended = expired_on(certificate, NOW + timedelta(days=400))
+    assert ended is not None
+    assert NOW < ended < NOW + timedelta(days=400)
 
 
 def test_behind_a_proxy_http_is_plain_and_nats_still_speaks_tls(data: DataDirectory) -> None:

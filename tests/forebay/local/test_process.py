@@ -177,6 +177,15 @@ async def test_a_stopped_child_stays_down_until_it_is_started_again(place: Path)
         assert worker.pid is not None
 
 
+async def test_a_hurried_child_ends_for_good_and_its_end_is_no_news(place: Path) -> None:
+    said: list[str] = []
+    command = Command("worker", ("/bin/sleep", "67"), place / "log")
+    async with keep_running(command, at_once, said.append) as worker:
+        worker.hurry()
+        await asyncio.sleep(0.5)
+        assert (worker.pid, worker.restarts, said) == (None, 0, [])
+
+
 async def test_a_child_that_never_comes_up_the_first_time_is_an_error_and_leaves_nothing(place: Path) -> None:
     command = Command("slow", ("/bin/sleep", "67"), place / "log", ready_within_s=0.2)
 

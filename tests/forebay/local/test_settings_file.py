@@ -40,5 +40,3 @@ def test_what_cannot_be_read_is_told_before_anything_starts(place: Path) -> None
     (place / "bad.toml").write_text("[gateway\n")
     with pytest.raises(BadSettings, match="not valid TOML"):
         read_settings_file(place / "bad.toml", {})
-    with pytest.raises(BadSettings, match="'soon' is not a number"):
-        read_settings_file(None, {"FOREBAY_GATEWAY_DRAIN_S": "soon"})

@@ -35,7 +35,7 @@ def backend() -> None:
     """
 
 
-@backend.command()
+@backend.command(short_help="Add an engine.")
 @click.argument("name")
 @click.argument("url")
 @click.option(

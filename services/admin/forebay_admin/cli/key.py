@@ -116,7 +116,7 @@ def list_keys(user: str, include_revoked: bool, as_json: bool) -> None:
     )
 
 
-@key.command()
+@key.command(short_help="Revoke a key.")
 @click.argument("key_id", metavar="ID")
 @click.option(
     "--now", "cut_running", is_flag=True, help="Cut its running requests too, also when the key was revoked before."

@@ -17,7 +17,7 @@ _SILENT_AFTER_S = 15.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@click.group()
+@click.group(short_help="Nodes: hosts whose agents report GPUs and load.")
 def node() -> None:
     """Nodes: hosts with an agent that reports GPUs, memory and load every two seconds.
 
@@ -27,7 +27,7 @@ def node() -> None:
     """
 
 
-@node.command()
+@node.command(short_help="Print a command that makes a machine a node.")
 @click.argument("name")
 @click.option(
     "--valid", default="1h", show_default=True, metavar="TIME", help="How long the command may be used: 10m, 1h, 7d."

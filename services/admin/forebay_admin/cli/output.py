@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from rich import box
@@ -27,8 +27,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
     hold rich's markup, so whatever others chose goes through `rich.markup.escape` first."""
     console = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
+    for index, column in enumerate(columns):
+        # Folded and not cut where the terminal is narrow, and the first column, by which things are called, left whole.
+        justify: Literal["left", "right"] = "right" if column.startswith("#") else "left"
+        table.add_column(column.removeprefix("#"), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
     if table.row_count:

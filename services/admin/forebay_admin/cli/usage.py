@@ -24,7 +24,7 @@ class _Names:
     backends: dict[str, str]
 
 
-@click.command()
+@click.command(short_help="What was used, by whom, of which model.")
 @click.option(
     "--user", default="", metavar="NAME", help="Only this user's. Default: everyone's, or yours if you may see no more."
 )
