@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ class Dialect(Protocol):
     def whole(self) -> Json: ...
 
 
-class _OpenAI:
+class _OpenAI(ABC):
     stream_type = "text/event-stream"
 
     def __init__(self, order: Order, answer: Answer, traits: Traits, *, tells_usage: bool) -> None:
@@ -61,8 +62,8 @@ class _OpenAI:
     def _usage_field(self) -> Json:
         return {} if self.usage is None else {"usage": openai_usage(self.usage)}
 
-    def _envelope(self, choices: list[Json]) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _envelope(self, choices: list[Json]) -> Json: ...
 
 
 class OpenAIChat(_OpenAI):
@@ -131,7 +132,7 @@ class OpenAICompletion(_OpenAI):
         }
 
 
-class _Ollama:
+class _Ollama(ABC):
     stream_type = "application/x-ndjson"
 
     def __init__(self, order: Order, answer: Answer, traits: Traits, *, tells_usage: bool) -> None:
@@ -181,8 +182,8 @@ class _Ollama:
             }
         return end
 
-    def _text(self, text: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _text(self, text: str) -> Json: ...
 
 
 class OllamaChat(_Ollama):
