@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 READY_S = 150.0
+_ANNOUNCED = "Forebay is ready."
 _NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 """The same model on every machine, whether it reaches a hub or not."""
 STOP_S = 40.0
@@ -153,7 +154,7 @@ def start_up(
     prefix: Sequence[str] = (),
     python: str = sys.executable,
 ) -> Installation:
-    """Starts `forebay up` and waits until it has written connection.json."""
+    """Starts `forebay up` and waits until it has written connection.json and said that it is ready."""
     base_port = base_port or free_base_port()
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     output_file = data_dir.parent / f"{data_dir.name}.output"
@@ -181,7 +182,7 @@ def start_up(
     installation = Installation(data_dir, base_port, process, output_file, prefix=prefix)
     if wait:
         deadline = time.monotonic() + READY_S
-        while not connection_file.exists():
+        while not (connection_file.exists() and _ANNOUNCED in installation.output):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 raise AssertionError(f"`forebay up` did not come up (exit {process.poll()}):\n{installation.output}")
