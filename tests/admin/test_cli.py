@@ -284,9 +284,9 @@ def test_a_broken_connection_file_is_named(tmp_path: Path) -> None:
 
 def test_root_looks_in_the_systems_folder_first() -> None:
     assert data_directories({"HOME": "/home/a"}, False) == [Path("/home/a/.local/share/forebay")]
-    assert data_directories({"HOME": "/root"}, True) == [
+    assert data_directories({"HOME": "/home/a"}, True) == [
         Path("/var/lib/forebay"),
-        Path("/root/.local/share/forebay"),
+        Path("/home/a/.local/share/forebay"),
     ]
 
 
