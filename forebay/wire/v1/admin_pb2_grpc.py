@@ -265,6 +265,121 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageResponse.FromString,
                 _registered_method=True)
+        self.ChangeUser = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangeUser',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeUserRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeUserResponse.FromString,
+                _registered_method=True)
+        self.ChangeKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangeKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeKeyResponse.FromString,
+                _registered_method=True)
+        self.AddGroup = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddGroup',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddGroupRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddGroupResponse.FromString,
+                _registered_method=True)
+        self.ListGroups = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListGroups',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListGroupsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListGroupsResponse.FromString,
+                _registered_method=True)
+        self.ChangeGroup = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangeGroup',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeGroupRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeGroupResponse.FromString,
+                _registered_method=True)
+        self.RemoveGroup = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveGroup',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveGroupRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveGroupResponse.FromString,
+                _registered_method=True)
+        self.PresetGroups = channel.unary_unary(
+                '/forebay.wire.v1.Operator/PresetGroups',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.PresetGroupsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.PresetGroupsResponse.FromString,
+                _registered_method=True)
+        self.SetLimits = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetLimits',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetLimitsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetLimitsResponse.FromString,
+                _registered_method=True)
+        self.AddBudget = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddBudget',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBudgetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBudgetResponse.FromString,
+                _registered_method=True)
+        self.ChangeBudget = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangeBudget',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeBudgetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeBudgetResponse.FromString,
+                _registered_method=True)
+        self.RemoveBudget = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveBudget',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetResponse.FromString,
+                _registered_method=True)
+        self.ListQuotas = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListQuotas',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasResponse.FromString,
+                _registered_method=True)
+        self.ShowQuota = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowQuota',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowQuotaRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowQuotaResponse.FromString,
+                _registered_method=True)
+        self.SetModelTerms = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetModelTerms',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelTermsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelTermsResponse.FromString,
+                _registered_method=True)
+        self.RemoveModelTerms = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveModelTerms',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelTermsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelTermsResponse.FromString,
+                _registered_method=True)
+        self.ListModelTerms = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListModelTerms',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelTermsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelTermsResponse.FromString,
+                _registered_method=True)
+        self.SetPoolTerms = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetPoolTerms',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetPoolTermsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetPoolTermsResponse.FromString,
+                _registered_method=True)
+        self.RemovePoolTerms = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemovePoolTerms',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemovePoolTermsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemovePoolTermsResponse.FromString,
+                _registered_method=True)
+        self.ListPools = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListPools',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.FromString,
+                _registered_method=True)
+        self.ViewQueue = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ViewQueue',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueResponse.FromString,
+                _registered_method=True)
+        self.ViewExplanation = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ViewExplanation',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewExplanationRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewExplanationResponse.FromString,
+                _registered_method=True)
+        self.ViewDump = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ViewDump',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewDumpRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewDumpResponse.FromString,
+                _registered_method=True)
+        self.DrainBackend = channel.unary_unary(
+                '/forebay.wire.v1.Operator/DrainBackend',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -343,6 +458,146 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeUser(self, request, context):
+        """Shares, limits, prices and pools: what the scheduler goes by. The version in an answer is where the change is known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PresetGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuotas(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowQuota(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelTerms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModelTerms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelTerms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPoolTerms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePoolTerms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPools(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ViewQueue(self, request, context):
+        """Asked of the scheduler that leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ViewExplanation(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ViewDump(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainBackend(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -405,6 +660,121 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ShowUsage,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageResponse.SerializeToString,
+            ),
+            'ChangeUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeUser,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeUserRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeUserResponse.SerializeToString,
+            ),
+            'ChangeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeKeyResponse.SerializeToString,
+            ),
+            'AddGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddGroup,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddGroupRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddGroupResponse.SerializeToString,
+            ),
+            'ListGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroups,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListGroupsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListGroupsResponse.SerializeToString,
+            ),
+            'ChangeGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeGroup,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeGroupRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeGroupResponse.SerializeToString,
+            ),
+            'RemoveGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveGroup,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveGroupRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveGroupResponse.SerializeToString,
+            ),
+            'PresetGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.PresetGroups,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.PresetGroupsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.PresetGroupsResponse.SerializeToString,
+            ),
+            'SetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimits,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetLimitsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetLimitsResponse.SerializeToString,
+            ),
+            'AddBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddBudget,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBudgetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBudgetResponse.SerializeToString,
+            ),
+            'ChangeBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeBudget,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeBudgetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeBudgetResponse.SerializeToString,
+            ),
+            'RemoveBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBudget,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetResponse.SerializeToString,
+            ),
+            'ListQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuotas,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasResponse.SerializeToString,
+            ),
+            'ShowQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowQuota,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowQuotaRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowQuotaResponse.SerializeToString,
+            ),
+            'SetModelTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelTerms,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelTermsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelTermsResponse.SerializeToString,
+            ),
+            'RemoveModelTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModelTerms,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelTermsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelTermsResponse.SerializeToString,
+            ),
+            'ListModelTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelTerms,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelTermsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelTermsResponse.SerializeToString,
+            ),
+            'SetPoolTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPoolTerms,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetPoolTermsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetPoolTermsResponse.SerializeToString,
+            ),
+            'RemovePoolTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePoolTerms,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemovePoolTermsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemovePoolTermsResponse.SerializeToString,
+            ),
+            'ListPools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPools,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.SerializeToString,
+            ),
+            'ViewQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ViewQueue,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueResponse.SerializeToString,
+            ),
+            'ViewExplanation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ViewExplanation,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewExplanationRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewExplanationResponse.SerializeToString,
+            ),
+            'ViewDump': grpc.unary_unary_rpc_method_handler(
+                    servicer.ViewDump,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewDumpRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewDumpResponse.SerializeToString,
+            ),
+            'DrainBackend': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainBackend,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -732,6 +1102,627 @@ class Operator:
             '/forebay.wire.v1.Operator/ShowUsage',
             forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangeUser',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeUserRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangeKey',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddGroup',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddGroupRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListGroups',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListGroupsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangeGroup',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeGroupRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveGroup',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveGroupRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PresetGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/PresetGroups',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.PresetGroupsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.PresetGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetLimits',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetLimitsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddBudget',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddBudgetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangeBudget',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeBudgetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ChangeBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveBudget',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListQuotas',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowQuota',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ShowQuotaRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ShowQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetModelTerms',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelTermsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModelTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveModelTerms',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelTermsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListModelTerms',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelTermsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPoolTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetPoolTerms',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetPoolTermsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetPoolTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePoolTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemovePoolTerms',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemovePoolTermsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemovePoolTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListPools',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ViewQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ViewQueue',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ViewExplanation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ViewExplanation',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ViewExplanationRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ViewExplanationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ViewDump(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ViewDump',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ViewDumpRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ViewDumpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainBackend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/DrainBackend',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -109,6 +109,31 @@ class OperatorStub:
     ShowNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]
     ShowModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]
     ShowUsage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowUsageRequest, _admin_pb2.ShowUsageResponse]
+    ChangeUser: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeUserRequest, _admin_pb2.ChangeUserResponse]
+    """Shares, limits, prices and pools: what the scheduler goes by. The version in an answer is where the change is known."""
+    ChangeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeKeyRequest, _admin_pb2.ChangeKeyResponse]
+    AddGroup: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddGroupRequest, _admin_pb2.AddGroupResponse]
+    ListGroups: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListGroupsRequest, _admin_pb2.ListGroupsResponse]
+    ChangeGroup: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeGroupRequest, _admin_pb2.ChangeGroupResponse]
+    RemoveGroup: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveGroupRequest, _admin_pb2.RemoveGroupResponse]
+    PresetGroups: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PresetGroupsRequest, _admin_pb2.PresetGroupsResponse]
+    SetLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]
+    AddBudget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddBudgetRequest, _admin_pb2.AddBudgetResponse]
+    ChangeBudget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeBudgetRequest, _admin_pb2.ChangeBudgetResponse]
+    RemoveBudget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveBudgetRequest, _admin_pb2.RemoveBudgetResponse]
+    ListQuotas: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListQuotasRequest, _admin_pb2.ListQuotasResponse]
+    ShowQuota: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowQuotaRequest, _admin_pb2.ShowQuotaResponse]
+    SetModelTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelTermsRequest, _admin_pb2.SetModelTermsResponse]
+    RemoveModelTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelTermsRequest, _admin_pb2.RemoveModelTermsResponse]
+    ListModelTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListModelTermsRequest, _admin_pb2.ListModelTermsResponse]
+    SetPoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]
+    RemovePoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]
+    ListPools: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]
+    ViewQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewQueueRequest, _admin_pb2.ViewQueueResponse]
+    """Asked of the scheduler that leads."""
+    ViewExplanation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]
+    ViewDump: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewDumpRequest, _admin_pb2.ViewDumpResponse]
+    DrainBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainBackendRequest, _admin_pb2.DrainBackendResponse]
 
 @_typing.type_check_only
 class OperatorAsyncStub(OperatorStub):
@@ -127,6 +152,31 @@ class OperatorAsyncStub(OperatorStub):
     ShowNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]  # type: ignore[assignment]
     ShowModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]  # type: ignore[assignment]
     ShowUsage: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowUsageRequest, _admin_pb2.ShowUsageResponse]  # type: ignore[assignment]
+    ChangeUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeUserRequest, _admin_pb2.ChangeUserResponse]  # type: ignore[assignment]
+    """Shares, limits, prices and pools: what the scheduler goes by. The version in an answer is where the change is known."""
+    ChangeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeKeyRequest, _admin_pb2.ChangeKeyResponse]  # type: ignore[assignment]
+    AddGroup: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddGroupRequest, _admin_pb2.AddGroupResponse]  # type: ignore[assignment]
+    ListGroups: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListGroupsRequest, _admin_pb2.ListGroupsResponse]  # type: ignore[assignment]
+    ChangeGroup: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeGroupRequest, _admin_pb2.ChangeGroupResponse]  # type: ignore[assignment]
+    RemoveGroup: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveGroupRequest, _admin_pb2.RemoveGroupResponse]  # type: ignore[assignment]
+    PresetGroups: _aio.UnaryUnaryMultiCallable[_admin_pb2.PresetGroupsRequest, _admin_pb2.PresetGroupsResponse]  # type: ignore[assignment]
+    SetLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLimitsRequest, _admin_pb2.SetLimitsResponse]  # type: ignore[assignment]
+    AddBudget: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddBudgetRequest, _admin_pb2.AddBudgetResponse]  # type: ignore[assignment]
+    ChangeBudget: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeBudgetRequest, _admin_pb2.ChangeBudgetResponse]  # type: ignore[assignment]
+    RemoveBudget: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveBudgetRequest, _admin_pb2.RemoveBudgetResponse]  # type: ignore[assignment]
+    ListQuotas: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListQuotasRequest, _admin_pb2.ListQuotasResponse]  # type: ignore[assignment]
+    ShowQuota: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowQuotaRequest, _admin_pb2.ShowQuotaResponse]  # type: ignore[assignment]
+    SetModelTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelTermsRequest, _admin_pb2.SetModelTermsResponse]  # type: ignore[assignment]
+    RemoveModelTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelTermsRequest, _admin_pb2.RemoveModelTermsResponse]  # type: ignore[assignment]
+    ListModelTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListModelTermsRequest, _admin_pb2.ListModelTermsResponse]  # type: ignore[assignment]
+    SetPoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]  # type: ignore[assignment]
+    RemovePoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]  # type: ignore[assignment]
+    ListPools: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    ViewQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewQueueRequest, _admin_pb2.ViewQueueResponse]  # type: ignore[assignment]
+    """Asked of the scheduler that leads."""
+    ViewExplanation: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]  # type: ignore[assignment]
+    ViewDump: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewDumpRequest, _admin_pb2.ViewDumpResponse]  # type: ignore[assignment]
+    DrainBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainBackendRequest, _admin_pb2.DrainBackendResponse]  # type: ignore[assignment]
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
     """What operators call, with `authorization: Bearer <Forebay key>` of a user whose role allows it."""
@@ -214,5 +264,168 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ShowUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ShowUsageResponse, _abc.Awaitable[_admin_pb2.ShowUsageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangeUser(
+        self,
+        request: _admin_pb2.ChangeUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ChangeUserResponse, _abc.Awaitable[_admin_pb2.ChangeUserResponse]]:
+        """Shares, limits, prices and pools: what the scheduler goes by. The version in an answer is where the change is known."""
+
+    @_abc_1.abstractmethod
+    def ChangeKey(
+        self,
+        request: _admin_pb2.ChangeKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ChangeKeyResponse, _abc.Awaitable[_admin_pb2.ChangeKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddGroup(
+        self,
+        request: _admin_pb2.AddGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddGroupResponse, _abc.Awaitable[_admin_pb2.AddGroupResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListGroups(
+        self,
+        request: _admin_pb2.ListGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListGroupsResponse, _abc.Awaitable[_admin_pb2.ListGroupsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangeGroup(
+        self,
+        request: _admin_pb2.ChangeGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ChangeGroupResponse, _abc.Awaitable[_admin_pb2.ChangeGroupResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveGroup(
+        self,
+        request: _admin_pb2.RemoveGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveGroupResponse, _abc.Awaitable[_admin_pb2.RemoveGroupResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PresetGroups(
+        self,
+        request: _admin_pb2.PresetGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.PresetGroupsResponse, _abc.Awaitable[_admin_pb2.PresetGroupsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetLimits(
+        self,
+        request: _admin_pb2.SetLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetLimitsResponse, _abc.Awaitable[_admin_pb2.SetLimitsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddBudget(
+        self,
+        request: _admin_pb2.AddBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddBudgetResponse, _abc.Awaitable[_admin_pb2.AddBudgetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangeBudget(
+        self,
+        request: _admin_pb2.ChangeBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ChangeBudgetResponse, _abc.Awaitable[_admin_pb2.ChangeBudgetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveBudget(
+        self,
+        request: _admin_pb2.RemoveBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveBudgetResponse, _abc.Awaitable[_admin_pb2.RemoveBudgetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListQuotas(
+        self,
+        request: _admin_pb2.ListQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListQuotasResponse, _abc.Awaitable[_admin_pb2.ListQuotasResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowQuota(
+        self,
+        request: _admin_pb2.ShowQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ShowQuotaResponse, _abc.Awaitable[_admin_pb2.ShowQuotaResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetModelTerms(
+        self,
+        request: _admin_pb2.SetModelTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetModelTermsResponse, _abc.Awaitable[_admin_pb2.SetModelTermsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveModelTerms(
+        self,
+        request: _admin_pb2.RemoveModelTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveModelTermsResponse, _abc.Awaitable[_admin_pb2.RemoveModelTermsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListModelTerms(
+        self,
+        request: _admin_pb2.ListModelTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListModelTermsResponse, _abc.Awaitable[_admin_pb2.ListModelTermsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetPoolTerms(
+        self,
+        request: _admin_pb2.SetPoolTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetPoolTermsResponse, _abc.Awaitable[_admin_pb2.SetPoolTermsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemovePoolTerms(
+        self,
+        request: _admin_pb2.RemovePoolTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemovePoolTermsResponse, _abc.Awaitable[_admin_pb2.RemovePoolTermsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPools(
+        self,
+        request: _admin_pb2.ListPoolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListPoolsResponse, _abc.Awaitable[_admin_pb2.ListPoolsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ViewQueue(
+        self,
+        request: _admin_pb2.ViewQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ViewQueueResponse, _abc.Awaitable[_admin_pb2.ViewQueueResponse]]:
+        """Asked of the scheduler that leads."""
+
+    @_abc_1.abstractmethod
+    def ViewExplanation(
+        self,
+        request: _admin_pb2.ViewExplanationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ViewExplanationResponse, _abc.Awaitable[_admin_pb2.ViewExplanationResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ViewDump(
+        self,
+        request: _admin_pb2.ViewDumpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ViewDumpResponse, _abc.Awaitable[_admin_pb2.ViewDumpResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DrainBackend(
+        self,
+        request: _admin_pb2.DrainBackendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DrainBackendResponse, _abc.Awaitable[_admin_pb2.DrainBackendResponse]]: ...
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,53 +26,53 @@ from forebay.wire.v1 import telemetry_pb2 as forebay_dot_wire_dot_v1_dot_telemet
 from forebay.wire.v1 import types_pb2 as forebay_dot_wire_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66orebay/wire/v1/registry.proto\x12\x0f\x66orebay.wire.v1\x1a\x1f\x66orebay/wire/v1/telemetry.proto\x1a\x1b\x66orebay/wire/v1/types.proto\"\x8f\x03\n\x07\x42\x61\x63kend\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x0f\n\x07\x65nabled\x18\x08 \x01(\x08\x12.\n\x06health\x18\t \x01(\x0e\x32\x1e.forebay.wire.v1.BackendHealth\x12\x15\n\rhealth_reason\x18\n \x01(\t\x12\x1a\n\rchecked_at_us\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12-\n\x06models\x18\x0c \x03(\x0b\x32\x1d.forebay.wire.v1.BackendModel\x12.\n\x04load\x18\r \x01(\x0b\x32\x1b.forebay.wire.v1.EngineLoadH\x01\x88\x01\x01\x12\x16\n\x0ehas_credential\x18\x0e \x01(\x08\x42\x10\n\x0e_checked_at_usB\x07\n\x05_load\"\x82\x01\n\x0c\x42\x61\x63kendModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x13\n\x06loaded\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x11\n\x0f_context_lengthB\t\n\x07_loaded\"\x9c\x01\n\nEngineLoad\x12\x14\n\x07running\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07waiting\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10kv_used_fraction\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0emeasured_at_us\x18\x04 \x01(\x03\x42\n\n\x08_runningB\n\n\x08_waitingB\x13\n\x11_kv_used_fraction\"\x13\n\x11WatchFleetRequest\"\x8a\x01\n\x0b\x46leetUpdate\x12\x0f\n\x07term_us\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12*\n\x08\x62\x61\x63kends\x18\x04 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x1b\n\x13removed_backend_ids\x18\x05 \x03(\t\"\xa4\x01\n\x11\x41\x64\x64\x42\x61\x63kendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x0f\n\x07replace\x18\x08 \x01(\x08\"P\n\x12\x41\x64\x64\x42\x61\x63kendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x15\n\x13ListBackendsRequest\"B\n\x14ListBackendsResponse\x12*\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\"3\n\x14RemoveBackendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"B\n\x15RemoveBackendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\"/\n\x10\x45nrolNodeRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"8\n\x11\x45nrolNodeResponse\x12#\n\x04node\x18\x01 \x01(\x0b\x32\x15.forebay.wire.v1.Node\"\xc0\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x65nrolled_at_us\x18\x03 \x01(\x03\x12\x18\n\x0bheard_at_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x35\n\x0blast_sample\x18\x05 \x01(\x0b\x32 .forebay.wire.v1.TelemetrySample\x12\x0f\n\x07samples\x18\x06 \x01(\x04\x12\x14\n\x0csamples_lost\x18\x07 \x01(\x04\x42\x0e\n\x0c_heard_at_us\"\x12\n\x10ListNodesRequest\"9\n\x11ListNodesResponse\x12$\n\x05nodes\x18\x01 \x03(\x0b\x32\x15.forebay.wire.v1.Node\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.forebay.wire.v1.FleetModel\"\x9b\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05pools\x18\x02 \x03(\t\x12\x10\n\x08\x62\x61\x63kends\x18\x03 \x03(\t\x12\x18\n\x10healthy_backends\x18\x04 \x01(\r\x12\x1b\n\x0e\x63ontext_length\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\tB\x11\n\x0f_context_length*\x85\x01\n\rBackendHealth\x12\x1e\n\x1a\x42\x41\x43KEND_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_UNKNOWN\x10\x01\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_HEALTHY\x10\x02\x12\x1c\n\x18\x42\x41\x43KEND_HEALTH_UNHEALTHY\x10\x03\x32\xef\x04\n\x08Registry\x12P\n\nWatchFleet\x12\".forebay.wire.v1.WatchFleetRequest\x1a\x1c.forebay.wire.v1.FleetUpdate0\x01\x12U\n\nAddBackend\x12\".forebay.wire.v1.AddBackendRequest\x1a#.forebay.wire.v1.AddBackendResponse\x12[\n\x0cListBackends\x12$.forebay.wire.v1.ListBackendsRequest\x1a%.forebay.wire.v1.ListBackendsResponse\x12^\n\rRemoveBackend\x12%.forebay.wire.v1.RemoveBackendRequest\x1a&.forebay.wire.v1.RemoveBackendResponse\x12R\n\tEnrolNode\x12!.forebay.wire.v1.EnrolNodeRequest\x1a\".forebay.wire.v1.EnrolNodeResponse\x12R\n\tListNodes\x12!.forebay.wire.v1.ListNodesRequest\x1a\".forebay.wire.v1.ListNodesResponse\x12U\n\nListModels\x12\".forebay.wire.v1.ListModelsRequest\x1a#.forebay.wire.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66orebay/wire/v1/registry.proto\x12\x0f\x66orebay.wire.v1\x1a\x1f\x66orebay/wire/v1/telemetry.proto\x1a\x1b\x66orebay/wire/v1/types.proto\"\xcc\x04\n\x07\x42\x61\x63kend\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x0f\n\x07\x65nabled\x18\x08 \x01(\x08\x12.\n\x06health\x18\t \x01(\x0e\x32\x1e.forebay.wire.v1.BackendHealth\x12\x15\n\rhealth_reason\x18\n \x01(\t\x12\x1a\n\rchecked_at_us\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12-\n\x06models\x18\x0c \x03(\x0b\x32\x1d.forebay.wire.v1.BackendModel\x12.\n\x04load\x18\r \x01(\x0b\x32\x1b.forebay.wire.v1.EngineLoadH\x01\x88\x01\x01\x12\x16\n\x0ehas_credential\x18\x0e \x01(\x08\x12\x15\n\rslots_assumed\x18\x0f \x01(\x08\x12\x16\n\tkv_tokens\x18\x10 \x01(\x04H\x02\x88\x01\x01\x12 \n\x13requests_per_minute\x18\x11 \x01(\rH\x03\x88\x01\x01\x12\x1b\n\x0emodels_at_once\x18\x12 \x01(\rH\x04\x88\x01\x01\x12\x14\n\x0cweight_milli\x18\x13 \x01(\rB\x10\n\x0e_checked_at_usB\x07\n\x05_loadB\x0c\n\n_kv_tokensB\x16\n\x14_requests_per_minuteB\x11\n\x0f_models_at_once\"\xf6\x01\n\x0c\x42\x61\x63kendModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x13\n\x06loaded\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x05slots\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nsize_bytes\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x1a\n\rexpires_at_us\x18\x07 \x01(\x03H\x04\x88\x01\x01\x42\x11\n\x0f_context_lengthB\t\n\x07_loadedB\x08\n\x06_slotsB\r\n\x0b_size_bytesB\x10\n\x0e_expires_at_us\"\x9c\x01\n\nEngineLoad\x12\x14\n\x07running\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07waiting\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10kv_used_fraction\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0emeasured_at_us\x18\x04 \x01(\x03\x42\n\n\x08_runningB\n\n\x08_waitingB\x13\n\x11_kv_used_fraction\"\x13\n\x11WatchFleetRequest\"\x8a\x01\n\x0b\x46leetUpdate\x12\x0f\n\x07term_us\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12*\n\x08\x62\x61\x63kends\x18\x04 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x1b\n\x13removed_backend_ids\x18\x05 \x03(\t\"\xa4\x01\n\x11\x41\x64\x64\x42\x61\x63kendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x0f\n\x07replace\x18\x08 \x01(\x08\"P\n\x12\x41\x64\x64\x42\x61\x63kendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x15\n\x13ListBackendsRequest\"B\n\x14ListBackendsResponse\x12*\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\"3\n\x14RemoveBackendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"B\n\x15RemoveBackendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\"/\n\x10\x45nrolNodeRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"8\n\x11\x45nrolNodeResponse\x12#\n\x04node\x18\x01 \x01(\x0b\x32\x15.forebay.wire.v1.Node\"\xc0\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x65nrolled_at_us\x18\x03 \x01(\x03\x12\x18\n\x0bheard_at_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x35\n\x0blast_sample\x18\x05 \x01(\x0b\x32 .forebay.wire.v1.TelemetrySample\x12\x0f\n\x07samples\x18\x06 \x01(\x04\x12\x14\n\x0csamples_lost\x18\x07 \x01(\x04\x42\x0e\n\x0c_heard_at_us\"\x12\n\x10ListNodesRequest\"9\n\x11ListNodesResponse\x12$\n\x05nodes\x18\x01 \x03(\x0b\x32\x15.forebay.wire.v1.Node\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.forebay.wire.v1.FleetModel\"\x9b\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05pools\x18\x02 \x03(\t\x12\x10\n\x08\x62\x61\x63kends\x18\x03 \x03(\t\x12\x18\n\x10healthy_backends\x18\x04 \x01(\r\x12\x1b\n\x0e\x63ontext_length\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\tB\x11\n\x0f_context_length*\x85\x01\n\rBackendHealth\x12\x1e\n\x1a\x42\x41\x43KEND_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_UNKNOWN\x10\x01\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_HEALTHY\x10\x02\x12\x1c\n\x18\x42\x41\x43KEND_HEALTH_UNHEALTHY\x10\x03\x32\xef\x04\n\x08Registry\x12P\n\nWatchFleet\x12\".forebay.wire.v1.WatchFleetRequest\x1a\x1c.forebay.wire.v1.FleetUpdate0\x01\x12U\n\nAddBackend\x12\".forebay.wire.v1.AddBackendRequest\x1a#.forebay.wire.v1.AddBackendResponse\x12[\n\x0cListBackends\x12$.forebay.wire.v1.ListBackendsRequest\x1a%.forebay.wire.v1.ListBackendsResponse\x12^\n\rRemoveBackend\x12%.forebay.wire.v1.RemoveBackendRequest\x1a&.forebay.wire.v1.RemoveBackendResponse\x12R\n\tEnrolNode\x12!.forebay.wire.v1.EnrolNodeRequest\x1a\".forebay.wire.v1.EnrolNodeResponse\x12R\n\tListNodes\x12!.forebay.wire.v1.ListNodesRequest\x1a\".forebay.wire.v1.ListNodesResponse\x12U\n\nListModels\x12\".forebay.wire.v1.ListModelsRequest\x1a#.forebay.wire.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forebay.wire.v1.registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BACKENDHEALTH']._serialized_start=2058
-  _globals['_BACKENDHEALTH']._serialized_end=2191
+  _globals['_BACKENDHEALTH']._serialized_start=2363
+  _globals['_BACKENDHEALTH']._serialized_end=2496
   _globals['_BACKEND']._serialized_start=114
-  _globals['_BACKEND']._serialized_end=513
-  _globals['_BACKENDMODEL']._serialized_start=516
-  _globals['_BACKENDMODEL']._serialized_end=646
-  _globals['_ENGINELOAD']._serialized_start=649
-  _globals['_ENGINELOAD']._serialized_end=805
-  _globals['_WATCHFLEETREQUEST']._serialized_start=807
-  _globals['_WATCHFLEETREQUEST']._serialized_end=826
-  _globals['_FLEETUPDATE']._serialized_start=829
-  _globals['_FLEETUPDATE']._serialized_end=967
-  _globals['_ADDBACKENDREQUEST']._serialized_start=970
-  _globals['_ADDBACKENDREQUEST']._serialized_end=1134
-  _globals['_ADDBACKENDRESPONSE']._serialized_start=1136
-  _globals['_ADDBACKENDRESPONSE']._serialized_end=1216
-  _globals['_LISTBACKENDSREQUEST']._serialized_start=1218
-  _globals['_LISTBACKENDSREQUEST']._serialized_end=1239
-  _globals['_LISTBACKENDSRESPONSE']._serialized_start=1241
-  _globals['_LISTBACKENDSRESPONSE']._serialized_end=1307
-  _globals['_REMOVEBACKENDREQUEST']._serialized_start=1309
-  _globals['_REMOVEBACKENDREQUEST']._serialized_end=1360
-  _globals['_REMOVEBACKENDRESPONSE']._serialized_start=1362
-  _globals['_REMOVEBACKENDRESPONSE']._serialized_end=1428
-  _globals['_ENROLNODEREQUEST']._serialized_start=1430
-  _globals['_ENROLNODEREQUEST']._serialized_end=1477
-  _globals['_ENROLNODERESPONSE']._serialized_start=1479
-  _globals['_ENROLNODERESPONSE']._serialized_end=1535
-  _globals['_NODE']._serialized_start=1538
-  _globals['_NODE']._serialized_end=1730
-  _globals['_LISTNODESREQUEST']._serialized_start=1732
-  _globals['_LISTNODESREQUEST']._serialized_end=1750
-  _globals['_LISTNODESRESPONSE']._serialized_start=1752
-  _globals['_LISTNODESRESPONSE']._serialized_end=1809
-  _globals['_LISTMODELSREQUEST']._serialized_start=1811
-  _globals['_LISTMODELSREQUEST']._serialized_end=1830
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1832
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1897
-  _globals['_FLEETMODEL']._serialized_start=1900
-  _globals['_FLEETMODEL']._serialized_end=2055
-  _globals['_REGISTRY']._serialized_start=2194
-  _globals['_REGISTRY']._serialized_end=2817
+  _globals['_BACKEND']._serialized_end=702
+  _globals['_BACKENDMODEL']._serialized_start=705
+  _globals['_BACKENDMODEL']._serialized_end=951
+  _globals['_ENGINELOAD']._serialized_start=954
+  _globals['_ENGINELOAD']._serialized_end=1110
+  _globals['_WATCHFLEETREQUEST']._serialized_start=1112
+  _globals['_WATCHFLEETREQUEST']._serialized_end=1131
+  _globals['_FLEETUPDATE']._serialized_start=1134
+  _globals['_FLEETUPDATE']._serialized_end=1272
+  _globals['_ADDBACKENDREQUEST']._serialized_start=1275
+  _globals['_ADDBACKENDREQUEST']._serialized_end=1439
+  _globals['_ADDBACKENDRESPONSE']._serialized_start=1441
+  _globals['_ADDBACKENDRESPONSE']._serialized_end=1521
+  _globals['_LISTBACKENDSREQUEST']._serialized_start=1523
+  _globals['_LISTBACKENDSREQUEST']._serialized_end=1544
+  _globals['_LISTBACKENDSRESPONSE']._serialized_start=1546
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=1612
+  _globals['_REMOVEBACKENDREQUEST']._serialized_start=1614
+  _globals['_REMOVEBACKENDREQUEST']._serialized_end=1665
+  _globals['_REMOVEBACKENDRESPONSE']._serialized_start=1667
+  _globals['_REMOVEBACKENDRESPONSE']._serialized_end=1733
+  _globals['_ENROLNODEREQUEST']._serialized_start=1735
+  _globals['_ENROLNODEREQUEST']._serialized_end=1782
+  _globals['_ENROLNODERESPONSE']._serialized_start=1784
+  _globals['_ENROLNODERESPONSE']._serialized_end=1840
+  _globals['_NODE']._serialized_start=1843
+  _globals['_NODE']._serialized_end=2035
+  _globals['_LISTNODESREQUEST']._serialized_start=2037
+  _globals['_LISTNODESREQUEST']._serialized_end=2055
+  _globals['_LISTNODESRESPONSE']._serialized_start=2057
+  _globals['_LISTNODESRESPONSE']._serialized_end=2114
+  _globals['_LISTMODELSREQUEST']._serialized_start=2116
+  _globals['_LISTMODELSREQUEST']._serialized_end=2135
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2137
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2202
+  _globals['_FLEETMODEL']._serialized_start=2205
+  _globals['_FLEETMODEL']._serialized_end=2360
+  _globals['_REGISTRY']._serialized_start=2499
+  _globals['_REGISTRY']._serialized_end=3122
 # @@protoc_insertion_point(module_scope)

@@ -62,6 +62,11 @@ class Backend(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     HAS_CREDENTIAL_FIELD_NUMBER: _builtins.int
+    SLOTS_ASSUMED_FIELD_NUMBER: _builtins.int
+    KV_TOKENS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    MODELS_AT_ONCE_FIELD_NUMBER: _builtins.int
+    WEIGHT_MILLI_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """stable, opaque"""
     name: _builtins.str
@@ -82,6 +87,16 @@ class Backend(_message.Message):
     checked_at_us: _builtins.int
     has_credential: _builtins.bool
     """admin holds one; it travels to gateways and to the prober only"""
+    slots_assumed: _builtins.bool
+    """neither the operator nor the engine said how many: the scheduler finds out"""
+    kv_tokens: _builtins.int
+    """that fit in its cache at once, where the engine tells"""
+    requests_per_minute: _builtins.int
+    """cap of a provider"""
+    models_at_once: _builtins.int
+    """that it keeps in memory, where the engine swaps them"""
+    weight_milli: _builtins.int
+    """for the placement `weighted`; 0: its slots"""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]: ...
     @_builtins.property
@@ -103,19 +118,36 @@ class Backend(_message.Message):
         models: _abc.Iterable[Global___BackendModel] | None = ...,
         load: Global___EngineLoad | None = ...,
         has_credential: _builtins.bool = ...,
+        slots_assumed: _builtins.bool = ...,
+        kv_tokens: _builtins.int | None = ...,
+        requests_per_minute: _builtins.int | None = ...,
+        models_at_once: _builtins.int | None = ...,
+        weight_milli: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_load", b"_load", "checked_at_us", b"checked_at_us", "load", b"load"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "kv_tokens", b"kv_tokens", "load", b"load", "models_at_once", b"models_at_once", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_load", b"_load", "checked_at_us", b"checked_at_us", "enabled", b"enabled", "has_credential", b"has_credential", "health", b"health", "health_reason", b"health_reason", "id", b"id", "kind", b"kind", "load", b"load", "models", b"models", "name", b"name", "node_id", b"node_id", "pool", b"pool", "slots", b"slots", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "enabled", b"enabled", "has_credential", b"has_credential", "health", b"health", "health_reason", b"health_reason", "id", b"id", "kind", b"kind", "kv_tokens", b"kv_tokens", "load", b"load", "models", b"models", "models_at_once", b"models_at_once", "name", b"name", "node_id", b"node_id", "pool", b"pool", "requests_per_minute", b"requests_per_minute", "slots", b"slots", "slots_assumed", b"slots_assumed", "url", b"url", "weight_milli", b"weight_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checked_at_us: _TypeAlias = _typing.Literal["checked_at_us"]  # noqa: Y015
     _WhichOneofArgType__checked_at_us: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us"]  # noqa: Y015
+    _WhichOneofReturnType__kv_tokens: _TypeAlias = _typing.Literal["kv_tokens"]  # noqa: Y015
+    _WhichOneofArgType__kv_tokens: _TypeAlias = _typing.Literal["_kv_tokens", b"_kv_tokens"]  # noqa: Y015
     _WhichOneofReturnType__load: _TypeAlias = _typing.Literal["load"]  # noqa: Y015
     _WhichOneofArgType__load: _TypeAlias = _typing.Literal["_load", b"_load"]  # noqa: Y015
+    _WhichOneofReturnType__models_at_once: _TypeAlias = _typing.Literal["models_at_once"]  # noqa: Y015
+    _WhichOneofArgType__models_at_once: _TypeAlias = _typing.Literal["_models_at_once", b"_models_at_once"]  # noqa: Y015
+    _WhichOneofReturnType__requests_per_minute: _TypeAlias = _typing.Literal["requests_per_minute"]  # noqa: Y015
+    _WhichOneofArgType__requests_per_minute: _TypeAlias = _typing.Literal["_requests_per_minute", b"_requests_per_minute"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checked_at_us) -> _WhichOneofReturnType__checked_at_us | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_tokens) -> _WhichOneofReturnType__kv_tokens | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__load) -> _WhichOneofReturnType__load | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__models_at_once) -> _WhichOneofReturnType__models_at_once | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_minute) -> _WhichOneofReturnType__requests_per_minute | None: ...
 
 Global___Backend: _TypeAlias = Backend  # noqa: Y015
 
@@ -127,12 +159,21 @@ class BackendModel(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_US_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """as the engine calls it"""
     context_length: _builtins.int
     """tokens of one sequence"""
     loaded: _builtins.bool
     """resident in memory, where the engine tells"""
+    slots: _builtins.int
+    """generations of this model at once"""
+    size_bytes: _builtins.int
+    """in memory"""
+    expires_at_us: _builtins.int
+    """when the engine unloads it unless it is used"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """chat, completion, embedding, vision, tools …"""
@@ -144,19 +185,34 @@ class BackendModel(_message.Message):
         context_length: _builtins.int | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         loaded: _builtins.bool | None = ...,
+        slots: _builtins.int | None = ...,
+        size_bytes: _builtins.int | None = ...,
+        expires_at_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_loaded", b"_loaded", "context_length", b"context_length", "loaded", b"loaded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "context_length", b"context_length", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_loaded", b"_loaded", "capabilities", b"capabilities", "context_length", b"context_length", "loaded", b"loaded", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "capabilities", b"capabilities", "context_length", b"context_length", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "name", b"name", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__expires_at_us: _TypeAlias = _typing.Literal["expires_at_us"]  # noqa: Y015
+    _WhichOneofArgType__expires_at_us: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us"]  # noqa: Y015
     _WhichOneofReturnType__loaded: _TypeAlias = _typing.Literal["loaded"]  # noqa: Y015
     _WhichOneofArgType__loaded: _TypeAlias = _typing.Literal["_loaded", b"_loaded"]  # noqa: Y015
+    _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__slots: _TypeAlias = _typing.Literal["slots"]  # noqa: Y015
+    _WhichOneofArgType__slots: _TypeAlias = _typing.Literal["_slots", b"_slots"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_us) -> _WhichOneofReturnType__expires_at_us | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loaded) -> _WhichOneofReturnType__loaded | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slots) -> _WhichOneofReturnType__slots | None: ...
 
 Global___BackendModel: _TypeAlias = BackendModel  # noqa: Y015
 
@@ -275,7 +331,7 @@ class AddBackendRequest(_message.Message):
     pool: _builtins.str
     """empty: "default" """
     slots: _builtins.int
-    """0: what the engine says, else 4"""
+    """0: what the engine says, else found by use"""
     node: _builtins.str
     """name of the node it runs on; may be empty"""
     replace: _builtins.bool

@@ -93,6 +93,8 @@ class GatewayFrame(_message.Message):
     CREDIT_RETURNS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     BYE_FIELD_NUMBER: _builtins.int
+    CREDIT_STARTS_FIELD_NUMBER: _builtins.int
+    ALLOTMENT_RETURNS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """counts up by one within a session"""
     ack_seq: _builtins.int
@@ -125,6 +127,10 @@ class GatewayFrame(_message.Message):
     def ceiling_acks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CeilingAck]: ...
     @_builtins.property
     def credit_returns(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreditReturn]: ...
+    @_builtins.property
+    def credit_starts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreditStart]: ...
+    @_builtins.property
+    def allotment_returns(self) -> _containers.RepeatedCompositeFieldContainer[Global___AllotmentReturn]: ...
     def __init__(
         self,
         *,
@@ -142,10 +148,12 @@ class GatewayFrame(_message.Message):
         credit_returns: _abc.Iterable[Global___CreditReturn] | None = ...,
         heartbeat: _builtins.bool = ...,
         bye: _builtins.bool = ...,
+        credit_starts: _abc.Iterable[Global___CreditStart] | None = ...,
+        allotment_returns: _abc.Iterable[Global___AllotmentReturn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_seq", b"ack_seq", "bye", b"bye", "cancels", b"cancels", "ceiling_acks", b"ceiling_acks", "credit_returns", b"credit_returns", "epoch", b"epoch", "first_tokens", b"first_tokens", "heartbeat", b"heartbeat", "hello", b"hello", "nacks", b"nacks", "progress", b"progress", "seq", b"seq", "settles", b"settles", "submits", b"submits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_seq", b"ack_seq", "allotment_returns", b"allotment_returns", "bye", b"bye", "cancels", b"cancels", "ceiling_acks", b"ceiling_acks", "credit_returns", b"credit_returns", "credit_starts", b"credit_starts", "epoch", b"epoch", "first_tokens", b"first_tokens", "heartbeat", b"heartbeat", "hello", b"hello", "nacks", b"nacks", "progress", b"progress", "seq", b"seq", "settles", b"settles", "submits", b"submits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,7 +228,7 @@ class Held(_message.Message):
     def request(self) -> Global___Submit: ...
     @_builtins.property
     def epoch(self) -> Global___Epoch:
-        """that of the leader who granted it"""
+        """that of the leader who granted it; all zero: the gateway began it itself, within its ceiling"""
 
     def __init__(
         self,
@@ -264,6 +272,7 @@ class Submit(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     STARTED_AT_US_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PLAIN_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     """16 bytes"""
     pool: _builtins.str
@@ -291,6 +300,8 @@ class Submit(_message.Message):
     started_at_us: _builtins.int
     """for the ledger row that is written should the gateway die"""
     request_id: _builtins.str
+    plain: _builtins.bool
+    """not streamed: the first byte of its answer comes with the last"""
     @_builtins.property
     def prefix_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """chained, at most 64"""
@@ -320,10 +331,11 @@ class Submit(_message.Message):
         attempts: _builtins.int = ...,
         started_at_us: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        plain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "attempts", b"attempts", "band", b"band", "deadline_ms", b"deadline_ms", "excluded_backends", b"excluded_backends", "group_id", b"group_id", "key_id", b"key_id", "ledger_id", b"ledger_id", "max_output_tokens", b"max_output_tokens", "model", b"model", "pool", b"pool", "prefix_hashes", b"prefix_hashes", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "session_key", b"session_key", "started_at_us", b"started_at_us", "user_id", b"user_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "attempts", b"attempts", "band", b"band", "deadline_ms", b"deadline_ms", "excluded_backends", b"excluded_backends", "group_id", b"group_id", "key_id", b"key_id", "ledger_id", b"ledger_id", "max_output_tokens", b"max_output_tokens", "model", b"model", "plain", b"plain", "pool", b"pool", "prefix_hashes", b"prefix_hashes", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "session_key", b"session_key", "started_at_us", b"started_at_us", "user_id", b"user_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -408,6 +420,7 @@ class Settle(_message.Message):
     BACKEND_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     lease: _builtins.int
     """0 when it was never granted"""
@@ -419,6 +432,10 @@ class Settle(_message.Message):
 
     @_builtins.property
     def usage(self) -> _types_pb2.TokenUsage: ...
+    @_builtins.property
+    def request(self) -> Global___Submit:
+        """in a Hello, so that a leader that never saw the request can account for it"""
+
     def __init__(
         self,
         *,
@@ -428,10 +445,11 @@ class Settle(_message.Message):
         backend_id: _builtins.str = ...,
         outcome: _types_pb2.Outcome.ValueType = ...,
         usage: _types_pb2.TokenUsage | None = ...,
+        request: Global___Submit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "request", b"request", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "epoch", b"epoch", "lease", b"lease", "ledger_id", b"ledger_id", "outcome", b"outcome", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "epoch", b"epoch", "lease", b"lease", "ledger_id", b"ledger_id", "outcome", b"outcome", "request", b"request", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,6 +506,7 @@ class SchedulerFrame(_message.Message):
     ALLOTMENTS_FIELD_NUMBER: _builtins.int
     RENEWED_AGO_MS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    CUTOFFS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     ack_seq: _builtins.int
     """the newest GatewayFrame.seq acted upon"""
@@ -517,6 +536,8 @@ class SchedulerFrame(_message.Message):
     def credits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credit]: ...
     @_builtins.property
     def allotments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allotment]: ...
+    @_builtins.property
+    def cutoffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cutoff]: ...
     def __init__(
         self,
         *,
@@ -533,10 +554,11 @@ class SchedulerFrame(_message.Message):
         allotments: _abc.Iterable[Global___Allotment] | None = ...,
         renewed_ago_ms: _builtins.int | None = ...,
         draining: _builtins.bool = ...,
+        cutoffs: _abc.Iterable[Global___Cutoff] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_renewed_ago_ms", b"_renewed_ago_ms", "epoch", b"epoch", "renewed_ago_ms", b"renewed_ago_ms", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_renewed_ago_ms", b"_renewed_ago_ms", "ack_seq", b"ack_seq", "allotments", b"allotments", "ceilings", b"ceilings", "credits", b"credits", "draining", b"draining", "epoch", b"epoch", "grants", b"grants", "rejects", b"rejects", "renewed_ago_ms", b"renewed_ago_ms", "revokes", b"revokes", "seq", b"seq", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_renewed_ago_ms", b"_renewed_ago_ms", "ack_seq", b"ack_seq", "allotments", b"allotments", "ceilings", b"ceilings", "credits", b"credits", "cutoffs", b"cutoffs", "draining", b"draining", "epoch", b"epoch", "grants", b"grants", "rejects", b"rejects", "renewed_ago_ms", b"renewed_ago_ms", "revokes", b"revokes", "seq", b"seq", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__renewed_ago_ms: _TypeAlias = _typing.Literal["renewed_ago_ms"]  # noqa: Y015
     _WhichOneofArgType__renewed_ago_ms: _TypeAlias = _typing.Literal["_renewed_ago_ms", b"_renewed_ago_ms"]  # noqa: Y015
@@ -577,6 +599,7 @@ class Grant(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     backend_id: _builtins.str
     lease: _builtins.int
@@ -586,6 +609,10 @@ class Grant(_message.Message):
     width: _builtins.int
     queue_ms: _builtins.int
     """from arrival at the gateway to this grant"""
+    @_builtins.property
+    def standing(self) -> Global___RateStanding:
+        """of limited keys"""
+
     def __init__(
         self,
         *,
@@ -595,10 +622,11 @@ class Grant(_message.Message):
         attempt: _builtins.int = ...,
         width: _builtins.int = ...,
         queue_ms: _builtins.int = ...,
+        standing: Global___RateStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "backend_id", b"backend_id", "lease", b"lease", "ledger_id", b"ledger_id", "queue_ms", b"queue_ms", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "backend_id", b"backend_id", "lease", b"lease", "ledger_id", b"ledger_id", "queue_ms", b"queue_ms", "standing", b"standing", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -612,12 +640,17 @@ class Reject(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     reason: _builtins.str
     """a refusal word"""
     retry_after_ms: _builtins.int
     """0 when trying again does not help or nobody knows"""
     message: _builtins.str
+    @_builtins.property
+    def standing(self) -> Global___RateStanding:
+        """of limited keys"""
+
     def __init__(
         self,
         *,
@@ -625,14 +658,93 @@ class Reject(_message.Message):
         reason: _builtins.str = ...,
         retry_after_ms: _builtins.int = ...,
         message: _builtins.str = ...,
+        standing: Global___RateStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "message", b"message", "reason", b"reason", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "message", b"message", "reason", b"reason", "retry_after_ms", b"retry_after_ms", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reject: _TypeAlias = Reject  # noqa: Y015
+
+@_typing.final
+class RateStanding(_message.Message):
+    """The tightest of the limits that apply to a key, after this request. What is not limited is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_REQUESTS_FIELD_NUMBER: _builtins.int
+    REMAINING_REQUESTS_FIELD_NUMBER: _builtins.int
+    RESET_REQUESTS_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
+    REMAINING_TOKENS_FIELD_NUMBER: _builtins.int
+    RESET_TOKENS_MS_FIELD_NUMBER: _builtins.int
+    limit_requests: _builtins.int
+    """a minute"""
+    remaining_requests: _builtins.int
+    reset_requests_ms: _builtins.int
+    """until all of it is there again"""
+    limit_tokens: _builtins.int
+    """a minute"""
+    remaining_tokens: _builtins.int
+    reset_tokens_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        limit_requests: _builtins.int | None = ...,
+        remaining_requests: _builtins.int | None = ...,
+        reset_requests_ms: _builtins.int = ...,
+        limit_tokens: _builtins.int | None = ...,
+        remaining_tokens: _builtins.int | None = ...,
+        reset_tokens_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_remaining_requests", b"_remaining_requests", "_remaining_tokens", b"_remaining_tokens", "limit_requests", b"limit_requests", "limit_tokens", b"limit_tokens", "remaining_requests", b"remaining_requests", "remaining_tokens", b"remaining_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_remaining_requests", b"_remaining_requests", "_remaining_tokens", b"_remaining_tokens", "limit_requests", b"limit_requests", "limit_tokens", b"limit_tokens", "remaining_requests", b"remaining_requests", "remaining_tokens", b"remaining_tokens", "reset_requests_ms", b"reset_requests_ms", "reset_tokens_ms", b"reset_tokens_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_requests: _TypeAlias = _typing.Literal["limit_requests"]  # noqa: Y015
+    _WhichOneofArgType__limit_requests: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests"]  # noqa: Y015
+    _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__remaining_requests: _TypeAlias = _typing.Literal["remaining_requests"]  # noqa: Y015
+    _WhichOneofArgType__remaining_requests: _TypeAlias = _typing.Literal["_remaining_requests", b"_remaining_requests"]  # noqa: Y015
+    _WhichOneofReturnType__remaining_tokens: _TypeAlias = _typing.Literal["remaining_tokens"]  # noqa: Y015
+    _WhichOneofArgType__remaining_tokens: _TypeAlias = _typing.Literal["_remaining_tokens", b"_remaining_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_requests) -> _WhichOneofReturnType__limit_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_requests) -> _WhichOneofReturnType__remaining_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_tokens) -> _WhichOneofReturnType__remaining_tokens | None: ...
+
+Global___RateStanding: _TypeAlias = RateStanding  # noqa: Y015
+
+@_typing.final
+class Cutoff(_message.Message):
+    """A running answer has used up what its budget allows: end it with finish reason `length`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEDGER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ledger_id: _builtins.bytes
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        ledger_id: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cutoff: _TypeAlias = Cutoff  # noqa: Y015
 
 @_typing.final
 class Revoke(_message.Message):
@@ -728,17 +840,24 @@ class Credit(_message.Message):
     VALID_MS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SEQ_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
+    FIRST_LEASE_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     backend_id: _builtins.str
     pool: _builtins.str
     model: _builtins.str
     slots: _builtins.int
+    """at once"""
     valid_ms: _builtins.int
     """from the send time of the heartbeat that this frame answers"""
     heartbeat_seq: _builtins.int
     """that frame's seq"""
     recall: _builtins.bool
     """give them back now"""
+    first_lease: _builtins.int
+    """the names of its grants, in this epoch"""
+    leases: _builtins.int
+    """how many; then ask"""
     def __init__(
         self,
         *,
@@ -750,32 +869,65 @@ class Credit(_message.Message):
         valid_ms: _builtins.int = ...,
         heartbeat_seq: _builtins.int = ...,
         recall: _builtins.bool = ...,
+        first_lease: _builtins.int = ...,
+        leases: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "heartbeat_seq", b"heartbeat_seq", "id", b"id", "model", b"model", "pool", b"pool", "recall", b"recall", "slots", b"slots", "valid_ms", b"valid_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "first_lease", b"first_lease", "heartbeat_seq", b"heartbeat_seq", "id", b"id", "leases", b"leases", "model", b"model", "pool", b"pool", "recall", b"recall", "slots", b"slots", "valid_ms", b"valid_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Credit: _TypeAlias = Credit  # noqa: Y015
 
 @_typing.final
+class CreditStart(_message.Message):
+    """A request that was begun on a credit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDIT_ID_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    credit_id: _builtins.int
+    lease: _builtins.int
+    backend_id: _builtins.str
+    """that of the credit"""
+    @_builtins.property
+    def request(self) -> Global___Submit: ...
+    def __init__(
+        self,
+        *,
+        credit_id: _builtins.int = ...,
+        lease: _builtins.int = ...,
+        request: Global___Submit | None = ...,
+        backend_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "credit_id", b"credit_id", "lease", b"lease", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreditStart: _TypeAlias = CreditStart  # noqa: Y015
+
+@_typing.final
 class CreditReturn(_message.Message):
+    """No more is begun on this credit. What was begun before has been told in this frame or an earlier one."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
-    UNUSED_SLOTS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    unused_slots: _builtins.int
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
-        unused_slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "unused_slots", b"unused_slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -783,7 +935,7 @@ Global___CreditReturn: _TypeAlias = CreditReturn  # noqa: Y015
 
 @_typing.final
 class Allotment(_message.Message):
-    """Rate and budget lent to a gateway for one key."""
+    """Rate and budget lent to a gateway for one limited key, for requests that it begins on credits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -792,11 +944,18 @@ class Allotment(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     MONEY_MICROS_FIELD_NUMBER: _builtins.int
     VALID_MS_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SEQ_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     requests: _builtins.int
     tokens: _builtins.int
     money_micros: _builtins.int
     valid_ms: _builtins.int
+    """as that of a credit"""
+    id: _builtins.int
+    heartbeat_seq: _builtins.int
+    recall: _builtins.bool
     def __init__(
         self,
         *,
@@ -805,14 +964,36 @@ class Allotment(_message.Message):
         tokens: _builtins.int = ...,
         money_micros: _builtins.int = ...,
         valid_ms: _builtins.int = ...,
+        id: _builtins.int = ...,
+        heartbeat_seq: _builtins.int = ...,
+        recall: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "money_micros", b"money_micros", "requests", b"requests", "tokens", b"tokens", "valid_ms", b"valid_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_seq", b"heartbeat_seq", "id", b"id", "key_id", b"key_id", "money_micros", b"money_micros", "recall", b"recall", "requests", b"requests", "tokens", b"tokens", "valid_ms", b"valid_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Allotment: _TypeAlias = Allotment  # noqa: Y015
+
+@_typing.final
+class AllotmentReturn(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllotmentReturn: _TypeAlias = AllotmentReturn  # noqa: Y015
 
 @_typing.final
 class ShowQueueRequest(_message.Message):
@@ -837,6 +1018,7 @@ class ShowQueueResponse(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     GATEWAYS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def epoch(self) -> Global___Epoch: ...
     @_builtins.property
@@ -845,6 +1027,8 @@ class ShowQueueResponse(_message.Message):
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldSlots]: ...
     @_builtins.property
     def gateways(self) -> _containers.RepeatedCompositeFieldContainer[Global___GatewaySession]: ...
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserShare]: ...
     def __init__(
         self,
         *,
@@ -852,10 +1036,11 @@ class ShowQueueResponse(_message.Message):
         waiting: _abc.Iterable[Global___QueuedUser] | None = ...,
         held: _abc.Iterable[Global___HeldSlots] | None = ...,
         gateways: _abc.Iterable[Global___GatewaySession] | None = ...,
+        shares: _abc.Iterable[Global___UserShare] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "gateways", b"gateways", "held", b"held", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "gateways", b"gateways", "held", b"held", "shares", b"shares", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,11 +1055,21 @@ class QueuedUser(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
     OLDEST_MS_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    PREDICTED_WAIT_MS_FIELD_NUMBER: _builtins.int
+    BLOCKED_BY_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     model: _builtins.str
     user_id: _builtins.str
     requests: _builtins.int
     oldest_ms: _builtins.int
+    band: _types_pb2.Band.ValueType
+    predicted_wait_ms: _builtins.int
+    """of the next one"""
+    @_builtins.property
+    def blocked_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """why the next one does not start: no free slot, a swap that waits …"""
+
     def __init__(
         self,
         *,
@@ -883,14 +1078,67 @@ class QueuedUser(_message.Message):
         user_id: _builtins.str = ...,
         requests: _builtins.int = ...,
         oldest_ms: _builtins.int = ...,
+        band: _types_pb2.Band.ValueType = ...,
+        predicted_wait_ms: _builtins.int = ...,
+        blocked_by: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "oldest_ms", b"oldest_ms", "pool", b"pool", "requests", b"requests", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band", b"band", "blocked_by", b"blocked_by", "model", b"model", "oldest_ms", b"oldest_ms", "pool", b"pool", "predicted_wait_ms", b"predicted_wait_ms", "requests", b"requests", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueuedUser: _TypeAlias = QueuedUser  # noqa: Y015
+
+@_typing.final
+class UserShare(_message.Message):
+    """What somebody has been served, against what is his due."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    WEIGHT_MILLI_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    AHEAD_TOKENS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    user_id: _builtins.str
+    band: _types_pb2.Band.ValueType
+    weight_milli: _builtins.int
+    due: _builtins.float
+    """his part among those who wait now, 0 to 1"""
+    ahead_tokens: _builtins.float
+    """how far ahead of the least served sibling, in tokens of weight one"""
+    waiting: _builtins.int
+    running: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """outermost first"""
+
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        band: _types_pb2.Band.ValueType = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        weight_milli: _builtins.int = ...,
+        due: _builtins.float = ...,
+        ahead_tokens: _builtins.float = ...,
+        waiting: _builtins.int = ...,
+        running: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_tokens", b"ahead_tokens", "band", b"band", "due", b"due", "groups", b"groups", "pool", b"pool", "running", b"running", "user_id", b"user_id", "waiting", b"waiting", "weight_milli", b"weight_milli"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserShare: _TypeAlias = UserShare  # noqa: Y015
 
 @_typing.final
 class HeldSlots(_message.Message):
@@ -900,12 +1148,23 @@ class HeldSlots(_message.Message):
     CAP_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
+    LENT_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    CLOSED_BECAUSE_FIELD_NUMBER: _builtins.int
+    CAP_IS_FOUND_FIELD_NUMBER: _builtins.int
     backend_id: _builtins.str
     cap: _builtins.int
     held: _builtins.int
     """by live gateways"""
     quarantined: _builtins.int
     """of dead ones, until the engine agrees"""
+    lent: _builtins.int
+    """on credit, part of held"""
+    draining: _builtins.bool
+    closed_because: _builtins.str
+    """why it gets nothing now; empty when it may"""
+    cap_is_found: _builtins.bool
+    """nobody said how much it can take: the scheduler feels its way"""
     def __init__(
         self,
         *,
@@ -913,10 +1172,14 @@ class HeldSlots(_message.Message):
         cap: _builtins.int = ...,
         held: _builtins.int = ...,
         quarantined: _builtins.int = ...,
+        lent: _builtins.int = ...,
+        draining: _builtins.bool = ...,
+        closed_because: _builtins.str = ...,
+        cap_is_found: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "cap", b"cap", "held", b"held", "quarantined", b"quarantined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "cap", b"cap", "cap_is_found", b"cap_is_found", "closed_because", b"closed_because", "draining", b"draining", "held", b"held", "lent", b"lent", "quarantined", b"quarantined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -932,12 +1195,15 @@ class GatewaySession(_message.Message):
     HEARD_AGO_MS_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    CEILINGS_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
     generation: _builtins.int
     connected: _builtins.bool
     heard_ago_ms: _builtins.int
     running: _builtins.int
     queued: _builtins.int
+    ceilings: _builtins.int
+    """slots that it may hold, over all backends"""
     def __init__(
         self,
         *,
@@ -947,18 +1213,373 @@ class GatewaySession(_message.Message):
         heard_ago_ms: _builtins.int = ...,
         running: _builtins.int = ...,
         queued: _builtins.int = ...,
+        ceilings: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "gateway", b"gateway", "generation", b"generation", "heard_ago_ms", b"heard_ago_ms", "queued", b"queued", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ceilings", b"ceilings", "connected", b"connected", "gateway", b"gateway", "generation", b"generation", "heard_ago_ms", b"heard_ago_ms", "queued", b"queued", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatewaySession: _TypeAlias = GatewaySession  # noqa: Y015
 
 @_typing.final
-class SchedulerSnapshot(_message.Message):
-    """What a leader stores for its successor, in the bucket `forebay-scheduler`: who held how many slots where."""
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LEDGER_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    ledger_id: _builtins.bytes
+    """instead"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        ledger_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_id", b"ledger_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """newest first: clients may use a request id twice"""
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEDGER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ARRIVED_AT_US_FIELD_NUMBER: _builtins.int
+    WAITED_MS_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    PREDICTED_WAIT_MS_FIELD_NUMBER: _builtins.int
+    WAIT_BOUND_MS_FIELD_NUMBER: _builtins.int
+    BLOCKED_BY_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    ledger_id: _builtins.bytes
+    request_id: _builtins.str
+    pool: _builtins.str
+    model: _builtins.str
+    user_id: _builtins.str
+    key_id: _builtins.str
+    band: _types_pb2.Band.ValueType
+    width: _builtins.int
+    prompt_tokens: _builtins.int
+    """as estimated"""
+    state: _builtins.str
+    """waiting, running, ended, refused, cancelled"""
+    reason: _builtins.str
+    """a refusal word"""
+    arrived_at_us: _builtins.int
+    waited_ms: _builtins.int
+    """until the first grant, or so far"""
+    due: _builtins.float
+    """its user's part among those who wait, 0 to 1, while it waits"""
+    ahead: _builtins.int
+    """requests of the same key that go first"""
+    predicted_wait_ms: _builtins.int
+    """when it came"""
+    wait_bound_ms: _builtins.int
+    """it starts within this whatever others send; 0: not known"""
+    gateway: _builtins.str
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """outermost first"""
+
+    @_builtins.property
+    def blocked_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
+    def __init__(
+        self,
+        *,
+        ledger_id: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
+        pool: _builtins.str = ...,
+        model: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        band: _types_pb2.Band.ValueType = ...,
+        width: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        arrived_at_us: _builtins.int = ...,
+        waited_ms: _builtins.int = ...,
+        due: _builtins.float = ...,
+        ahead: _builtins.int = ...,
+        predicted_wait_ms: _builtins.int = ...,
+        wait_bound_ms: _builtins.int = ...,
+        blocked_by: _abc.Iterable[_builtins.str] | None = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        gateway: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "arrived_at_us", b"arrived_at_us", "attempts", b"attempts", "band", b"band", "blocked_by", b"blocked_by", "due", b"due", "gateway", b"gateway", "groups", b"groups", "key_id", b"key_id", "ledger_id", b"ledger_id", "model", b"model", "pool", b"pool", "predicted_wait_ms", b"predicted_wait_ms", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "state", b"state", "user_id", b"user_id", "wait_bound_ms", b"wait_bound_ms", "waited_ms", b"waited_ms", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    QUEUED_MS_FIELD_NUMBER: _builtins.int
+    PREDICTED_TTFT_MS_FIELD_NUMBER: _builtins.int
+    TTFT_MS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    RESERVED_MILLI_FIELD_NUMBER: _builtins.int
+    SETTLED_MILLI_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    ON_CREDIT_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_TOKENS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """from 1"""
+    backend_id: _builtins.str
+    policy: _builtins.str
+    """the pool's way of placing"""
+    queued_ms: _builtins.int
+    """from arrival"""
+    predicted_ttft_ms: _builtins.int
+    ttft_ms: _builtins.int
+    """as it came"""
+    cached_tokens: _builtins.int
+    """of the prompt, believed to be in the backend's cache"""
+    reserved_milli: _builtins.int
+    """cost, in milli-tokens"""
+    settled_milli: _builtins.int
+    end: _builtins.str
+    """finished, failed, cancelled, or why it was placed again"""
+    on_credit: _builtins.bool
+    """begun by the gateway without asking"""
+    passed_over_tokens: _builtins.float
+    """how far ahead of the least served it was when it was chosen for its cached prefix"""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        backend_id: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        queued_ms: _builtins.int = ...,
+        predicted_ttft_ms: _builtins.int = ...,
+        ttft_ms: _builtins.int | None = ...,
+        cached_tokens: _builtins.int = ...,
+        reserved_milli: _builtins.int = ...,
+        settled_milli: _builtins.int | None = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        end: _builtins.str = ...,
+        on_credit: _builtins.bool = ...,
+        passed_over_tokens: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_settled_milli", b"_settled_milli", "_ttft_ms", b"_ttft_ms", "settled_milli", b"settled_milli", "ttft_ms", b"ttft_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_settled_milli", b"_settled_milli", "_ttft_ms", b"_ttft_ms", "backend_id", b"backend_id", "cached_tokens", b"cached_tokens", "candidates", b"candidates", "end", b"end", "number", b"number", "on_credit", b"on_credit", "passed_over_tokens", b"passed_over_tokens", "policy", b"policy", "predicted_ttft_ms", b"predicted_ttft_ms", "queued_ms", b"queued_ms", "reserved_milli", b"reserved_milli", "settled_milli", b"settled_milli", "ttft_ms", b"ttft_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__settled_milli: _TypeAlias = _typing.Literal["settled_milli"]  # noqa: Y015
+    _WhichOneofArgType__settled_milli: _TypeAlias = _typing.Literal["_settled_milli", b"_settled_milli"]  # noqa: Y015
+    _WhichOneofReturnType__ttft_ms: _TypeAlias = _typing.Literal["ttft_ms"]  # noqa: Y015
+    _WhichOneofArgType__ttft_ms: _TypeAlias = _typing.Literal["_ttft_ms", b"_ttft_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__settled_milli) -> _WhichOneofReturnType__settled_milli | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_ms) -> _WhichOneofReturnType__ttft_ms | None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """One backend that was considered, and what it would have cost, in seconds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    TOTAL_S_FIELD_NUMBER: _builtins.int
+    WAIT_S_FIELD_NUMBER: _builtins.int
+    LOAD_MODEL_S_FIELD_NUMBER: _builtins.int
+    PREFILL_S_FIELD_NUMBER: _builtins.int
+    SLOW_DECODE_S_FIELD_NUMBER: _builtins.int
+    FAILURE_S_FIELD_NUMBER: _builtins.int
+    GUARD_S_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    FREE_SLOTS_FIELD_NUMBER: _builtins.int
+    backend_id: _builtins.str
+    total_s: _builtins.float
+    wait_s: _builtins.float
+    load_model_s: _builtins.float
+    prefill_s: _builtins.float
+    slow_decode_s: _builtins.float
+    failure_s: _builtins.float
+    guard_s: _builtins.float
+    cached_tokens: _builtins.int
+    free_slots: _builtins.int
+    def __init__(
+        self,
+        *,
+        backend_id: _builtins.str = ...,
+        total_s: _builtins.float = ...,
+        wait_s: _builtins.float = ...,
+        load_model_s: _builtins.float = ...,
+        prefill_s: _builtins.float = ...,
+        slow_decode_s: _builtins.float = ...,
+        failure_s: _builtins.float = ...,
+        guard_s: _builtins.float = ...,
+        cached_tokens: _builtins.int = ...,
+        free_slots: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "cached_tokens", b"cached_tokens", "failure_s", b"failure_s", "free_slots", b"free_slots", "guard_s", b"guard_s", "load_model_s", b"load_model_s", "prefill_s", b"prefill_s", "slow_decode_s", b"slow_decode_s", "total_s", b"total_s", "wait_s", b"wait_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class DrainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    DEADLINE_S_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    backend_id: _builtins.str
+    deadline_s: _builtins.int
+    """then what has no first token yet is placed elsewhere; 0: let all of it finish"""
+    undo: _builtins.bool
+    def __init__(
+        self,
+        *,
+        actor: _builtins.str = ...,
+        backend_id: _builtins.str = ...,
+        deadline_s: _builtins.int = ...,
+        undo: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "backend_id", b"backend_id", "deadline_s", b"deadline_s", "undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNING_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    running: _builtins.int
+    drained: _builtins.bool
+    def __init__(
+        self,
+        *,
+        running: _builtins.int = ...,
+        drained: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
+
+@_typing.final
+class DumpRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DumpRequest: _TypeAlias = DumpRequest  # noqa: Y015
+
+@_typing.final
+class DumpResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RECENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queue(self) -> Global___ShowQueueResponse: ...
+    @_builtins.property
+    def state(self) -> Global___SchedulerState: ...
+    @_builtins.property
+    def recent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]: ...
+    def __init__(
+        self,
+        *,
+        queue: Global___ShowQueueResponse | None = ...,
+        state: Global___SchedulerState | None = ...,
+        recent: _abc.Iterable[Global___Explanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["queue", b"queue", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue", b"queue", "recent", b"recent", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DumpResponse: _TypeAlias = DumpResponse  # noqa: Y015
+
+@_typing.final
+class CeilingShard(_message.Message):
+    """--- What a leader stores for its successor, in the bucket `forebay-scheduler` ---
+
+    Key `ceilings.<n>`: the most that each gateway may hold of some of the backends. Never less than what was told.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -969,13 +1590,13 @@ class SchedulerSnapshot(_message.Message):
     @_builtins.property
     def epoch(self) -> Global___Epoch: ...
     @_builtins.property
-    def gateways(self) -> _containers.RepeatedCompositeFieldContainer[Global___GatewayHoldings]: ...
+    def gateways(self) -> _containers.RepeatedCompositeFieldContainer[Global___GatewayCeilings]: ...
     def __init__(
         self,
         *,
         epoch: Global___Epoch | None = ...,
         stored_at_us: _builtins.int = ...,
-        gateways: _abc.Iterable[Global___GatewayHoldings] | None = ...,
+        gateways: _abc.Iterable[Global___GatewayCeilings] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -983,10 +1604,10 @@ class SchedulerSnapshot(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SchedulerSnapshot: _TypeAlias = SchedulerSnapshot  # noqa: Y015
+Global___CeilingShard: _TypeAlias = CeilingShard  # noqa: Y015
 
 @_typing.final
-class GatewayHoldings(_message.Message):
+class GatewayCeilings(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1012,12 +1633,11 @@ class GatewayHoldings(_message.Message):
     GATEWAY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
-    SILENT_MS_FIELD_NUMBER: _builtins.int
+    HEARD_AT_US_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
     generation: _builtins.int
-    silent_ms: _builtins.int
-    """since it was last heard of, when this was stored"""
+    heard_at_us: _builtins.int
     dead: _builtins.bool
     """its death was proven; its slots had not returned yet"""
     @_builtins.property
@@ -1030,13 +1650,298 @@ class GatewayHoldings(_message.Message):
         gateway: _builtins.str = ...,
         generation: _builtins.int = ...,
         slots: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
-        silent_ms: _builtins.int = ...,
+        heard_at_us: _builtins.int = ...,
         dead: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "gateway", b"gateway", "generation", b"generation", "silent_ms", b"silent_ms", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "gateway", b"gateway", "generation", b"generation", "heard_at_us", b"heard_at_us", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GatewayHoldings: _TypeAlias = GatewayHoldings  # noqa: Y015
+Global___GatewayCeilings: _TypeAlias = GatewayCeilings  # noqa: Y015
+
+@_typing.final
+class StateManifest(_message.Message):
+    """Key `state`: names the parts that make up the last whole state. Written last, by compare and set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STORED_AT_US_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    stored_at_us: _builtins.int
+    number: _builtins.int
+    """counts up"""
+    parts: _builtins.int
+    """keys `state.<number mod 2>.<0…>`"""
+    digest: _builtins.bytes
+    """SHA-256 of the parts together"""
+    @_builtins.property
+    def epoch(self) -> Global___Epoch: ...
+    def __init__(
+        self,
+        *,
+        epoch: Global___Epoch | None = ...,
+        stored_at_us: _builtins.int = ...,
+        number: _builtins.int = ...,
+        parts: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "epoch", b"epoch", "number", b"number", "parts", b"parts", "stored_at_us", b"stored_at_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateManifest: _TypeAlias = StateManifest  # noqa: Y015
+
+@_typing.final
+class SchedulerState(_message.Message):
+    """The parts, joined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOLS_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    RATES_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
+    DRAINS_FIELD_NUMBER: _builtins.int
+    FOUND_LIMITS_FIELD_NUMBER: _builtins.int
+    PREFILLS_FIELD_NUMBER: _builtins.int
+    STORED_AT_US_FIELD_NUMBER: _builtins.int
+    stored_at_us: _builtins.int
+    """when it was made"""
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolFairness]: ...
+    @_builtins.property
+    def spent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Spent]: ...
+    @_builtins.property
+    def rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLevel]: ...
+    @_builtins.property
+    def settled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """ledger ids whose settles are in these numbers and may be told again"""
+
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelLengths]: ...
+    @_builtins.property
+    def drains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drained]: ...
+    @_builtins.property
+    def found_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundLimit]: ...
+    @_builtins.property
+    def prefills(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillFit]: ...
+    def __init__(
+        self,
+        *,
+        pools: _abc.Iterable[Global___PoolFairness] | None = ...,
+        spent: _abc.Iterable[Global___Spent] | None = ...,
+        rates: _abc.Iterable[Global___RateLevel] | None = ...,
+        settled: _abc.Iterable[_builtins.bytes] | None = ...,
+        lengths: _abc.Iterable[Global___ModelLengths] | None = ...,
+        drains: _abc.Iterable[Global___Drained] | None = ...,
+        found_limits: _abc.Iterable[Global___FoundLimit] | None = ...,
+        prefills: _abc.Iterable[Global___PrefillFit] | None = ...,
+        stored_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drains", b"drains", "found_limits", b"found_limits", "lengths", b"lengths", "pools", b"pools", "prefills", b"prefills", "rates", b"rates", "settled", b"settled", "spent", b"spent", "stored_at_us", b"stored_at_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulerState: _TypeAlias = SchedulerState  # noqa: Y015
+
+@_typing.final
+class PoolFairness(_message.Message):
+    """How far each is ahead of the pool's virtual time, without what was only reserved. Parallel lists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    AHEAD_MILLI_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """path from the band, joined by unit separators (0x1f)"""
+
+    @_builtins.property
+    def ahead_milli(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        ahead_milli: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_milli", b"ahead_milli", "nodes", b"nodes", "pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoolFairness: _TypeAlias = PoolFairness  # noqa: Y015
+
+@_typing.final
+class Spent(_message.Message):
+    """Of one budget, in its period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    PERIOD_START_US_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """key:…, user:… or group:…"""
+    budget_id: _builtins.str
+    period_start_us: _builtins.int
+    amount: _builtins.int
+    """tokens or micro-units of money"""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        period_start_us: _builtins.int = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "budget_id", b"budget_id", "period_start_us", b"period_start_us", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spent: _TypeAlias = Spent  # noqa: Y015
+
+@_typing.final
+class RateLevel(_message.Message):
+    """How full a rate's bucket is: the moment at which it is empty again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    FULL_UNTIL_US_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    rate: _builtins.str
+    """requests or tokens"""
+    full_until_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        rate: _builtins.str = ...,
+        full_until_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full_until_us", b"full_until_us", "rate", b"rate", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLevel: _TypeAlias = RateLevel  # noqa: Y015
+
+@_typing.final
+class ModelLengths(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    task: _builtins.str
+    completion_tokens: _builtins.float
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        completion_tokens: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "model", b"model", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelLengths: _TypeAlias = ModelLengths  # noqa: Y015
+
+@_typing.final
+class Drained(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    DEADLINE_US_FIELD_NUMBER: _builtins.int
+    backend_id: _builtins.str
+    deadline_us: _builtins.int
+    """0: none"""
+    def __init__(
+        self,
+        *,
+        backend_id: _builtins.str = ...,
+        deadline_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "deadline_us", b"deadline_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drained: _TypeAlias = Drained  # noqa: Y015
+
+@_typing.final
+class FoundLimit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    backend_id: _builtins.str
+    model: _builtins.str
+    slots: _builtins.float
+    def __init__(
+        self,
+        *,
+        backend_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        slots: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "model", b"model", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundLimit: _TypeAlias = FoundLimit  # noqa: Y015
+
+@_typing.final
+class PrefillFit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SUMS_FIELD_NUMBER: _builtins.int
+    backend_id: _builtins.str
+    model: _builtins.str
+    @_builtins.property
+    def sums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """of the least-squares fit"""
+
+    def __init__(
+        self,
+        *,
+        backend_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        sums: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "model", b"model", "sums", b"sums"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefillFit: _TypeAlias = PrefillFit  # noqa: Y015

@@ -44,6 +44,21 @@ class SchedulerStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ShowQueueRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ShowQueueResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/forebay.wire.v1.Scheduler/Explain',
+                request_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/forebay.wire.v1.Scheduler/Drain',
+                request_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DrainRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DrainResponse.FromString,
+                _registered_method=True)
+        self.Dump = channel.unary_unary(
+                '/forebay.wire.v1.Scheduler/Dump',
+                request_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DumpRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DumpResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServicer:
@@ -58,7 +73,29 @@ class SchedulerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShowQueue(self, request, context):
-        """Who waits for what, and what is held where. Callers: admin.
+        """The rest is for admin, which authorises and audits.
+        Who waits for what, and what is held where.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """What became of one request and why: candidates, scores, waits, what was predicted and what came.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """A backend gets nothing new; what runs there goes on until the deadline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Dump(self, request, context):
+        """Everything that this leader knows, for a look at leisure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,6 +113,21 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.ShowQueue,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ShowQueueRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ShowQueueResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ExplainRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DrainRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DrainResponse.SerializeToString,
+            ),
+            'Dump': grpc.unary_unary_rpc_method_handler(
+                    servicer.Dump,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DumpRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_scheduler__pb2.DumpResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +184,87 @@ class Scheduler:
             '/forebay.wire.v1.Scheduler/ShowQueue',
             forebay_dot_wire_dot_v1_dot_scheduler__pb2.ShowQueueRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_scheduler__pb2.ShowQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Scheduler/Explain',
+            forebay_dot_wire_dot_v1_dot_scheduler__pb2.ExplainRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_scheduler__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Scheduler/Drain',
+            forebay_dot_wire_dot_v1_dot_scheduler__pb2.DrainRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_scheduler__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Dump(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Scheduler/Dump',
+            forebay_dot_wire_dot_v1_dot_scheduler__pb2.DumpRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_scheduler__pb2.DumpResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,15 @@ class SchedulerStub:
     that is pending in it.
     """
     ShowQueue: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ShowQueueRequest, _scheduler_pb2.ShowQueueResponse]
-    """Who waits for what, and what is held where. Callers: admin."""
+    """The rest is for admin, which authorises and audits.
+    Who waits for what, and what is held where.
+    """
+    Explain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]
+    """What became of one request and why: candidates, scores, waits, what was predicted and what came."""
+    Drain: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DrainRequest, _scheduler_pb2.DrainResponse]
+    """A backend gets nothing new; what runs there goes on until the deadline."""
+    Dump: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DumpRequest, _scheduler_pb2.DumpResponse]
+    """Everything that this leader knows, for a look at leisure."""
 
 @_typing.type_check_only
 class SchedulerAsyncStub(SchedulerStub):
@@ -46,7 +54,15 @@ class SchedulerAsyncStub(SchedulerStub):
     that is pending in it.
     """
     ShowQueue: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ShowQueueRequest, _scheduler_pb2.ShowQueueResponse]  # type: ignore[assignment]
-    """Who waits for what, and what is held where. Callers: admin."""
+    """The rest is for admin, which authorises and audits.
+    Who waits for what, and what is held where.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRequest, _scheduler_pb2.ExplainResponse]  # type: ignore[assignment]
+    """What became of one request and why: candidates, scores, waits, what was predicted and what came."""
+    Drain: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DrainRequest, _scheduler_pb2.DrainResponse]  # type: ignore[assignment]
+    """A backend gets nothing new; what runs there goes on until the deadline."""
+    Dump: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DumpRequest, _scheduler_pb2.DumpResponse]  # type: ignore[assignment]
+    """Everything that this leader knows, for a look at leisure."""
 
 class SchedulerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -65,6 +81,32 @@ class SchedulerServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.ShowQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.ShowQueueResponse, _abc.Awaitable[_scheduler_pb2.ShowQueueResponse]]:
-        """Who waits for what, and what is held where. Callers: admin."""
+        """The rest is for admin, which authorises and audits.
+        Who waits for what, and what is held where.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _scheduler_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ExplainResponse, _abc.Awaitable[_scheduler_pb2.ExplainResponse]]:
+        """What became of one request and why: candidates, scores, waits, what was predicted and what came."""
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _scheduler_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.DrainResponse, _abc.Awaitable[_scheduler_pb2.DrainResponse]]:
+        """A backend gets nothing new; what runs there goes on until the deadline."""
+
+    @_abc_1.abstractmethod
+    def Dump(
+        self,
+        request: _scheduler_pb2.DumpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.DumpResponse, _abc.Awaitable[_scheduler_pb2.DumpResponse]]:
+        """Everything that this leader knows, for a look at leisure."""
 
 def add_SchedulerServicer_to_server(servicer: SchedulerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
