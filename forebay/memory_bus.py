@@ -75,24 +75,37 @@ class _MemoryBucket:
     def __init__(self, bus: MemoryBus, created_at: float) -> None:
         self._bus = bus
         self.created_at = created_at
-        self._entries: dict[str, Entry] = {}
+        self.entries_live_s: float | None = None
+        self._entries: dict[str, tuple[Entry, float]] = {}
+        """With the moment in which each was written."""
         self._revisions = itertools.count(1)
 
     async def get(self, key: str) -> Entry | None:
         self._bus.demand_connection()
-        return self._entries.get(key)
+        entry, written_at = self._entries.get(key, (None, 0.0))
+        if self.entries_live_s is not None and _loop_time() - written_at >= self.entries_live_s:
+            return None
+        return entry
 
     async def put(self, key: str, value: bytes) -> int:
         self._bus.demand_connection()
-        self._entries[key] = Entry(value, next(self._revisions))
-        return self._entries[key].revision
+        entry = Entry(value, next(self._revisions))
+        self._entries[key] = entry, _loop_time()
+        return entry.revision
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
-        self._bus.demand_connection()
-        held = self._entries.get(key)
+        await self._demand(key, revision)
+        return await self.put(key, value)
+
+    async def delete(self, key: str, revision: int) -> None:
+        await self._demand(key, revision)
+        self._entries.pop(key, None)
+        next(self._revisions)
+
+    async def _demand(self, key: str, revision: int) -> None:
+        held = await self.get(key)
         if (held.revision if held else 0) != revision:
             raise WrongRevision
-        return await self.put(key, value)
 
 
 class MemoryBus:
@@ -153,13 +166,19 @@ class MemoryBus:
         await self.ensure_stream(stream)
         return _MemoryConsumer(self, self._streams[stream.name])
 
-    async def bucket(self, name: str) -> Bucket:
+    async def bucket(self, name: str, *, entries_live_s: float | None = None) -> Bucket:
         self.demand_connection()
-        return self._buckets.setdefault(name, _MemoryBucket(self, self._now()))
+        bucket = self._buckets.setdefault(name, _MemoryBucket(self, self._now()))
+        bucket.entries_live_s = entries_live_s
+        return bucket
 
     def demand_connection(self) -> None:
         if not self.is_connected:
             raise Unavailable("The bus is away.")
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _matches(pattern: str, subject: str) -> bool:

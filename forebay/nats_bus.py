@@ -19,6 +19,8 @@ from forebay.subjects import Stream
 log = logging.getLogger(__name__)
 
 _CALL_S = 2.0
+_DUPLICATES_S = 120.0  # the server's own default for its duplicate window; it may not exceed the lifetime of entries
+_WRONG_LAST_SEQUENCE = (10071, 10164)
 _RETRY_S = 0.1
 _MOST_RETRY_S = 1.0
 
@@ -81,8 +83,8 @@ class _NatsConsumer:
 
 
 class _NatsBucket:
-    def __init__(self, bus: NatsBus, name: str) -> None:
-        self._bus, self._name = bus, name
+    def __init__(self, bus: NatsBus, name: str, entries_live_s: float | None) -> None:
+        self._bus, self._name, self._entries_live_s = bus, name, entries_live_s
         self._connection: Any = None
         self._kv: Any = None
         self.created_at = 0.0
@@ -90,41 +92,69 @@ class _NatsBucket:
     async def get(self, key: str) -> Entry | None:
         from nats.js.errors import KeyNotFoundError
 
-        await self.bind()
-        with _as_unavailable():
+        async with self._bound() as kv:
             try:
-                entry = await asyncio.wait_for(self._kv.get(key), _CALL_S)
+                entry = await asyncio.wait_for(kv.get(key), _CALL_S)
             except KeyNotFoundError:
                 return None
         return Entry(entry.value or b"", entry.revision)
 
     async def put(self, key: str, value: bytes) -> int:
-        await self.bind()
-        with _as_unavailable():
-            return int(await asyncio.wait_for(self._kv.put(key, value), _CALL_S))
+        async with self._bound() as kv:
+            return int(await asyncio.wait_for(kv.put(key, value), _CALL_S))
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
-        from nats.js.errors import KeyWrongLastSequenceError
+        async with self._bound() as kv:
+            if revision == 0:  # what a deletion leaves behind has a revision of its own
+                return int(await asyncio.wait_for(kv.create(key, value), _CALL_S))
+            return int(await asyncio.wait_for(kv.update(key, value, last=revision), _CALL_S))
+
+    async def delete(self, key: str, revision: int) -> None:
+        async with self._bound() as kv:
+            await asyncio.wait_for(kv.delete(key, last=revision), _CALL_S)
+
+    @asynccontextmanager
+    async def _bound(self) -> AsyncIterator[Any]:
+        """The bucket on today's connection, with the server's answers in the bus's words."""
+        from nats.js.errors import APIError, NoStreamResponseError
 
         await self.bind()
         with _as_unavailable():
             try:
-                return int(await asyncio.wait_for(self._kv.update(key, value, last=revision), _CALL_S))
-            except KeyWrongLastSequenceError as error:
-                raise WrongRevision from error
+                yield self._kv
+            except NoStreamResponseError:  # somebody has deleted the bucket: the next call makes it anew
+                self._connection = None
+                raise
+            except APIError as error:
+                if _is_about_the_revision(error):
+                    raise WrongRevision from error
+                raise
 
     async def bind(self) -> None:
         """As a consumer's: again for each connection. A server that lost its disk gets the bucket anew, created later."""
         from nats.js.api import KeyValueConfig, StorageType
+        from nats.js.errors import BadRequestError
 
         connection = self._bus.demand_connection()
         if connection is self._connection:
             return
+        config = KeyValueConfig(bucket=self._name, history=1, storage=StorageType.FILE, ttl=self._entries_live_s)
         with _as_unavailable():
             js = connection.jetstream(timeout=_CALL_S)
-            self._kv = await js.create_key_value(KeyValueConfig(bucket=self._name, history=1, storage=StorageType.FILE))
+            try:
+                self._kv = await js.create_key_value(config)
+            except BadRequestError:  # it exists with another lifetime
+                await self._set_lifetime(js)
+                self._kv = await js.create_key_value(config)
             self.created_at = (await js.stream_info(f"KV_{self._name}")).created.timestamp()
         self._connection = connection
+
+    async def _set_lifetime(self, js: Any) -> None:
+        """In place: the stream's creation time and its revisions go on."""
+        old = (await js.stream_info(f"KV_{self._name}")).config
+        lifetime_s = self._entries_live_s or 0
+        window_s = min(lifetime_s or _DUPLICATES_S, _DUPLICATES_S)
+        await js.update_stream(old.evolve(max_age=lifetime_s, duplicate_window=window_s))
 
 
 @dataclass(slots=True, eq=False)
@@ -231,8 +261,8 @@ class NatsBus:
         await consumer.bind()
         return consumer
 
-    async def bucket(self, name: str) -> Bucket:
-        bucket = _NatsBucket(self, name)
+    async def bucket(self, name: str, *, entries_live_s: float | None = None) -> Bucket:
+        bucket = _NatsBucket(self, name, entries_live_s)
         await bucket.bind()
         return bucket
 
@@ -344,6 +374,12 @@ async def _close(client: Any) -> None:
         await client.close()
     except Exception as error:
         log.debug("bus close failed", extra={"action": "bus_error", "error": repr(error)})
+
+
+def _is_about_the_revision(error: Exception) -> bool:
+    from nats.js.errors import KeyWrongLastSequenceError
+
+    return isinstance(error, KeyWrongLastSequenceError) or getattr(error, "err_code", None) in _WRONG_LAST_SEQUENCE
 
 
 class _as_unavailable:

@@ -36,5 +36,20 @@ class Stream:
 
 USAGE_STREAM = Stream("FOREBAY_USAGE", ("forebay.usage.*",), max_bytes=1 << 30)
 LEDGER_CONSUMER = "ledger"
+
 LEADER_BUCKET = "forebay-leader"
+"""Key `leader`: JSON with the address of the scheduler that leads. Its entries live for two seconds."""
 SCHEDULER_BUCKET = "forebay-scheduler"
+"""What a leader keeps for its successor, each written by compare and set."""
+STATE_KEY = "state"
+"""StateManifest, which names the parts of the last whole SchedulerState."""
+
+
+def ceilings_key(shard: int) -> str:
+    """CeilingShard."""
+    return f"ceilings.{shard}"
+
+
+def state_part_key(number: int, part: int) -> str:
+    """Bytes. A state shares no key with the one before it, which stays whole until this one is."""
+    return f"{STATE_KEY}.{number % 2}.{part}"

@@ -315,6 +315,63 @@ async def test_a_bucket_knows_when_it_was_made_and_opening_it_again_changes_noth
     assert entry.value == b"kept"
 
 
+async def test_a_deleted_key_is_absent_and_may_be_made_again_with_a_later_revision(bus: Bus) -> None:
+    bucket = await bus.bucket("bucket-delete")
+    made = await bucket.update("leader", b"a", 0)
+    await bucket.delete("leader", made)
+    assert await bucket.get("leader") is None
+    with pytest.raises(WrongRevision):
+        await bucket.update("leader", b"stale", made)
+    again = await bucket.update("leader", b"b", 0)
+    assert again > made
+    with pytest.raises(WrongRevision):
+        await bucket.update("leader", b"c", 0)
+
+
+async def test_a_key_that_somebody_else_wrote_meanwhile_is_not_deleted(bus: Bus) -> None:
+    bucket = await bus.bucket("bucket-delete-compares")
+    mine = await bucket.update("leader", b"mine", 0)
+    theirs = await bucket.update("leader", b"theirs", mine)
+    with pytest.raises(WrongRevision):
+        await bucket.delete("leader", mine)
+    entry = await bucket.get("leader")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (b"theirs", theirs)
+
+
+async def test_an_entry_is_gone_when_its_life_is_over_and_each_write_gives_it_a_new_one(bus: Bus) -> None:
+    bucket = await bus.bucket("bucket-lifetime", entries_live_s=1.0)
+    began = time.monotonic()
+    revision = await bucket.update("leader", b"a", 0)
+    await asyncio.sleep(0.6)
+    revision = await bucket.update("leader", b"a", revision)
+    await asyncio.sleep(0.6)
+    assert await bucket.get("leader") is not None
+    while True:
+        try:
+            again = await bucket.update("leader", b"b", 0)
+            break
+        except WrongRevision:
+            await asyncio.sleep(0.05)
+    assert 1.5 <= time.monotonic() - began <= 2.6
+    assert again > revision
+    with pytest.raises(WrongRevision):
+        await bucket.update("leader", b"a", revision)
+
+
+async def test_a_bucket_is_brought_to_another_lifetime_and_stays_the_same_bucket(bus: Bus) -> None:
+    lasting = await bus.bucket("bucket-new-lifetime")
+    revision = await lasting.put("leader", b"from before")
+    bucket = await bus.bucket("bucket-new-lifetime", entries_live_s=0.5)
+    assert bucket.created_at == lasting.created_at
+    async with asyncio.timeout(5):
+        while await bucket.get("leader") is not None:
+            await asyncio.sleep(0.05)
+    assert await bucket.update("leader", b"new", 0) > revision
+    again = await bus.bucket("bucket-new-lifetime", entries_live_s=0.5)
+    assert again.created_at == lasting.created_at
+
+
 # --- while it is away -------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +395,7 @@ async def test_while_the_bus_is_away_publish_drops_and_everything_kept_is_unavai
         bucket.get("key"),
         bucket.put("key", b"x"),
         bucket.update("key", b"x", 1),
+        bucket.delete("key", 1),
         consumer.fetch(1, 1),
         held.ack(),
         held.give_back(0),

@@ -169,22 +169,30 @@ async def test_usage_travels_from_gateway_to_admin_through_the_stream_and_surviv
         await second.ack()
 
 
-async def test_the_scheduler_has_its_buckets_and_may_watch_them(server: Nats) -> None:
-    async with open_nats_bus(server.url, "scheduler", seed_file=server.seed_file("scheduler")) as bus:
-        await bus.wait_connected()
-        for name in (subjects.LEADER_BUCKET, subjects.SCHEDULER_BUCKET):
-            bucket = await bus.bucket(name)
-            revision = await bucket.update("epoch", b"a", 0)
-            assert await bucket.update("epoch", b"b", revision) > revision
-            entry = await bucket.get("epoch")
-            assert entry is not None
-            assert entry.value == b"b"
-            assert bucket.created_at > 0
+async def test_two_schedulers_of_one_user_share_the_buckets_and_may_not_empty_them(server: Nats) -> None:
+    seed = server.seed_file("scheduler")
+    async with (
+        open_nats_bus(server.url, "scheduler", seed_file=seed) as one,
+        open_nats_bus(server.url, "scheduler", seed_file=seed) as other,
+    ):
+        await asyncio.gather(one.wait_connected(), other.wait_connected())
+        for name, lives_s in (
+            (subjects.LEADER_BUCKET, None),
+            (subjects.LEADER_BUCKET, 2.0),
+            (subjects.SCHEDULER_BUCKET, None),
+        ):
+            mine = await one.bucket(name, entries_live_s=lives_s)
+            theirs = await other.bucket(name, entries_live_s=lives_s)
+            assert mine.created_at == theirs.created_at > 0
+            revision = await mine.update("key", b"a", 0)
+            replies = await asyncio.gather(mine.get("key"), *(theirs.get("key") for _ in range(8)))
+            assert {entry.value for entry in replies if entry is not None} == {b"a"}
+            await theirs.delete("key", await mine.update("key", b"b", revision))
+            assert await mine.get("key") is None
     async with connected(server, "scheduler") as connection:
-        kv = await connection.jetstream().key_value(subjects.LEADER_BUCKET)
-        watcher = await kv.watch("epoch")
-        assert (await watcher.updates(timeout=2)).value == b"b"
-        await watcher.stop()
+        for order in ("PURGE", "DELETE", "MSG.DELETE", "SNAPSHOT"):
+            assert await is_refused(connection, "publish", f"$JS.API.STREAM.{order}.KV_{subjects.LEADER_BUCKET}")
+        assert await is_refused(connection, "publish", f"$JS.API.CONSUMER.CREATE.KV_{subjects.LEADER_BUCKET}.x")
         with pytest.raises(Exception, match="timeout"):
             await connection.jetstream(timeout=0.3).create_key_value(KeyValueConfig(bucket="other"))
 
