@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from forebay_scheduler.request import BackendId, PoolName
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of one model on one backend. None is not known."""
+
+    slots: int | None = None
+    """Generations of it at once."""
+    is_loaded: bool | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,36 @@ class Backend:
     """Generations that the engine itself counts; None where it does not tell."""
     measured_at: float = float("-inf")
     """When it counted them, on the scheduler's clock."""
+    waiting: int | None = None
+    """Generations that wait inside the engine, by its own count."""
+    slots_assumed: bool = False
+    """Nobody said how many: `slots` is the most to try, and the scheduler feels its way."""
+    kv_tokens: int | None = None
+    """That fit in its cache at once."""
+    requests_per_minute: int | None = None
+    """Cap of a provider."""
+    models_at_once: int | None = None
+    """That it keeps in memory, where the engine swaps them; None where all it serves are always there."""
+    weight: float | None = None
+    """For the placement `weighted`; None: its slots."""
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)
+    """By model."""
+
+    def has_shape_of(self, other: Backend) -> bool:
+        """Only its health, its load or what is loaded there is new."""
+        return (
+            self.pool == other.pool
+            and self.models == other.models
+            and self.slots == other.slots
+            and self.slots_assumed == other.slots_assumed
+            and self.kv_tokens == other.kv_tokens
+            and self.requests_per_minute == other.requests_per_minute
+            and self.models_at_once == other.models_at_once
+            and self.weight == other.weight
+            and all(
+                facts.slots == other.facts[model].slots for model, facts in self.facts.items() if model in other.facts
+            )
+        )
 
     @property
     def is_open(self) -> bool:

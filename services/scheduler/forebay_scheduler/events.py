@@ -6,7 +6,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from forebay_scheduler.backend import Backend
-from forebay_scheduler.request import Claim, GatewayName, Lease, LedgerId, Request, SessionId, UserId
+from forebay_scheduler.request import (
+    NOTHING_USED,
+    BackendId,
+    Claim,
+    GatewayName,
+    GroupId,
+    KeyId,
+    Lease,
+    LedgerId,
+    PoolName,
+    Request,
+    SessionId,
+    Used,
+    UserId,
+)
+from forebay_scheduler.terms import GroupTerms, KeyTerms, ModelTerms, PoolTerms, UserTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +32,26 @@ class FleetChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class UserLimits:
-    user: UserId
-    weight: float = 1.0
-    max_queued: int | None = None
-    """None for the scheduler's default."""
+class BackendsReported:
+    """How some of the fleet's backends are now: what they are for, and how much they take, is as it was."""
+
+    backends: tuple[Backend, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanged:
-    """What admin says of users. The waiting requests of removed users are taken back."""
+    """What admin says has changed. The waiting requests of removed users are taken back."""
 
-    users: tuple[UserLimits, ...] = ()
+    users: tuple[UserTerms, ...] = ()
     removed: tuple[UserId, ...] = ()
+    groups: tuple[GroupTerms, ...] = ()
+    removed_groups: tuple[GroupId, ...] = ()
+    keys: tuple[KeyTerms, ...] = ()
+    removed_keys: tuple[KeyId, ...] = ()
+    models: tuple[ModelTerms, ...] = ()
+    removed_models: tuple[str, ...] = ()
+    pools: tuple[PoolTerms, ...] = ()
+    removed_pools: tuple[PoolName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +63,10 @@ class SessionOpened:
     generation: int
     claims: tuple[Claim, ...] = ()
     queued: tuple[Request, ...] = ()
+    ceilings: tuple[tuple[BackendId, int], ...] = ()
+    """As it last acknowledged them."""
+    settles: tuple[Settle, ...] = ()
+    """Ends of which it does not know that they are stored. They are taken in before anything is held to be over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +98,7 @@ class Heard:
     session: SessionId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submit:
     session: SessionId
     request: Request
@@ -86,13 +112,15 @@ class Cancel:
     ledger_id: LedgerId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FirstToken:
     session: SessionId
     ledger_id: LedgerId
+    ttft_s: float = 0.0
+    """From the grant's arrival at the gateway to the first byte of the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
     session: SessionId
     ledger_id: LedgerId
@@ -100,7 +128,7 @@ class Progress:
     """So far."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settle:
     """The end of a request, perhaps told before."""
 
@@ -110,6 +138,11 @@ class Settle:
     """None when the gateway never saw a grant."""
     is_success: bool = True
     """The backend did its part."""
+    used: Used = NOTHING_USED
+    end: str = "finished"
+    """The outcome, in one word of the ledger."""
+    request: Request | None = None
+    """With a Hello, for a leader that never saw it."""
 
 
 class NackCause(StrEnum):
@@ -136,11 +169,119 @@ class Nack:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledAcked:
+    """The gateway has read that these are stored: it will never tell them again."""
+
+    ledger_ids: tuple[LedgerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingAcked:
+    """From now on it holds no more than this version says, and holds `held` there now."""
+
+    session: SessionId
+    backend: BackendId
+    version: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreditStarted:
+    """It began this request on a credit, without asking."""
+
+    session: SessionId
+    credit: int
+    lease_seq: int
+    request: Request
+    backend: BackendId
+
+
+@dataclass(frozen=True, slots=True)
+class CreditReturned:
+    """Nothing more is begun on it."""
+
+    session: SessionId
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllotmentReturned:
+    session: SessionId
+    allotment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat: credits told in answer to it are valid from the moment in which it was sent."""
+
+    session: SessionId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingsStored:
+    """The bus holds the ceilings up to this ticket: those that were raised are in force."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateStored:
+    """The bus holds the whole state with this number: what was settled before it was made may be forgotten."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class BusChanged:
+    is_away: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    backend: BackendId
+    deadline_s: float | None = None
+    """After which what has no first token yet is placed elsewhere; None: all of it may finish."""
+    is_undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
+    wall_us: int | None = None
+    """Microseconds since the epoch: budgets begin anew by the calendar. None: as it was, plus what has passed."""
 
-Said = GatewayLeft | Heard | Submit | Cancel | FirstToken | Progress | Settle | Nack
+
+Said = (
+    GatewayLeft
+    | Heard
+    | Submit
+    | Cancel
+    | FirstToken
+    | Progress
+    | Settle
+    | Nack
+    | CeilingAcked
+    | CreditStarted
+    | CreditReturned
+    | AllotmentReturned
+    | Beat
+)
 """What a gateway says over its session."""
 
-Event = FleetChanged | PolicyChanged | SessionOpened | SessionLost | GatewayDied | Tick | Said
+Event = (
+    FleetChanged
+    | BackendsReported
+    | PolicyChanged
+    | SessionOpened
+    | SessionLost
+    | GatewayDied
+    | SettledAcked
+    | CeilingsStored
+    | StateStored
+    | BusChanged
+    | DrainAsked
+    | Tick
+    | Said
+)

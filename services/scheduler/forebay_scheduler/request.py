@@ -4,9 +4,10 @@ Times are seconds on the scheduler's own clock, durations are seconds. Nothing h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 LedgerId = NewType("LedgerId", bytes)
 """16 bytes, minted by the gateway; names the request from its arrival to its ledger row."""
@@ -14,10 +15,16 @@ LedgerId = NewType("LedgerId", bytes)
 BackendId = NewType("BackendId", str)
 PoolName = NewType("PoolName", str)
 UserId = NewType("UserId", str)
+GroupId = NewType("GroupId", str)
+KeyId = NewType("KeyId", str)
 GatewayName = NewType("GatewayName", str)
 
 SessionId = NewType("SessionId", int)
 """One stream of one gateway process. Only its newest session speaks for a gateway."""
+
+
+Process = tuple[GatewayName, int]
+"""One process of a gateway: its name and its generation, which counts its starts."""
 
 
 class Band(StrEnum):
@@ -27,25 +34,25 @@ class Band(StrEnum):
     BATCH = "batch"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Epoch:
+class Epoch(NamedTuple):
     """Orders leaders: when the leader bucket was made (microseconds), then the revision of the winning write."""
 
     term_us: int
     revision: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Lease:
+class Lease(NamedTuple):
     """Names one grant for ever: no leader gives the same one twice, and no two leaders share an epoch."""
 
     epoch: Epoch
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """What a gateway asked for. A nack makes a new one with another attempt behind it."""
+    """What a gateway asked for. Nobody changes one; a nack makes a new one with another attempt behind it.
+
+    (Not frozen: making a frozen one takes three times as long, and this is made for every request.)"""
 
     ledger_id: LedgerId
     user: UserId
@@ -62,30 +69,21 @@ class Request:
     """Where it failed already."""
     attempts: int = 0
     """Grants that it has used up."""
-    key: str = ""
-    group: str = ""
+    key: KeyId = KeyId("")
+    group: GroupId = GroupId("")
+    """The innermost, as the gateway knows it; policy knows better where it knows the user."""
     prompt_tokens: int = 0
+    """Estimated by the gateway."""
+    max_output_tokens: int = 0
+    """What the client allows; 0 when it set no limit."""
+    prefix_hashes: Sequence[int] = ()
+    """Chained, one for each block of the prompt from its start, at most 64."""
+    session_key: str = ""
+    """For stickiness; empty for none."""
     started_at_us: int = 0
     request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A live grant: this many slots (the request's width) of this backend are in use by this gateway process."""
-
-    request: Request
-    backend: BackendId
-    lease: Lease
-    attempt: int
-    gateway: GatewayName
-    generation: int
-    since: float
-    first_token_at: float | None = None
-    completion_tokens: int = 0
-
-    @property
-    def slots(self) -> int:
-        return self.request.width
+    is_streamed: bool = True
+    """Its first byte comes with its first token; without streaming it comes with the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +96,18 @@ class Claim:
     attempt: int
     completion_tokens: int = 0
 
+    @property
+    def is_local(self) -> bool:
+        """The gateway began it itself, within its ceiling, while it could reach no leader."""
+        return self.lease.epoch == Epoch(0, 0)
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What one gateway process held when the last snapshot was stored: slots by backend."""
 
-    gateway: GatewayName
-    generation: int
-    slots: dict[BackendId, int]
-    silent_s: float = 0.0
-    """For how long it had not been heard of, as far as the reader of the snapshot can tell."""
-    is_dead: bool = False
-    """Its death was proven already; its slots had not returned yet."""
+class Used(NamedTuple):
+    """Tokens of one request, as told at its end. Cached ones are part of the prompt's."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+NOTHING_USED = Used()
