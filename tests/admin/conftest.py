@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sysconfig
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
 from forebay.rpc import ServiceTokens, open_server, render_tokens
 from forebay.service import Ground
-from forebay.wire.v1 import registry_pb2_grpc
+from forebay.wire.v1 import registry_pb2_grpc, scheduler_pb2_grpc
 from forebay_admin.config import AdminSettings
 from forebay_admin.service import open_admin
-from tests.admin.replica import TOKENS, FakeRegistry, Running, Site, Start
+from tests.admin.replica import TOKENS, FakeRegistry, FakeScheduler, Running, Site, Start
 
 
 @pytest.fixture
@@ -38,11 +38,27 @@ async def site(tmp_path: Path, postgres_url: str) -> AsyncIterator[Site]:
     def add(server: grpc.aio.Server) -> None:
         registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
 
-    async with open_server("127.0.0.1:0", add, authorize, grace_s=0.1) as registry_address:
+    schedulers = [FakeScheduler(), FakeScheduler()]
+    may_ask = ServiceTokens(tmp_path / "callers", {"/forebay.wire.v1.Scheduler/*": frozenset({"admin"})})
+
+    def scheduling(one: FakeScheduler) -> AbstractAsyncContextManager[str]:
+        return open_server(
+            "127.0.0.1:0",
+            lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(one, server),
+            may_ask,
+            grace_s=0.1,
+        )
+
+    async with (
+        open_server("127.0.0.1:0", add, authorize, grace_s=0.1) as registry_address,
+        scheduling(schedulers[0]) as first,
+        scheduling(schedulers[1]) as second,
+    ):
         settings = AdminSettings(
             listen="127.0.0.1:0",
             http_listen="127.0.0.1:0",
             registry_address=registry_address,
+            scheduler_address=first,
             token_file=tmp_path / "admin.token",
             callers_file=tmp_path / "callers",
             nats_url="memory:",
@@ -52,7 +68,7 @@ async def site(tmp_path: Path, postgres_url: str) -> AsyncIterator[Site]:
             bootstrap_key_file=tmp_path / "keys" / "admin.key",
             agents_file=tmp_path / "agents.conf",
         )
-        yield Site(tmp_path, postgres_url, registry, settings)
+        yield Site(tmp_path, postgres_url, registry, settings, schedulers, [first, second])
 
 
 @pytest.fixture

@@ -9,12 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forebay.errors import AlreadyExists, NotFound
+from forebay.errors import AlreadyExists, NotFound, Unavailable
 from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
 from forebay.rpc import Peer, open_peer
 from forebay.service import Ground
-from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, registry_pb2, registry_pb2_grpc
+from forebay.wire.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+    scheduler_pb2,
+    scheduler_pb2_grpc,
+)
 from forebay_admin.config import AdminSettings
 
 TOKENS = {name: f"token-of-{name}" for name in ("gateway", "scheduler", "registry", "admin", "up")}
@@ -85,6 +92,49 @@ class FakeRegistry(registry_pb2_grpc.RegistryServicer):
         return registry_pb2.ListModelsResponse(models=[model] if self.known else [])
 
 
+class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
+    """Answers with what the test gives it; a standby says that it does not lead."""
+
+    def __init__(self) -> None:
+        self.leads = True
+        self.queue = scheduler_pb2.ShowQueueResponse()
+        self.remembered: list[scheduler_pb2.Explanation] = []
+        self.drains: list[scheduler_pb2.DrainRequest] = []
+        self.running = 0
+        self.asked = 0
+
+    def Session(self, request_iterator: Any, context: Any) -> Any:
+        raise NotFound("Admin opens no session.")
+
+    async def ShowQueue(self, request: scheduler_pb2.ShowQueueRequest, context: Any) -> scheduler_pb2.ShowQueueResponse:
+        self._demand_lead()
+        return self.queue
+
+    async def Explain(self, request: scheduler_pb2.ExplainRequest, context: Any) -> scheduler_pb2.ExplainResponse:
+        self._demand_lead()
+        found = [
+            one
+            for one in self.remembered
+            if (request.request_id and one.request_id == request.request_id)
+            or (request.ledger_id and one.ledger_id == request.ledger_id)
+        ]
+        return scheduler_pb2.ExplainResponse(explanations=found)
+
+    async def Drain(self, request: scheduler_pb2.DrainRequest, context: Any) -> scheduler_pb2.DrainResponse:
+        self._demand_lead()
+        self.drains.append(request)
+        return scheduler_pb2.DrainResponse(running=self.running, drained=not request.undo and not self.running)
+
+    async def Dump(self, request: scheduler_pb2.DumpRequest, context: Any) -> scheduler_pb2.DumpResponse:
+        self._demand_lead()
+        return scheduler_pb2.DumpResponse(queue=self.queue, recent=self.remembered)
+
+    def _demand_lead(self) -> None:
+        self.asked += 1
+        if not self.leads:
+            raise Unavailable("This scheduler is a standby.")
+
+
 @dataclass
 class Site:
     """The files and addresses that admin's replicas share."""
@@ -93,6 +143,13 @@ class Site:
     database_url: str
     registry: FakeRegistry
     settings: AdminSettings
+    schedulers: list[FakeScheduler]
+    """One is configured; both are served."""
+    scheduler_addresses: list[str]
+
+    @property
+    def scheduler(self) -> FakeScheduler:
+        return self.schedulers[0]
 
     @property
     def first_key(self) -> str:

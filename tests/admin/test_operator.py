@@ -29,14 +29,32 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RegisterBackend": {"name": "engine", "url": "http://127.0.0.1:1"},
     "UnregisterBackend": {"name": "nothing"},
     "InviteNode": {"name": "box"},
+    "ChangeUser": {"name": "nobody", "paused": True},
+    "ChangeKey": {"key_id": "000000000000", "weight_milli": 1},
+    "AddGroup": {"name": "research"},
+    "ChangeGroup": {"name": "nothing", "paused": True},
+    "RemoveGroup": {"name": "nothing"},
+    "PresetGroups": {"preset": "nothing"},
+    "RemoveBudget": {"id": "nothing"},
+    "RemoveModelTerms": {"model": "nothing"},
+    "RemovePoolTerms": {"pool": "nothing"},
+    "ViewExplanation": {"request_id": "nothing"},
+    "DrainBackend": {"name": "nothing"},
 }
 ALLOWED = {
-    Role.MEMBER: {"CreateKey", "ListKeys", "RevokeKey", "ShowUsage"},
+    Role.MEMBER: {"CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"},
     Role.AUDITOR: {
-        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage"),
+        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"),
         *("ListUsers", "ShowBackends", "ShowNodes", "ShowModels"),
+        *("ListGroups", "ListQuotas", "ListModelTerms", "ListPools", "ViewQueue", "ViewExplanation"),
     },
-    Role.OPERATOR: set(calls()) - {"AddUser"},
+    Role.OPERATOR: set(calls())
+    - {
+        *("AddUser", "ChangeUser", "ChangeKey"),
+        *("AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
+        *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget"),
+        *("SetModelTerms", "RemoveModelTerms"),
+    },
     Role.ADMIN: set(calls()),
 }
 

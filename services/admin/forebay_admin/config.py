@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from forebay.config import setting
+from forebay.config import parse_address, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,11 @@ class AdminSettings:
     registry_address: str = "127.0.0.1:8094"
     """The registry's gRPC port (HOST:PORT)."""
 
+    scheduler_address: str = "127.0.0.1:8093"
+    """The scheduler's gRPC port (HOST:PORT), or those of all schedulers, with commas between them: one of them leads."""
+
     token_file: Path
-    """Admin's own token for calling the registry."""
+    """Admin's own token for calling the registry and the scheduler."""
 
     callers_file: Path
     """Who may call admin's gRPC port: a line `name sha256-of-token` for each service."""
@@ -75,3 +78,14 @@ class AdminSettings:
 
     http_pin: str | None = None
     """The HTTP certificate's public key as `sha256//<base64>`, for invited nodes where no public CA signed it."""
+
+    def __post_init__(self) -> None:
+        for address in self.scheduler_addresses or ("",):
+            try:
+                parse_address(address)
+            except ValueError as error:
+                raise ValueError(f"scheduler_address: {error}") from error
+
+    @property
+    def scheduler_addresses(self) -> tuple[str, ...]:
+        return tuple(address.strip() for address in self.scheduler_address.split(",") if address.strip())

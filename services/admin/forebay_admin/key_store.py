@@ -4,6 +4,7 @@ transaction."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from forebay_admin.changes import Change
 from forebay_admin.keys import Band, Key, KeyOrder, KeyState, Limits, Principal, revoked
 from forebay_admin.people import Role, User
 from forebay_admin.tables import keys, users
+from forebay_admin.weights import ONE
 
 _LIMITS = (keys.c.allowed_models, keys.c.band_cap, keys.c.pool, keys.c.expires_at)
 _KEY = select(
@@ -28,6 +30,7 @@ _KEY = select(
     keys.c.revoked_at,
     users.c.disabled,
     keys.c.cut_running,
+    keys.c.weight_milli,
 ).join_from(keys, users, keys.c.user_id == users.c.id)
 
 
@@ -48,6 +51,9 @@ async def add_key(
             created_at=now,
             expires_at=limits.expires_at,
             version=change.version,
+            cut_running=False,
+            weight_milli=ONE,
+            terms_version=0,
         )
     )
     return Key(public_id, order.name, owner.id, owner.name, limits, created_by, now, user_disabled=owner.disabled)
@@ -70,6 +76,16 @@ async def revoke_key(change: Change, key: Key, now: datetime, *, cut_running: bo
         .values(revoked_at=after.revoked_at, cut_running=after.cut_running, version=change.version)
     )
     return after
+
+
+async def weigh_key(change: Change, key: Key, weight_milli: int) -> Key:
+    """The key as it is afterwards."""
+    await change.connection.execute(
+        update(keys)
+        .where(keys.c.public_id == key.public_id)
+        .values(weight_milli=weight_milli, terms_version=change.version)
+    )
+    return replace(key, weight_milli=weight_milli)
 
 
 async def list_keys(connection: AsyncConnection, *, user_id: str | None, include_revoked: bool) -> list[Key]:
@@ -139,4 +155,5 @@ def _key(row: Any) -> Key:
         row.revoked_at,
         row.disabled,
         row.cut_running,
+        row.weight_milli,
     )

@@ -61,6 +61,8 @@ class Key:
     user_disabled: bool = False
     cut_running: bool = False
     """Its revocation ends running requests too, not only those that wait."""
+    weight_milli: int = 1000
+    """Share against its user's other keys."""
 
     @property
     def state(self) -> KeyState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,10 @@ from forebay_admin.access import Access
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.people_desk import PeopleDesk, whose_usage
 from forebay_admin.people_store import user_named
+from forebay_admin.quota_desk import QuotaDesk
+from forebay_admin.scheduler_desk import SchedulerDesk
+from forebay_admin.shares_desk import SharesDesk
+from forebay_admin.terms_desk import TermsDesk
 from forebay_admin.usage_rows import record_from
 from forebay_admin.usage_store import newest_rows, usage_sums
 from forebay_admin.wire_forms import moment
@@ -22,11 +27,25 @@ _USUAL_ROWS = 50
 _USUAL_SPAN = timedelta(hours=24)
 
 
+@dataclass(frozen=True, slots=True)
+class Desks:
+    people: PeopleDesk
+    shares: SharesDesk
+    quotas: QuotaDesk
+    terms: TermsDesk
+    fleet: FleetDesk
+    scheduler: SchedulerDesk
+
+
 class OperatorServicer(admin_pb2_grpc.OperatorServicer):
-    def __init__(self, access: Access, people: PeopleDesk, fleet: FleetDesk, database: Database, clock: Clock) -> None:
+    def __init__(self, access: Access, desks: Desks, database: Database, clock: Clock) -> None:
         self._access = access
-        self._people = people
-        self._fleet = fleet
+        self._people = desks.people
+        self._shares = desks.shares
+        self._quotas = desks.quotas
+        self._terms = desks.terms
+        self._fleet = desks.fleet
+        self._scheduler = desks.scheduler
         self._database = database
         self._clock = clock
 
@@ -100,3 +119,92 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
                 for s in sums
             ]
         )
+
+    async def ChangeUser(self, request: admin_pb2.ChangeUserRequest, context: Any) -> admin_pb2.ChangeUserResponse:
+        return await self._shares.change_user(request, self._access.actor())
+
+    async def ChangeKey(self, request: admin_pb2.ChangeKeyRequest, context: Any) -> admin_pb2.ChangeKeyResponse:
+        return await self._shares.change_key(request, self._access.actor())
+
+    async def AddGroup(self, request: admin_pb2.AddGroupRequest, context: Any) -> admin_pb2.AddGroupResponse:
+        return await self._shares.add_group(request, self._access.actor())
+
+    async def ListGroups(self, request: admin_pb2.ListGroupsRequest, context: Any) -> admin_pb2.ListGroupsResponse:
+        return await self._shares.list_groups()
+
+    async def ChangeGroup(self, request: admin_pb2.ChangeGroupRequest, context: Any) -> admin_pb2.ChangeGroupResponse:
+        return await self._shares.change_group(request, self._access.actor())
+
+    async def RemoveGroup(self, request: admin_pb2.RemoveGroupRequest, context: Any) -> admin_pb2.RemoveGroupResponse:
+        return await self._shares.remove_group(request, self._access.actor())
+
+    async def PresetGroups(
+        self, request: admin_pb2.PresetGroupsRequest, context: Any
+    ) -> admin_pb2.PresetGroupsResponse:
+        return await self._shares.preset_groups(request, self._access.actor())
+
+    async def SetLimits(self, request: admin_pb2.SetLimitsRequest, context: Any) -> admin_pb2.SetLimitsResponse:
+        return await self._quotas.set_limits(request, self._access.actor())
+
+    async def AddBudget(self, request: admin_pb2.AddBudgetRequest, context: Any) -> admin_pb2.AddBudgetResponse:
+        return await self._quotas.add_budget(request, self._access.actor())
+
+    async def ChangeBudget(
+        self, request: admin_pb2.ChangeBudgetRequest, context: Any
+    ) -> admin_pb2.ChangeBudgetResponse:
+        return await self._quotas.change_budget(request, self._access.actor())
+
+    async def RemoveBudget(
+        self, request: admin_pb2.RemoveBudgetRequest, context: Any
+    ) -> admin_pb2.RemoveBudgetResponse:
+        return await self._quotas.remove_budget(request, self._access.actor())
+
+    async def ListQuotas(self, request: admin_pb2.ListQuotasRequest, context: Any) -> admin_pb2.ListQuotasResponse:
+        return await self._quotas.list_quotas()
+
+    async def ShowQuota(self, request: admin_pb2.ShowQuotaRequest, context: Any) -> admin_pb2.ShowQuotaResponse:
+        return await self._quotas.show_quota(request, self._access.actor())
+
+    async def SetModelTerms(
+        self, request: admin_pb2.SetModelTermsRequest, context: Any
+    ) -> admin_pb2.SetModelTermsResponse:
+        return await self._terms.set_model(request, self._access.actor())
+
+    async def RemoveModelTerms(
+        self, request: admin_pb2.RemoveModelTermsRequest, context: Any
+    ) -> admin_pb2.RemoveModelTermsResponse:
+        return await self._terms.remove_model(request, self._access.actor())
+
+    async def ListModelTerms(
+        self, request: admin_pb2.ListModelTermsRequest, context: Any
+    ) -> admin_pb2.ListModelTermsResponse:
+        return await self._terms.list_models()
+
+    async def SetPoolTerms(
+        self, request: admin_pb2.SetPoolTermsRequest, context: Any
+    ) -> admin_pb2.SetPoolTermsResponse:
+        return await self._terms.set_pool(request, self._access.actor())
+
+    async def RemovePoolTerms(
+        self, request: admin_pb2.RemovePoolTermsRequest, context: Any
+    ) -> admin_pb2.RemovePoolTermsResponse:
+        return await self._terms.remove_pool(request, self._access.actor())
+
+    async def ListPools(self, request: admin_pb2.ListPoolsRequest, context: Any) -> admin_pb2.ListPoolsResponse:
+        return await self._terms.list_pools()
+
+    async def ViewQueue(self, request: admin_pb2.ViewQueueRequest, context: Any) -> admin_pb2.ViewQueueResponse:
+        return await self._scheduler.view_queue()
+
+    async def ViewExplanation(
+        self, request: admin_pb2.ViewExplanationRequest, context: Any
+    ) -> admin_pb2.ViewExplanationResponse:
+        return await self._scheduler.view_explanation(request)
+
+    async def ViewDump(self, request: admin_pb2.ViewDumpRequest, context: Any) -> admin_pb2.ViewDumpResponse:
+        return await self._scheduler.view_dump()
+
+    async def DrainBackend(
+        self, request: admin_pb2.DrainBackendRequest, context: Any
+    ) -> admin_pb2.DrainBackendResponse:
+        return await self._scheduler.drain_backend(request, self._access.actor())

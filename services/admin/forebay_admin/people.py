@@ -34,6 +34,12 @@ class User:
     role: Role
     created_at: datetime
     disabled: bool = False
+    weight_milli: int = 1000
+    """Share against others of the group."""
+    max_queued: int = 0
+    """Requests; 0 is the scheduler's default."""
+    paused: bool = False
+    """What they send waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, or_, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import AlreadyExists, NotFound
 from forebay_admin.changes import Change
+from forebay_admin.groups import Group
 from forebay_admin.people import Role, User, UserOrder, new_group_id, new_user_id
 from forebay_admin.tables import groups, users
-
-
-@dataclass(frozen=True, slots=True)
-class UserShare:
-    """What the scheduler is told about a user."""
-
-    user_id: str
-    group_id: str
-    weight_milli: int
-    max_queued: int
-
+from forebay_admin.weights import ONE
 
 _USER = select(
     users.c.id,
@@ -34,6 +24,9 @@ _USER = select(
     users.c.role,
     users.c.created_at,
     users.c.disabled,
+    users.c.weight_milli,
+    users.c.max_queued,
+    users.c.paused,
 ).join_from(users, groups, users.c.group_id == groups.c.id)
 
 
@@ -52,13 +45,50 @@ async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
             group_id=group_id,
             role=user.role.value,
             disabled=False,
-            weight_milli=1000,
-            max_queued=0,
+            weight_milli=user.weight_milli,
+            max_queued=user.max_queued,
+            paused=user.paused,
+            terms_version=change.version,
             created_at=now,
             version=change.version,
         )
     )
     return user
+
+
+async def change_user(
+    change: Change,
+    before: User,
+    *,
+    group: Group | None,
+    weight_milli: int | None,
+    max_queued: int | None,
+    paused: bool | None,
+) -> User:
+    """The user as they are afterwards; None stays as it is."""
+    after = replace(
+        before,
+        group_id=group.id if group is not None else before.group_id,
+        group_name=group.name if group is not None else before.group_name,
+        weight_milli=before.weight_milli if weight_milli is None else weight_milli,
+        max_queued=before.max_queued if max_queued is None else max_queued,
+        paused=before.paused if paused is None else paused,
+    )
+    versions = {"terms_version": change.version}
+    if after.group_id != before.group_id:  # which gateways need to know too
+        versions["version"] = change.version
+    await change.connection.execute(
+        update(users)
+        .where(users.c.id == before.id)
+        .values(
+            group_id=after.group_id,
+            weight_milli=after.weight_milli,
+            max_queued=after.max_queued,
+            paused=after.paused,
+            **versions,
+        )
+    )
+    return after
 
 
 async def _group(change: Change, name: str, now: datetime) -> tuple[str, str]:
@@ -68,7 +98,9 @@ async def _group(change: Change, name: str, now: datetime) -> tuple[str, str]:
         return row.id, row.name
     group_id = new_group_id()
     await change.connection.execute(
-        insert(groups).values(id=group_id, name=name, weight_milli=1000, created_at=now, version=change.version)
+        insert(groups).values(
+            id=group_id, name=name, weight_milli=ONE, paused=False, created_at=now, version=change.version
+        )
     )
     return group_id, name
 
@@ -90,21 +122,21 @@ async def has_users(connection: AsyncConnection) -> bool:
     return bool(await connection.scalar(select(select(users.c.id).exists())))
 
 
-async def shares_since(connection: AsyncConnection, after: int) -> Sequence[UserShare]:
-    """Of users who changed, or whose group did, at a version above `after`."""
-    rows = await connection.execute(
-        select(users.c.id, users.c.group_id, users.c.weight_milli, users.c.max_queued)
-        .join_from(users, groups, users.c.group_id == groups.c.id)
-        .where(or_(users.c.version > after, groups.c.version > after))
-        .order_by(users.c.id)
-    )
-    return [UserShare(row.id, row.group_id, row.weight_milli, row.max_queued) for row in rows]
-
-
 async def _find(connection: AsyncConnection, name: str) -> User | None:
     row = (await connection.execute(_USER.where(func.lower(users.c.name) == name.lower()))).first()
     return _user(row) if row is not None else None
 
 
 def _user(row: Any) -> User:
-    return User(row.id, row.name, row.group_id, row.group_name, Role(row.role), row.created_at, row.disabled)
+    return User(
+        row.id,
+        row.name,
+        row.group_id,
+        row.group_name,
+        Role(row.role),
+        row.created_at,
+        row.disabled,
+        row.weight_milli,
+        row.max_queued,
+        row.paused,
+    )

@@ -1,15 +1,15 @@
-"""Admin, put together: people, keys and the ledger in Postgres; streams of what changes to the other services; the one
-address that operators talk to.
+"""Admin, put together: people, keys, shares, limits and the ledger in Postgres; streams of what changes to the other
+services; the one address that operators talk to.
 
-It starts without Postgres, NATS or the registry. Streams are open at once and silent until the database was read; then they
-never need it again to stay open."""
+It starts without Postgres, NATS, the registry or a scheduler. Streams are open at once and silent until the database was
+read; then they never need it again to stay open."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from forebay.config import read_secret
 from forebay.database import Database, open_database, read_database_url
 from forebay.errors import Unavailable
 from forebay.metrics import Metrics, Number
-from forebay.rpc import ServiceTokens, open_peer, open_server
+from forebay.rpc import Peer, ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
@@ -38,10 +38,15 @@ from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.ledger import Ledger
 from forebay_admin.ledger_store import LedgerStore
-from forebay_admin.operator import OperatorServicer
+from forebay_admin.operator import Desks, OperatorServicer
 from forebay_admin.people_desk import PeopleDesk
+from forebay_admin.quota_desk import QuotaDesk
 from forebay_admin.registry_client import RegistryClient
+from forebay_admin.scheduler_client import SchedulerClient
+from forebay_admin.scheduler_desk import SchedulerDesk
+from forebay_admin.shares_desk import SharesDesk
 from forebay_admin.tables import SCHEMA
+from forebay_admin.terms_desk import TermsDesk
 from forebay_admin.watch import WatchServicer
 
 log = logging.getLogger(__name__)
@@ -80,19 +85,27 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ca_file=settings.nats_ca_file,
         ) as bus,
         open_peer(settings.registry_address, token_file=settings.token_file) as registry_peer,
+        _peers(settings.scheduler_addresses, settings.token_file) as scheduler_peers,
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
     ):
         registry = RegistryClient(registry_peer)
+        scheduler = SchedulerClient(scheduler_peers)
         access = Access(tokens, directory, pepper, ground.clock)
-        people = PeopleDesk(database, changes, directory, pepper, ground.clock)
-        fleet = FleetDesk(
-            database,
-            changes,
-            credentials,
-            registry,
-            ground.clock,
-            join_url=join_url,
-            http_pin=http_pin,
+        desks = Desks(
+            people=PeopleDesk(database, changes, directory, pepper, ground.clock),
+            shares=SharesDesk(database, changes, ground.clock),
+            quotas=QuotaDesk(database, changes, ground.clock),
+            terms=TermsDesk(database, changes, registry, ground.clock),
+            fleet=FleetDesk(
+                database,
+                changes,
+                credentials,
+                registry,
+                ground.clock,
+                join_url=join_url,
+                http_pin=http_pin,
+            ),
+            scheduler=SchedulerDesk(database, scheduler, registry, ground.clock),
         )
         enrolment = Enrolment(
             database,
@@ -106,8 +119,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
 
         def add(server: grpc.aio.Server) -> None:
-            watch = WatchServicer(database, changes, credentials, watchers.of)
-            operator = OperatorServicer(access, people, fleet, database, ground.clock)
+            watch = WatchServicer(database, changes, credentials, ground.clock, watchers.of)
+            operator = OperatorServicer(access, desks, database, ground.clock)
             admin_pb2_grpc.add_AdminServicer_to_server(watch, server)
             admin_pb2_grpc.add_OperatorServicer_to_server(operator, server)
 
@@ -161,6 +174,12 @@ class _Watchers:
 
     def of(self, stream: str) -> Number:
         return self._numbers.setdefault(stream, Number())
+
+
+@asynccontextmanager
+async def _peers(addresses: Sequence[str], token_file: Path) -> AsyncIterator[list[Peer]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_peer(address, token_file=token_file)) for address in addresses]
 
 
 async def _bootstrap(

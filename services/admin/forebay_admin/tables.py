@@ -38,6 +38,11 @@ groups = Table(
     Column("weight_milli", Integer, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("parent_id", Text, ForeignKey("admin.groups.id")),
+    Column("paused", Boolean, nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrency", Integer),
 )
 
 users = Table(
@@ -52,6 +57,11 @@ users = Table(
     Column("max_queued", Integer, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("terms_version", BigInteger, nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrency", Integer),
 )
 
 keys = Table(
@@ -70,6 +80,55 @@ keys = Table(
     Column("revoked_at", _MOMENT),
     Column("version", BigInteger, nullable=False),
     Column("cut_running", Boolean, nullable=False),
+    Column("weight_milli", Integer, nullable=False),
+    Column("terms_version", BigInteger, nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrency", Integer),
+)
+
+budgets = Table(
+    "budgets",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey(users.c.id)),
+    Column("group_id", Text, ForeignKey(groups.c.id)),
+    Column("key_id", Text, ForeignKey(keys.c.public_id)),
+    Column("unit", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+)
+
+model_terms = Table(
+    "model_terms",
+    METADATA,
+    Column("model", Text, primary_key=True),
+    Column("prompt_micros", BigInteger, nullable=False),
+    Column("cached_prompt_micros", BigInteger, nullable=False),
+    Column("completion_micros", BigInteger, nullable=False),
+    Column("weight_milli", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+pool_terms = Table(
+    "pool_terms",
+    METADATA,
+    Column("pool", Text, primary_key=True),
+    Column("placement", Text, nullable=False),
+    Column("sticky", Boolean, nullable=False),
+    Column("locality_window", Integer),
+    Column("version", BigInteger, nullable=False),
+)
+
+policy_removals = Table(
+    "policy_removals",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
 )
 
 backend_credentials = Table(

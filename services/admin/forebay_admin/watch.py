@@ -4,30 +4,48 @@ open and silent, and go on where they stopped."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from forebay.clock import Clock
 from forebay.database import Database
 from forebay.metrics import Number
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.changes import Changes
 from forebay_admin.credential_store import CredentialStore
 from forebay_admin.key_store import principals_since
-from forebay_admin.people_store import shares_since
+from forebay_admin.policy_store import budgets_of, groups_since, keys_since, users_since
+from forebay_admin.policy_wire import (
+    group_share_to_wire,
+    key_share_to_wire,
+    model_terms_to_wire,
+    pool_terms_to_wire,
+    user_share_to_wire,
+)
+from forebay_admin.removals import Removable, removed_since
+from forebay_admin.spending import standings
+from forebay_admin.terms_store import models_since, pools_since
 from forebay_admin.updates import Read, U, updates
 from forebay_admin.versions import Since
-from forebay_admin.wire_forms import principal_to_wire, share_to_wire
+from forebay_admin.wire_forms import principal_to_wire
 
 
 class WatchServicer(admin_pb2_grpc.AdminServicer):
     def __init__(
-        self, database: Database, changes: Changes, credentials: CredentialStore, watchers: Callable[[str], Number]
+        self,
+        database: Database,
+        changes: Changes,
+        credentials: CredentialStore,
+        clock: Clock,
+        watchers: Callable[[str], Number],
     ) -> None:
         """`watchers`: stream → how many watch it now."""
         self._database = database
         self._changes = changes
         self._credentials = credentials
+        self._clock = clock
         self._watchers = watchers
 
     def WatchPrincipals(
@@ -36,7 +54,7 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
         return self._stream("principals", request, read_principals)
 
     def WatchPolicy(self, request: admin_pb2.WatchRequest, context: Any) -> AsyncIterator[admin_pb2.PolicyUpdate]:
-        return self._stream("policy", request, read_policy)
+        return self._stream("policy", request, self._read_policy)
 
     def WatchCredentials(
         self, request: admin_pb2.WatchRequest, context: Any
@@ -51,6 +69,9 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
                 yield update
         finally:
             watching.value -= 1
+
+    async def _read_policy(self, connection: AsyncConnection, since: Since, current: int) -> admin_pb2.PolicyUpdate:
+        return await read_policy(connection, since, current, datetime.fromtimestamp(self._clock.now(), UTC))
 
     async def _read_credentials(
         self, connection: AsyncConnection, since: Since, current: int
@@ -74,6 +95,24 @@ async def read_principals(connection: AsyncConnection, since: Since, current: in
     )
 
 
-async def read_policy(connection: AsyncConnection, since: Since, current: int) -> admin_pb2.PolicyUpdate:
-    shares = await shares_since(connection, since.after)
-    return admin_pb2.PolicyUpdate(version=current, snapshot=since.is_snapshot, users=[share_to_wire(s) for s in shares])
+async def read_policy(connection: AsyncConnection, since: Since, current: int, now: datetime) -> admin_pb2.PolicyUpdate:
+    people, within = await users_since(connection, since.after), await groups_since(connection, since.after)
+    keys = await keys_since(connection, since.after, is_snapshot=since.is_snapshot)
+    held = await budgets_of(connection, people, within, keys.kept)
+    counted = await standings(connection, held, now)
+    update = admin_pb2.PolicyUpdate(
+        version=current,
+        snapshot=since.is_snapshot,
+        users=[user_share_to_wire(share, held, counted) for share in people],
+        groups=[group_share_to_wire(share, held, counted) for share in within],
+        keys=[key_share_to_wire(share, held, counted) for share in keys.kept],
+        models=[model_terms_to_wire(terms) for terms in await models_since(connection, since.after)],
+        pools=[pool_terms_to_wire(terms) for terms in await pools_since(connection, since.after)],
+    )
+    if not since.is_snapshot:
+        removed = await removed_since(connection, since.after)
+        update.removed_key_ids.extend(keys.removed)
+        update.removed_group_ids.extend(removed[Removable.GROUP])
+        update.removed_models.extend(removed[Removable.MODEL])
+        update.removed_pools.extend(removed[Removable.POOL])
+    return update

@@ -9,7 +9,6 @@ from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, types_pb2
 from forebay_admin.keys import Band, Key, KeyState, Principal
 from forebay_admin.people import Role, User
-from forebay_admin.people_store import UserShare
 
 _ROLES = {
     Role.MEMBER: admin_pb2.ROLE_MEMBER,
@@ -80,15 +79,6 @@ def principal_to_wire(principal: Principal) -> admin_pb2.KeyPrincipal:
     )
 
 
-def share_to_wire(share: UserShare) -> admin_pb2.UserPolicy:
-    return admin_pb2.UserPolicy(
-        user_id=share.user_id,
-        group_id=share.group_id,
-        weight_milli=share.weight_milli,
-        max_queued=share.max_queued,
-    )
-
-
 def user_to_wire(user: User) -> admin_pb2.User:
     return admin_pb2.User(
         id=user.id,
@@ -98,6 +88,9 @@ def user_to_wire(user: User) -> admin_pb2.User:
         role=_ROLES[user.role],
         created_at_us=moment_us(user.created_at),
         disabled=user.disabled,
+        weight_milli=user.weight_milli,
+        max_queued=user.max_queued,
+        paused=user.paused,
     )
 
 
@@ -115,4 +108,5 @@ def key_to_wire(key: Key) -> admin_pb2.Key:
         allowed_models=limits.allowed_models,
         band_cap=_BANDS[limits.band_cap],
         pool=limits.pool,
+        weight_milli=key.weight_milli,
     )

@@ -49,7 +49,7 @@ def backend() -> None:
     "--slots",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Answers that it may write at once; never exceeded. Default: what it says itself, else 4.",
+    help="Answers that it may write at once; never exceeded. Default: what it says itself, else found by use.",
 )
 @click.option("--pool", default="", metavar="NAME", help="The pool it belongs to. Default: default.")
 @click.option("--node", default="", metavar="NAME", help="The enrolled node that it runs on.")
@@ -100,7 +100,9 @@ def add(
         print_json({"backend": plain(answer.backend), "created": answer.created})
         return
     b = answer.backend
-    click.echo(f"Backend {b.name} {'added' if answer.created else 'changed'}: {b.url}, {b.slots} slots, pool {b.pool}.")
+    click.echo(
+        f"Backend {b.name} {'added' if answer.created else 'changed'}: {b.url}, {_slots(b)} slots, pool {b.pool}."
+    )
     health = word(b, "health") or "unknown"
     if health == "unknown":
         click.echo("It is being probed; see: forebay backend list")
@@ -113,7 +115,10 @@ def add(
 def list_backends(as_json: bool) -> None:
     """List backends with their health and models.
 
-    With --json: a list of {"id", "name", "url", "kind", "pool", "slots", "health", "health_reason", "models", "load", …}
+    Slots `up to 64`: nobody said how many it has, so Forebay finds out by use. How many it takes now: forebay queue
+
+    With --json: a list of {"id", "name", "url", "kind", "pool", "slots", "slots_assumed", "health", "health_reason",
+    "models", "load", …}
     """
 
     async def work(calls: Calls) -> admin_pb2.ShowBackendsResponse:
@@ -132,7 +137,7 @@ def list_backends(as_json: bool) -> None:
                 _health(b),
                 age(b.checked_at_us, now) if b.HasField("checked_at_us") else "not yet",
                 word(b, "kind") or "",
-                str(b.slots),
+                _slots(b),
                 escape(b.pool),
                 escape(b.url) + (" (with key)" if b.has_credential else ""),
                 escape(", ".join(m.name for m in b.models)) or "none yet",
@@ -160,6 +165,10 @@ def remove(name: str, as_json: bool) -> None:
         print_json({"backend": plain(removed)})
         return
     click.echo(f"Backend {removed.name} ({removed.url}) is removed.")
+
+
+def _slots(b: registry_pb2.Backend) -> str:
+    return f"up to {b.slots}" if b.slots_assumed else str(b.slots)
 
 
 def _health(b: registry_pb2.Backend) -> str:

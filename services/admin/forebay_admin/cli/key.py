@@ -9,6 +9,7 @@ import click
 from rich.markup import escape
 
 from forebay.wire.v1 import admin_pb2, types_pb2
+from forebay_admin.cli.amounts import parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
@@ -29,6 +30,7 @@ def key() -> None:
     \b
     forebay key create --user alice --name laptop
     forebay key list --user alice
+    forebay key set 5f0c2d9a41be --weight 2
     forebay key revoke 5f0c2d9a41be --now
     """
 
@@ -114,6 +116,30 @@ def list_keys(user: str, include_revoked: bool, as_json: bool) -> None:
         ),
         nothing="No keys. Make one with: forebay key create --user NAME",
     )
+
+
+@key.command("set")
+@click.argument("key_id", metavar="ID")
+@click.option("--weight", "share", required=True, metavar="N", help="Its share against its user's other keys.")
+@json_option
+def change(key_id: str, share: str, as_json: bool) -> None:
+    """Change the key ID (or the whole key). For limits see: forebay quota set --key ID
+
+    \b
+    forebay key set 5f0c2d9a41be --weight 0.5
+
+    With --json: {"id", "name", "user_name", "weight_milli", …}
+    """
+    request = admin_pb2.ChangeKeyRequest(key_id=key_id, weight_milli=parse_weight(share))
+
+    async def work(calls: Calls) -> admin_pb2.ChangeKeyResponse:
+        return await calls(calls.stub.ChangeKey, request)
+
+    after = ask(work).key
+    if as_json:
+        print_json(plain(after))
+        return
+    click.echo(f"Key {after.id} ({after.name}) of {after.user_name} has weight {weight(after.weight_milli)}.")
 
 
 @key.command(short_help="Revoke a key.")

@@ -48,6 +48,8 @@ def usage_row(record: Message) -> Plain:
 def _value(message: Message, field: Any) -> Any:
     value = getattr(message, field.name)
     if field.is_repeated:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            return {name: value[name] for name in sorted(value)}  # ours hold plain values
         return [_single(field, item) for item in value]
     if field.has_presence and not message.HasField(field.name):
         return None

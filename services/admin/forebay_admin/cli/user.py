@@ -8,10 +8,11 @@ import click
 from rich.markup import escape
 
 from forebay.wire.v1 import admin_pb2
+from forebay_admin.cli.amounts import parse_cap, parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
-from forebay_admin.cli.words import age
+from forebay_admin.cli.words import age, count
 
 _ROLES = {
     "member": admin_pb2.ROLE_MEMBER,
@@ -28,6 +29,7 @@ def user() -> None:
     \b
     forebay user add alice
     forebay user add dana --role operator --group research
+    forebay user set dana --weight 2
     forebay user list
     """
 
@@ -66,7 +68,8 @@ def add(name: str, role: str, group: str, as_json: bool) -> None:
 def list_users(as_json: bool) -> None:
     """List users by name.
 
-    With --json: a list of {"id", "name", "group_name", "role", "created_at", "disabled", …}
+    With --json: a list of {"id", "name", "group_name", "role", "created_at", "disabled", "weight_milli", "max_queued",
+    "paused", …}
     """
 
     async def work(calls: Calls) -> admin_pb2.ListUsersResponse:
@@ -78,16 +81,56 @@ def list_users(as_json: bool) -> None:
         return
     now = time.time()
     print_table(
-        ("Name", "Group", "Role", "Added", ""),
+        ("Name", "Group", "Role", "#Weight", "#May queue", "Added", ""),
         (
             (
                 escape(u.name),
                 escape(u.group_name),
                 word(u, "role") or "",
+                weight(u.weight_milli),
+                count(u.max_queued) if u.max_queued else "default",
                 age(u.created_at_us, now),
-                "[red]disabled[/red]" if u.disabled else "",
+                "[red]disabled[/red]" if u.disabled else "[yellow]paused[/yellow]" if u.paused else "",
             )
             for u in users
         ),
         nothing="No users. Add one with: forebay user add NAME",
     )
+
+
+@user.command("set")
+@click.argument("name")
+@click.option("--group", metavar="NAME", help="The group that they move to.")
+@click.option("--weight", "share", metavar="N", help="Their share against others of their group.")
+@click.option("--max-queued", "queued", metavar="N|default", help="How many of their requests may wait at once.")
+@click.option("--pause/--resume", "paused", default=None, help="What they send waits until they are resumed.")
+@json_option
+def change(
+    name: str, group: str | None, share: str | None, queued: str | None, paused: bool | None, as_json: bool
+) -> None:
+    """Change the user NAME. What is not named stays as it is; what runs goes on.
+
+    \b
+    forebay user set alice --group faculty --weight 2
+    forebay user set alice --max-queued 20
+    forebay user set alice --pause
+
+    With --json: {"id", "name", "group_name", "weight_milli", "max_queued", "paused", …}
+    """
+    request = admin_pb2.ChangeUserRequest(
+        name=name,
+        group=group,
+        weight_milli=parse_weight(share) if share is not None else None,
+        max_queued=(parse_cap(queued, "default", most=1_000_000) or 0) if queued is not None else None,
+        paused=paused,
+    )
+
+    async def work(calls: Calls) -> admin_pb2.ChangeUserResponse:
+        return await calls(calls.stub.ChangeUser, request)
+
+    after = ask(work).user
+    if as_json:
+        print_json(plain(after))
+        return
+    state = "; they are paused, so what they send waits" if after.paused else ""
+    click.echo(f"User {after.name} of {after.group_name} has weight {weight(after.weight_milli)}{state}.")

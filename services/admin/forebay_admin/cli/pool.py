@@ -1,0 +1,135 @@
+"""`forebay pool`: how a pool places requests on its backends."""
+
+from __future__ import annotations
+
+import click
+from rich.markup import escape
+
+from forebay.wire.v1 import admin_pb2
+from forebay_admin.cli.amounts import parse_cap
+from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.plain import Plain, plain
+from forebay_admin.cli.words import count
+
+
+@click.group()
+def pool() -> None:
+    """Pools: sets of backends with one queue, and how each chooses among its backends.
+
+    \b
+    forebay pool list
+    forebay pool set night --placement least_loaded
+    forebay pool reset night
+    """
+
+
+@pool.command("list")
+@json_option
+def list_pools(as_json: bool) -> None:
+    """List pools: those that have backends, and those that something was set for.
+
+    With --json: a list of {"pool", "placement", "sticky", "locality_window", "is_default", "backends"}
+    """
+
+    async def work(calls: Calls) -> admin_pb2.ListPoolsResponse:
+        return await calls(calls.stub.ListPools, admin_pb2.ListPoolsRequest())
+
+    pools = ask(work).pools
+    if as_json:
+        print_json([_plain(p) for p in pools])
+        return
+    print_table(
+        ("Name", "#Backends", "Placement", "Sticky", "Locality window", ""),
+        (
+            (
+                escape(p.terms.pool),
+                count(p.backends) if p.HasField("backends") else "",
+                escape(p.terms.placement),
+                "yes" if p.terms.sticky else "no",
+                _window(p.terms),
+                "" if p.is_default else "set",
+            )
+            for p in pools
+        ),
+        nothing="No pools: there are no backends. Add one with: forebay backend add NAME URL",
+    )
+
+
+@pool.command("set")
+@click.argument("name")
+@click.option(
+    "--placement",
+    metavar="HOW",
+    help="expected_ttft (usual), least_loaded, weighted, round_robin or random.",
+)
+@click.option(
+    "--sticky/--no-sticky", default=None, help="Requests of one session stay on one backend while it is well."
+)
+@click.option(
+    "--locality-window",
+    "window",
+    metavar="N|default",
+    help="Tokens by which a request whose prompt is in a backend's cache may go before its turn; 0 is strict order.",
+)
+@json_option
+def change(name: str, placement: str | None, sticky: bool | None, window: str | None, as_json: bool) -> None:
+    """Change how the pool NAME places requests. What is not named stays as it is.
+
+    \b
+    expected_ttft   the backend from which the first token is expected soonest: its queue, its cache, its speed
+    least_loaded    the one with the most room
+    weighted        in proportion to the weights of the backends
+    round_robin     one after the other
+    random          any that has room
+
+    \b
+    forebay pool set default --sticky
+    forebay pool set night --placement round_robin --locality-window 0
+
+    With --json: {"pool", "placement", "sticky", "locality_window"}
+    """
+    request = admin_pb2.SetPoolTermsRequest(
+        pool=name,
+        placement=placement,
+        sticky=sticky,
+        locality_window=admin_pb2.Cap(most=parse_cap(window, "default")) if window is not None else None,
+    )
+
+    async def work(calls: Calls) -> admin_pb2.SetPoolTermsResponse:
+        return await calls(calls.stub.SetPoolTerms, request)
+
+    after = ask(work).terms
+    if as_json:
+        print_json(plain(after))
+        return
+    sticks = "sessions stay on one backend" if after.sticky else "sessions may move"
+    click.echo(f"Pool {after.pool}: {after.placement}, {sticks}, locality window {_window(after)}.")
+
+
+@pool.command()
+@click.argument("name")
+@json_option
+def reset(name: str, as_json: bool) -> None:
+    """Let the pool NAME place requests in the usual way again. Its backends stay in it.
+
+    With --json: {"pool", "placement", …}, as it was
+    """
+
+    async def work(calls: Calls) -> admin_pb2.RemovePoolTermsResponse:
+        return await calls(calls.stub.RemovePoolTerms, admin_pb2.RemovePoolTermsRequest(pool=name))
+
+    before = ask(work).terms
+    if as_json:
+        print_json(plain(before))
+        return
+    click.echo(f"Pool {before.pool} places requests in the usual way again.")
+
+
+def _plain(p: admin_pb2.Pool) -> Plain:
+    flat = plain(p)
+    return {**flat.pop("terms"), **flat}
+
+
+def _window(terms: admin_pb2.PoolPolicy) -> str:
+    return f"{count(terms.locality_window)} tokens" if terms.HasField("locality_window") else "default"
