@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from forebay_registry import fleet as fleet_module
 from forebay_registry.backend import (
-    DEFAULT_SLOTS,
+    ASSUMED_SLOTS,
     BackendId,
     Condition,
     Desired,
@@ -22,6 +22,7 @@ from forebay_registry.backend import (
     Seen,
 )
 from forebay_registry.fleet import Difference, Fleet, View, apply, difference, view_of
+from forebay_registry.wire import to_backend
 
 WANTED = Desired(
     BackendId("be-1"), "one", "http://one:8000", None, "default", 0, None, changed_by="ada", changed_at=1.0
@@ -48,7 +49,15 @@ def test_what_the_operator_said_goes_before_what_the_engine_says() -> None:
     )
     told = view_of(replace(WANTED, kind=EngineKind.OPENAI, slots=2), seen, has_credential=False)
     assert (told.kind, told.slots) == (EngineKind.OPENAI, 2)
-    assert view_of(WANTED, Observed(), has_credential=False).slots == DEFAULT_SLOTS
+    assert (plain.slots_assumed, told.slots_assumed) == (False, False)
+
+
+def test_where_nobody_says_how_many_slots_there_are_the_most_to_try_is_told_as_such() -> None:
+    assumed = view_of(WANTED, Observed(), has_credential=False)
+    assert (assumed.slots, assumed.slots_assumed) == (ASSUMED_SLOTS, True)
+    assert to_backend(assumed).slots_assumed
+    heard = view_of(WANTED, Observed(seen=Seen(EngineKind.LLAMACPP, 2)), has_credential=False)
+    assert difference(assumed, heard) is Difference.PRESSING
 
 
 def test_a_look_that_found_nothing_new_is_no_news() -> None:

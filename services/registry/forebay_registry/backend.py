@@ -11,8 +11,9 @@ BackendId = NewType("BackendId", str)
 NodeId = NewType("NodeId", str)
 
 DEFAULT_POOL = "default"
-DEFAULT_SLOTS = 4
-"""Generations at once on a backend of which neither the operator nor the engine says how many."""
+ASSUMED_SLOTS = 64
+"""Of a backend of which neither the operator nor the engine says how many generations it can write at once: the most to try.
+How many are good there the scheduler finds out by use."""
 
 
 class EngineKind(StrEnum):
@@ -78,7 +79,7 @@ class Desired:
     """None: to be found out."""
     pool: str
     slots: int
-    """0: what the engine says, else DEFAULT_SLOTS."""
+    """0: what the engine says, else ASSUMED_SLOTS."""
     node_id: NodeId | None
     changed_by: str
     changed_at: float

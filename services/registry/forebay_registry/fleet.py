@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from forebay_registry.backend import (
-    DEFAULT_SLOTS,
+    ASSUMED_SLOTS,
     BackendId,
     Condition,
     Desired,
@@ -40,6 +40,8 @@ class View:
     pool: str
     node_id: NodeId | None
     slots: int
+    slots_assumed: bool
+    """Nobody said how many: `slots` is the most to try."""
     enabled: bool
     condition: Condition
     reason: str
@@ -51,6 +53,7 @@ class View:
 
 def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> View:
     """What the operator said goes before what the engine says."""
+    told_slots = desired.slots or observed.seen.slots
     return View(
         id=desired.id,
         name=desired.name,
@@ -58,7 +61,8 @@ def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> Vi
         kind=desired.kind or observed.seen.kind,
         pool=desired.pool,
         node_id=desired.node_id,
-        slots=desired.slots or observed.seen.slots or DEFAULT_SLOTS,
+        slots=told_slots or ASSUMED_SLOTS,
+        slots_assumed=not told_slots,
         enabled=desired.enabled,
         condition=observed.condition,
         reason=observed.reason,

@@ -59,6 +59,7 @@ def to_backend(view: View) -> wire.Backend:
         pool=view.pool,
         node_id=view.node_id or "",
         slots=view.slots,
+        slots_assumed=view.slots_assumed,
         enabled=view.enabled,
         health=_HEALTH[view.condition],
         health_reason=view.reason,
