@@ -31,12 +31,12 @@ caller: ContextVar[str] = ContextVar("caller")
 """Who makes the call that is being answered."""
 
 _EARLY_S = 0.02  # less than the caller's deadline, so that we can still say which step was late
-_KEEPALIVE = (
+KEEPALIVE = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 _MAX_MESSAGE = 64 * 1024 * 1024
 
@@ -105,7 +105,7 @@ async def open_server(
     """Serves on `listen` (HOST:PORT, port 0 for any) until left; gives the address. Raises CannotStart."""
     server = grpc.aio.server(
         interceptors=[_Edge(authorize)],
-        options=(*_KEEPALIVE, ("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)),
+        options=(*KEEPALIVE, ("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)),
     )
     add(server)
     host, _ = parse_address(listen)
@@ -208,7 +208,7 @@ async def open_peer(address: str, *, token: str | None = None, token_file: Path 
     if token_file is not None:
         token = read_secret(token_file).decode()
     options = (
-        *_KEEPALIVE,
+        *KEEPALIVE,
         ("grpc.initial_reconnect_backoff_ms", 100),
         # How long one attempt may take, not how long to wait between two: a peer far away or busy needs several round trips.
         ("grpc.min_reconnect_backoff_ms", 5_000),

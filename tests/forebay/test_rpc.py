@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from forebay import errors
+from forebay import errors, rpc
 from forebay.errors import CannotStart, ForebayError, NotAllowed, NotAuthenticated, Unavailable
 from forebay.rpc import Peer, ServiceTokens, caller, open_peer, open_server, render_tokens, translated
 from forebay.wire.v1 import registry_pb2, scheduler_pb2
@@ -130,8 +131,16 @@ async def test_streams_ask_for_a_token_too(address: str, services: Services) -> 
             await read(RegistryStub(peer.channel).WatchFleet(registry_pb2.WatchFleetRequest()))
     async with calling(address, "admin") as peer:
         with pytest.raises(NotAllowed):
-            await read(SchedulerStub(peer.channel).Session(one_frame(), metadata=peer.metadata))
+            await read(SchedulerStub(peer.channel).Session(no_frame(), metadata=peer.metadata))
     assert services.callers == []
+
+
+def test_every_option_is_one_that_grpc_knows() -> None:
+    """It says nothing about others, and does nothing with them."""
+    core = find_spec("grpc._cython.cygrpc")
+    assert core is not None
+    known = Path(str(core.origin)).read_bytes()
+    assert [name for name, _ in rpc.KEEPALIVE if name.encode() not in known] == []
 
 
 async def test_a_method_that_nobody_was_given_is_closed(address: str) -> None:
@@ -333,6 +342,12 @@ async def read(stream: Any, into: list[object] | None = None) -> None:
         async for frame in stream:
             if into is not None:
                 into.append(frame)
+
+
+async def no_frame() -> AsyncIterator[scheduler_pb2.GatewayFrame]:
+    """For a call that is refused: a frame that is on its way just then ends it with an error of gRPC's own."""
+    await asyncio.Event().wait()
+    yield scheduler_pb2.GatewayFrame()
 
 
 async def one_frame() -> AsyncIterator[scheduler_pb2.GatewayFrame]:
