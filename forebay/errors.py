@@ -25,6 +25,7 @@ class Refusal(StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
     QUOTA_SPENT = "quota_spent"
     RATE_LIMITED = "rate_limited"
+    CONCURRENCY_LIMITED = "concurrency_limited"
     ENGINE_FAILED = "engine_failed"
     ENGINE_REFUSED = "engine_refused"
     JOURNAL_FULL = "journal_full"

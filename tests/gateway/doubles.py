@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from forebay.errors import NotAuthenticated
+from forebay.errors import NotAuthenticated, Unavailable
 from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import (
     admin_pb2,
@@ -166,10 +166,30 @@ class RegistryDouble:
 
 class SchedulerDouble:
     """First come, first served; on the first backend with room that was not excluded. Its state goes with it: a new one
-    rebuilds from Hello."""
+    rebuilds from Hello. All of a backend's slots are the one gateway's ceiling. A frame answers a frame, heartbeats
+    included; what a test wants said besides goes with the next one (`say`)."""
 
-    def __init__(self, slots: dict[str, int]) -> None:
+    def __init__(self, slots: dict[str, int], *, epoch: int = 1, leader: str | None = None) -> None:
+        """`leader`: it stands by and says that this address leads."""
         self.slots = slots
+        self.epoch = epoch
+        self.leader = leader
+        self.is_silent = False
+        """It takes everything and says nothing, like one that is cut off."""
+        self.is_deaf = False
+        """It goes on speaking and takes nothing, like one that what is said to it does not reach."""
+        self.leaves_next = False
+        """It says that it drains."""
+        self.refused = 0
+        self.ceiling_acks: list[scheduler_pb2.CeilingAck] = []
+        self.credit_starts: list[scheduler_pb2.CreditStart] = []
+        self.credit_returns: list[int] = []
+        self.allotment_returns: list[int] = []
+        self.seen: list[scheduler_pb2.GatewayFrame] = []
+        self.rate: scheduler_pb2.RateStanding | None = None
+        """Told with every grant."""
+        self._say = scheduler_pb2.SchedulerFrame()
+        self._lent: dict[int, str] = {}
         self.hellos: list[scheduler_pb2.Hello] = []
         self.submits: list[scheduler_pb2.Submit] = []
         self.settles: list[scheduler_pb2.Settle] = []
@@ -195,16 +215,55 @@ class SchedulerDouble:
             used[backend] += request.width
         return used
 
+    def say(self, **fields: Any) -> None:
+        """What the next frame says besides. Of credits and allotments, the next one that answers a heartbeat."""
+        self._say.MergeFrom(scheduler_pb2.SchedulerFrame(**fields))
+
+    def lend(self, number: int, backend: str, slots: int, *, leases: int = 100, valid_ms: int = 1000) -> None:
+        credit = scheduler_pb2.Credit(
+            id=number,
+            backend_id=backend,
+            pool="default",
+            model="fake-model",
+            slots=slots,
+            valid_ms=valid_ms,
+            first_lease=1000 * number,
+            leases=leases,
+        )
+        self.say(credits=[credit])
+
     async def Session(self, frames: Any, context: Any) -> AsyncIterator[scheduler_pb2.SchedulerFrame]:
         self._seq = 0
+        if self.leader is not None:
+            self.refused += 1
+            raise Unavailable(f"This scheduler stands by; {self.leader} leads.")
+        heard = 0
         async for frame in frames:
+            if self.is_deaf and heard:
+                self._seq += 1
+                yield scheduler_pb2.SchedulerFrame(
+                    epoch=scheduler_pb2.Epoch(term_us=1, revision=self.epoch), seq=self._seq, ack_seq=heard
+                )
+                continue
+            heard = frame.seq
             self.frames += 1
-            out = scheduler_pb2.SchedulerFrame(epoch=scheduler_pb2.Epoch(term_us=1, revision=1), ack_seq=frame.seq)
+            self.seen.append(frame)
+            out = scheduler_pb2.SchedulerFrame(
+                epoch=scheduler_pb2.Epoch(term_us=1, revision=self.epoch), ack_seq=frame.seq
+            )
             if frame.HasField("hello"):
                 self._take_hello(frame.hello)
                 out.welcome.CopyFrom(scheduler_pb2.Welcome(heartbeat_ms=50, fence_ms=90_000))
+                out.ceilings.extend(
+                    scheduler_pb2.Ceiling(backend_id=backend, pool="default", slots=slots, version=1)
+                    for backend, slots in self.slots.items()
+                )
             self._take(frame, out)
+            if self.is_silent:
+                continue
             self._dispatch(out)
+            self._speak(frame, out)
+            out.draining = self.leaves_next
             out.revokes.extend(self.revokes)
             self.revokes.clear()
             if self.renewed_ago_ms is not None:
@@ -213,12 +272,31 @@ class SchedulerDouble:
             out.seq = self._seq
             yield out
 
+    def _speak(self, frame: scheduler_pb2.GatewayFrame, out: scheduler_pb2.SchedulerFrame) -> None:
+        said, self._say = self._say, scheduler_pb2.SchedulerFrame()
+        if not frame.heartbeat:
+            self._say.credits.extend(said.credits)
+            self._say.allotments.extend(said.allotments)
+            del said.credits[:], said.allotments[:]
+        for credit in said.credits:
+            self._lent[credit.id] = credit.backend_id
+            credit.heartbeat_seq = frame.seq
+        for allotment in said.allotments:
+            allotment.heartbeat_seq = frame.seq
+        out.MergeFrom(said)
+
     def _take_hello(self, hello: scheduler_pb2.Hello) -> None:
         self.hellos.append(hello)
         self.held = {h.request.ledger_id: (h.backend_id, h.lease, h.request) for h in hello.held}
         self.queue = list(hello.queued)
 
     def _take(self, frame: scheduler_pb2.GatewayFrame, out: scheduler_pb2.SchedulerFrame) -> None:
+        for start in frame.credit_starts:
+            self.credit_starts.append(start)
+            self.held[start.request.ledger_id] = (self._lent[start.credit_id], start.lease, start.request)
+        self.credit_returns.extend(returned.id for returned in frame.credit_returns)
+        self.allotment_returns.extend(returned.id for returned in frame.allotment_returns)
+        self.ceiling_acks.extend(frame.ceiling_acks)
         self.submits.extend(frame.submits)
         self.queue.extend(frame.submits)
         for cancel in frame.cancels:
@@ -272,6 +350,7 @@ class SchedulerDouble:
                     attempt=request.attempts + 1,
                     width=request.width,
                     queue_ms=request.age_ms + 1,
+                    standing=self.rate,
                 )
             )
 

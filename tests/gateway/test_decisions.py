@@ -189,7 +189,10 @@ def test_every_refusal_has_a_shape_that_sdks_understand() -> None:
         assert set(body) == {"message", "type", "param", "code"}
         assert rendered.headers["x-forebay-reason"] == word
         assert 400 <= rendered.status < 600
-        retryable = rendered.status in (502, 503) or word is Refusal.RATE_LIMITED
+        retryable = rendered.status in (502, 503) or word in (
+            Refusal.RATE_LIMITED,
+            Refusal.CONCURRENCY_LIMITED,
+        )
         assert ("retry-after" in rendered.headers) is retryable
 
 

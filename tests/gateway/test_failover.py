@@ -167,6 +167,32 @@ async def test_a_request_that_had_no_answer_yet_moves_away_from_an_engine_that_h
         assert (OUTCOME(row.outcome), row.attempts) == ("OUTCOME_FINISHED", 2)
 
 
+async def test_a_request_that_had_no_answer_yet_moves_away_from_a_backend_that_is_drained(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK)
+    engine.faults.add(Fault(FaultKind.SLOW_HEADERS, seconds=60))
+    async with open_house(tmp_path, engine, FakeEngine(pace=QUICK)) as house:
+        streaming = asyncio.create_task(stream(house))
+        await eventually(lambda: engine.record.requests)
+        (ledger_id,) = house.scheduler.held
+        house.scheduler.revokes.append(scheduler_pb2.Revoke(ledger_id=ledger_id, reason="draining"))
+        assert "word3" in text_of(await asyncio.wait_for(streaming, 4))
+        (nack,) = house.scheduler.nacks
+        assert CLASS(nack.nack_class) == "NACK_CLASS_UNKNOWN_BACKEND", "nobody is to blame"
+        (row,) = await house.rows(1)
+        assert (OUTCOME(row.outcome), row.attempts, row.backend_id) == ("OUTCOME_FINISHED", 2, "b2")
+
+
+async def test_what_has_begun_to_answer_finishes_on_a_backend_that_is_drained(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=Pace(tokens_per_s=40, answer_tokens=30))
+    async with open_house(tmp_path, engine, FakeEngine(pace=QUICK)) as house:
+        streaming = asyncio.create_task(stream(house))
+        await eventually(lambda: house.scheduler.first_tokens)
+        (ledger_id,) = house.scheduler.held
+        house.scheduler.revokes.append(scheduler_pb2.Revoke(ledger_id=ledger_id, reason="draining"))
+        assert "word29" in text_of(await asyncio.wait_for(streaming, 4))
+        assert not house.scheduler.nacks
+
+
 async def test_the_longest_duration_ends_what_never_ends(tmp_path: Path) -> None:
     engine = FakeEngine(pace=Pace(tokens_per_s=50, answer_tokens=5000))
     async with open_house(tmp_path, engine, max_duration_s=0.5) as house:

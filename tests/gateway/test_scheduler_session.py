@@ -7,49 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from forebay.clock import SystemClock
-from forebay.ledger_id import new_ledger_id
-from forebay.ops import Ops
-from forebay.rpc import Peer, open_peer, open_server
+from forebay.rpc import open_peer, open_server
 from forebay.wire.v1 import scheduler_pb2, scheduler_pb2_grpc
 from forebay_gateway.accounting import NOTHING_USED, Outcome
-from forebay_gateway.asking import Ask
-from forebay_gateway.principals import Band
-from forebay_gateway.scheduler_session import SchedulerSession
 from tests.gateway.doubles import TOKEN, authorize
 from tests.gateway.house import eventually, open_house
-
-
-def make_session(peer: Peer) -> SchedulerSession:
-    return SchedulerSession(
-        peer,
-        gateway="g-2",
-        generation=1,
-        clock=SystemClock(),
-        ops=Ops("gateway"),
-        fence_s=90.0,
-        on_revoke=lambda ledger_id, error: None,
-    )
-
-
-def make_ask() -> Ask:
-    return Ask(
-        ledger_id=new_ledger_id(1.0),
-        request_id="r",
-        pool="default",
-        model="m",
-        key_id="k",
-        user_id="u",
-        group_id="g",
-        band=Band.STANDARD,
-        width=1,
-        prompt_tokens=1,
-        max_output_tokens=0,
-        deadline_ms=0,
-        session_key="",
-        started_at=1.0,
-        arrived=SystemClock().monotonic(),
-    )
+from tests.gateway.line import make_ask, make_line
 
 
 class SchedulerThatSendsAway(scheduler_pb2_grpc.SchedulerServicer):
@@ -72,11 +35,11 @@ async def test_a_scheduler_that_sends_it_away_is_not_asked_over_and_over() -> No
         grace_s=0,
     )
     async with serving as address, open_peer(address, token=TOKEN) as peer:
-        running = asyncio.create_task(make_session(peer).run())
+        running = asyncio.create_task(make_line({address: peer}).session.run())
         await asyncio.sleep(1.5)
         running.cancel()
         await asyncio.wait([running])
-    assert 2 <= scheduler.sessions <= 7
+    assert 2 <= scheduler.sessions <= 9
 
 
 async def test_what_is_given_up_before_it_was_asked_is_never_asked(tmp_path: Path) -> None:
@@ -86,9 +49,10 @@ async def test_what_is_given_up_before_it_was_asked_is_never_asked(tmp_path: Pat
         open_peer(house.settings.scheduler_address, token=TOKEN) as peer,
     ):
         house.scheduler.slots["b1"] = 0
-        session = make_session(peer)
-        running = asyncio.create_task(session.run())
-        await eventually(lambda: session.is_connected)
+        line = make_line({house.settings.scheduler_address: peer})
+        session = line.places
+        running = asyncio.create_task(line.session.run())
+        await eventually(lambda: line.session.is_connected)
         given_up, kept = make_ask(), make_ask()
         asking = [asyncio.create_task(session.ask(ask)) for ask in (given_up, kept)]
         await asyncio.sleep(0)

@@ -8,14 +8,19 @@ from typing import Protocol
 from forebay_gateway.accounting import Outcome, Usage
 from forebay_gateway.engine_errors import Blame
 from forebay_gateway.principals import Band
+from forebay_gateway.rate_standing import RateStanding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Epoch:
     """Names a leader; later ones are greater."""
 
     term_us: int = 0
     revision: int = 0
+
+
+BY_ITSELF = Epoch()
+"""In place of a leader's, of what the gateway began without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class Ask:
     """Seconds since the epoch."""
     arrived: float
     """The same on the monotonic clock."""
+    prefix_hashes: tuple[int, ...] = ()
+    """As `prefix_hashes` makes them."""
+    is_plain: bool = False
+    """Not streamed to the client: the first byte of its answer goes with the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,10 @@ class Grant:
     epoch: Epoch
     attempt: int
     queue_ms: int
+    standing: RateStanding | None = None
+    """Of a limited key, when it was told."""
+    is_limited: bool = False
+    """The key has limits, so that its answers have to be counted as they grow."""
 
 
 class Slots(Protocol):

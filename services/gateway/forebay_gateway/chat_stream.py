@@ -39,6 +39,8 @@ class ChatStream:
         self._usage_chunk: dict[str, Any] | None = None
         self._usage_raw = b""
         self._usage_in_passing: dict[str, Any] | None = None
+        self._cut_usage: Usage | None = None
+        """Of an answer that was cut."""
         self.counted = 0
         """Completion tokens, as far as chunks tell: one each."""
         self.has_begun = False
@@ -46,6 +48,8 @@ class ChatStream:
         self.is_done = False
         self.error: StreamError | None = None
         self.chunks: list[dict[str, Any]] | None = [] if keeps_chunks else None
+        self._latest: dict[str, Any] = {}
+        """The newest chunk of the answer."""
 
     def feed(self, piece: bytes) -> bytes:
         """What the client gets for this; the tail of the answer (`tail`) excepted."""
@@ -71,6 +75,39 @@ class ChatStream:
         return out
 
     @property
+    def can_be_cut(self) -> bool:
+        """A part of the answer is there and another is still to come."""
+        return self.has_begun and bool(self._open_choices) and not self.is_done and self.error is None
+
+    @property
+    def is_cut(self) -> bool:
+        return self._cut_usage is not None
+
+    def cut(self, estimated_prompt: int) -> bytes:
+        """Ends the answer here, as if it had reached its length. Gives the chunk that says so; `tail` comes after it."""
+        used = self.usage(estimated_prompt)
+        body: dict[str, Any] = {
+            name: self._latest[name] for name in ("id", "created", "system_fingerprint") if name in self._latest
+        }
+        body |= {"object": "chat.completion.chunk", "model": self._model}
+        choices = [{"index": index, "delta": {}, "finish_reason": "length"} for index in sorted(self._open_choices)]
+        last = {**body, "choices": choices}
+        if self.chunks is not None:
+            self.chunks.append(last)
+        self._cut_usage = used
+        if self._usage_chunk is None:
+            usage = self._usage_in_passing or {
+                "prompt_tokens": used.prompt,
+                "completion_tokens": used.completion,
+                "total_tokens": used.prompt + used.completion,
+            }
+            whole = {**body, "choices": [], "usage": usage}
+            self._usage_chunk, self._usage_raw = whole, b"data: " + orjson.dumps(whole) + b"\n\n"
+        self._open_choices.clear()
+        self.is_done = True
+        return b"data: " + orjson.dumps(last) + b"\n\n"
+
+    @property
     def tail(self) -> bytes:
         """The last bytes of a whole answer: usage if it was asked for, and the end mark."""
         if not self._wants_usage or self._usage_chunk is None:
@@ -87,6 +124,8 @@ class ChatStream:
 
     def usage(self, estimated_prompt: int) -> Usage:
         """What the answer used so far."""
+        if self._cut_usage is not None:
+            return self._cut_usage
         known = read_usage(self.reported)
         if known is not None:
             return known
@@ -124,6 +163,7 @@ class ChatStream:
             self._keep_usage(event, chunk)
             return b""
         self.has_begun = True
+        self._latest = chunk
         if isinstance(usage, dict):
             self._usage_in_passing = usage
         for choice in choices or ():

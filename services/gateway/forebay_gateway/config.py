@@ -22,6 +22,7 @@ class GatewaySettings:
     """/healthz, /readyz and /metrics."""
 
     scheduler_address: str = "127.0.0.1:8093"
+    """Where the schedulers listen, the leader and its standbys in any order, with commas between them."""
     registry_address: str = "127.0.0.1:8094"
     admin_address: str = "127.0.0.1:8092"
     token_file: Path
@@ -48,6 +49,10 @@ class GatewaySettings:
 
     isolation: str = "serve"
     """What happens to work that would start past the scheduler's fence: `serve` counts it, `refuse` answers 503."""
+    local_after_s: float = 2.0
+    """Without a scheduler for so long, requests begin within the ceilings last told."""
+    credits: bool = True
+    """Whether requests begin on slots that the scheduler lent ahead, without asking."""
     fence_s: float = 90.0
     """How long new work may start after the last leader renewal heard of; the scheduler may say less."""
 

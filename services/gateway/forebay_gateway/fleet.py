@@ -55,10 +55,13 @@ class OfferedModel:
 class Fleet:
     def __init__(self) -> None:
         self._backends: dict[str, Backend] = {}
+        self._serving: dict[tuple[str, str], tuple[Backend, ...]] = {}
+        """What `serving` gave since the last change."""
         self.is_known = False
 
     def replace_all(self, backends: Iterable[Backend]) -> None:
         self._backends = {backend.id: backend for backend in backends}
+        self._serving.clear()
         self.is_known = True
 
     def change(self, backends: Iterable[Backend], removed: Iterable[str]) -> None:
@@ -66,6 +69,7 @@ class Fleet:
             self._backends[backend.id] = backend
         for backend_id in removed:
             self._backends.pop(backend_id, None)
+        self._serving.clear()
 
     def get(self, backend_id: str) -> Backend | None:
         return self._backends.get(backend_id)
@@ -76,7 +80,16 @@ class Fleet:
         return backend is None or backend.is_unhealthy
 
     def has(self, model: str, pool: str) -> bool:
-        return any(b.enabled and b.pool == pool and model in b.models for b in self._backends.values())
+        return bool(self.serving(model, pool))
+
+    def serving(self, model: str, pool: str) -> tuple[Backend, ...]:
+        """The enabled backends of this pool that have the model, healthy or not."""
+        known = self._serving.get((model, pool))
+        if known is None:
+            known = tuple(b for b in self._backends.values() if b.enabled and b.pool == pool and model in b.models)
+            if known:  # names that clients make up are not remembered
+                self._serving[model, pool] = known
+        return known
 
     def offered(self, pool: str) -> list[OfferedModel]:
         """The models of a pool by name. One whose backends are all down is still listed: they usually come back."""

@@ -19,6 +19,7 @@ class Meters:
     duration_s: Histogram
     attempts_failed: Counter
     past_fence: Counter
+    own_starts: Counter
     records_dropped: Counter
 
     def note(self, entry: Entry) -> None:
@@ -50,6 +51,11 @@ def make_meters(metrics: Metrics) -> Meters:
         ),
         past_fence=metrics.counter(
             "forebay_gateway_starts_past_fence", "Work started although the scheduler's leader may have changed."
+        ),
+        own_starts=metrics.counter(
+            "forebay_gateway_starts_unasked",
+            "Requests begun without asking: on a credit, or locally while no scheduler led.",
+            ("by",),
         ),
         records_dropped=metrics.counter(
             "forebay_gateway_records_dropped", "Records of refused requests for which the journal had no room."

@@ -48,6 +48,7 @@ SHAPES: dict[Refusal, Shape] = {
     Refusal.QUEUE_TIMEOUT: Shape(503, _SERVER, "queue_timeout", retry_after_s=2.0),
     Refusal.QUOTA_SPENT: Shape(429, "insufficient_quota", "insufficient_quota", should_retry=False),
     Refusal.RATE_LIMITED: Shape(429, "rate_limit_error", "rate_limit_exceeded", retry_after_s=1.0),
+    Refusal.CONCURRENCY_LIMITED: Shape(429, "rate_limit_error", "concurrency_limit_exceeded", retry_after_s=1.0),
     Refusal.ENGINE_FAILED: Shape(502, _SERVER, "engine_failed", retry_after_s=1.0),
     Refusal.ENGINE_REFUSED: Shape(400, _REQUEST, None),
     Refusal.JOURNAL_FULL: Shape(503, _SERVER, "journal_full", retry_after_s=5.0),

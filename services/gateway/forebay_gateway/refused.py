@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forebay.errors import BadInput, ForebayError, NotAuthenticated, NotFound, Refusal, Unavailable
+from forebay_gateway.rate_standing import RateStanding
 
 
 class InvalidKey(NotAuthenticated):
@@ -117,9 +118,18 @@ class TookTooLong(Unavailable):
 class Refused(ForebayError):
     """A refusal whose word was chosen elsewhere, such as by the scheduler."""
 
-    def __init__(self, word: Refusal, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        word: Refusal,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        standing: RateStanding | None = None,
+    ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.word = word
+        self.standing = standing
+        """Of a limited key."""
 
 
 def word_of(error: ForebayError) -> Refusal:

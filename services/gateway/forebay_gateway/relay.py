@@ -32,7 +32,9 @@ from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
 from forebay_gateway.openai_chat import ChatRequest, parse_chat
 from forebay_gateway.openai_errors import render
+from forebay_gateway.prefix_hashes import prefix_hashes
 from forebay_gateway.principals import Principal, Principals
+from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
     ContextTooLong,
     Draining,
@@ -109,6 +111,8 @@ class Exchange:
         self._silent_since = math.inf
         self._told_tokens = 0
         self._told_at = 0.0
+        self._cutoff: Refusal | None = None
+        """Why the answer ends with what there is of it."""
 
     # --- what others see (running.Serving) --------------------------------------------------------------------------
 
@@ -131,9 +135,17 @@ class Exchange:
     def interrupt(self, error: ForebayError) -> None:
         self._interruptible.interrupt(error)
 
+    def cut_off(self, why: Refusal) -> None:
+        self._cutoff = why
+
     def lose_engine(self) -> None:
         trouble = EngineTrouble(Blame.UNREACHABLE, "It stopped answering, and the registry's probes of it fail.")
         self._attempting.interrupt(TroubledEngine(trouble))
+
+    def place_elsewhere(self) -> None:
+        if not self._has_begun:
+            trouble = EngineTrouble(Blame.UNKNOWN_BACKEND, "It is drained.")
+            self._attempting.interrupt(TroubledEngine(trouble))
 
     # --- from first to last -----------------------------------------------------------------------------------------
 
@@ -223,6 +235,8 @@ class Exchange:
             session_key=self._call.session_key,
             started_at=entry.started_at,
             arrived=entry.arrived,
+            prefix_hashes=prefix_hashes(chat.model, principal.user_id, chat.fields),
+            is_plain=not chat.stream,
         )
 
     # --- slots ------------------------------------------------------------------------------------------------------
@@ -261,6 +275,7 @@ class Exchange:
                 refused.word,
                 f"{refused.message} The last engine tried said: {trouble.message}",
                 retry_after_s=refused.retry_after_s,
+                standing=refused.standing,
             ) from refused
         finally:
             self._is_asking = False
@@ -269,11 +284,14 @@ class Exchange:
         self._grant = grant
         self._granted_at = self._told_at = self._means.clock.monotonic()
         self._told_tokens = 0
+        self._cutoff = None
         entry = self._entry
         entry.backend_id, entry.queue_ms, entry.attempts = grant.backend_id, grant.queue_ms, grant.attempt
         headers = self._reply.headers
         headers["x-forebay-queue-ms"], headers["x-forebay-attempts"] = str(grant.queue_ms), str(grant.attempt)
         backend = self._means.fleet.get(grant.backend_id)
+        if grant.standing is not None:
+            headers.update(rate_headers(grant.standing))
         if backend is not None and self._principal is not None and self._principal.sees_backends:
             headers["x-forebay-backend"] = backend.name.encode("ascii", "replace").decode()
         return grant
@@ -299,7 +317,8 @@ class Exchange:
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
-        streamed = chat.stream or not backend.kind.cancels_plain_requests
+        # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
+        streamed = chat.stream or grant.is_limited or not backend.kind.cancels_plain_requests
         self._silent_since = self._means.clock.monotonic()
         async with self._means.upstream.send(
             backend,
@@ -334,8 +353,10 @@ class Exchange:
             if stream.error is not None:
                 raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
             self._tell_progress(stream.counted)
-        await answer.wait_end(_ENGINE_END_S)
-        self._finish(Outcome.FINISHED, "")
+            if self._cutoff is not None and stream.can_be_cut:
+                out = stream.cut(self._account.estimated_prompt)
+                break
+        self._finish(Outcome.FINISHED, await self._end_engine(answer, stream))
         await self._reply.end_stream(out + stream.tail)
 
     async def _relay_folded(self, answer: EngineAnswer, chat: ChatRequest) -> None:
@@ -354,10 +375,11 @@ class Exchange:
             if stream.error is not None:
                 raise _before_answer(stream.error)
             self._tell_progress(stream.counted)
+            if self._cutoff is not None and stream.can_be_cut:
+                stream.cut(self._account.estimated_prompt)
         assert stream.chunks is not None
         whole = orjson.dumps(fold(stream.chunks, chat.model, stream.reported))
-        await answer.wait_end(_ENGINE_END_S)
-        await self._send_whole(whole)
+        await self._send_whole(whole, await self._end_engine(answer, stream))
 
     async def _relay_plain(self, answer: EngineAnswer, chat: ChatRequest) -> None:
         raw = await answer.read_all(self._means.settings.max_answer_bytes)
@@ -376,11 +398,21 @@ class Exchange:
             raw = orjson.dumps({**told, "model": chat.model})
         await self._send_whole(raw)
 
-    async def _send_whole(self, body: bytes) -> None:
+    async def _end_engine(self, answer: EngineAnswer, stream: ChatStream) -> str:
+        """The answer is whole, or is cut here. Gives the word for why it was cut."""
+        if stream.is_cut and self._cutoff is not None:
+            answer.close()
+            return self._cutoff
+        await answer.wait_end(_ENGINE_END_S)
+        return ""
+
+    async def _send_whole(self, body: bytes, reason: str = "") -> None:
         if not self._has_begun:
             self._note_first_byte()
         self._entry.http_status = 200
-        self._finish(Outcome.FINISHED, "")
+        if reason:
+            self._reply.headers["x-forebay-reason"] = reason
+        self._finish(Outcome.FINISHED, reason)
         await self._reply.send(200, body)
 
     async def _listen(self, answer: EngineAnswer) -> bytes:
@@ -418,6 +450,8 @@ class Exchange:
         if not self._entry.http_status:
             self._entry.http_status = self._reply.status or render(error).status
         self._finish(outcome, word_of(error))
+        if isinstance(error, Refused) and error.standing is not None:
+            self._reply.headers.update(rate_headers(error.standing))
         try:
             async with asyncio.timeout(_TELL_S):
                 await self._reply.refuse(error)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, Refusal
 
 
 class Serving(Protocol):
@@ -30,8 +30,16 @@ class Serving(Protocol):
         ...
 
     def interrupt(self, error: ForebayError) -> None: ...
+    def cut_off(self, why: Refusal) -> None:
+        """Its answer ends with what there is of it, as if it had reached its length."""
+        ...
+
     def lose_engine(self) -> None:
         """Its engine will probably not answer any more."""
+        ...
+
+    def place_elsewhere(self) -> None:
+        """Its backend is drained; what has begun to answer may finish there."""
         ...
 
 
@@ -57,6 +65,16 @@ class Running:
         one = self._all.get(ledger_id)
         if one is not None:
             one.interrupt(error)
+
+    def cut_off(self, ledger_id: bytes, why: Refusal) -> None:
+        one = self._all.get(ledger_id)
+        if one is not None:
+            one.cut_off(why)
+
+    def place_elsewhere(self, ledger_id: bytes) -> None:
+        one = self._all.get(ledger_id)
+        if one is not None:
+            one.place_elsewhere()
 
     def interrupt_queued(self, key_ids: Iterable[str], why: Callable[[str], ForebayError]) -> None:
         ended = set(key_ids)

@@ -1,175 +1,111 @@
-"""The gateway's one stream to the scheduler: asks of a loop turn go in one frame, grants come to whoever waits for them.
+"""The gateway's one stream to the scheduler that leads: one frame for all that is to be said in a turn of the loop.
 
-It reconnects for ever. Each new stream opens with the gateway's whole truth: what it holds, who waits and since when, and
-the settles that no stored snapshot is known to hold. Without a scheduler requests wait and running ones go on."""
+It reconnects for ever, to whichever of its addresses leads. Each new stream opens with the gateway's whole truth. What is
+granted, asked and held is `places`' business; here is who is listened to: no leader older than the newest one seen, and none
+that has fallen silent."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from forebay.clock import Clock
-from forebay.errors import ForebayError
 from forebay.ops import Ops
 from forebay.rpc import Peer
 from forebay.wire.v1 import scheduler_pb2, scheduler_pb2_grpc
 from forebay_gateway import scheduler_wire as wire
-from forebay_gateway.accounting import NOTHING_USED, Outcome, Usage
-from forebay_gateway.asking import Ask, Epoch, Grant
-from forebay_gateway.engine_errors import Blame
+from forebay_gateway.asking import Epoch
 from forebay_gateway.fence import Fence
-from forebay_gateway.refused import Refused, as_refusal
+from forebay_gateway.places import Places
+from forebay_gateway.scheduler_addresses import SchedulerAddresses
 
 log = logging.getLogger(__name__)
 
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 0.5
+_STOOD_S = 0.5
+"""A session that stood for so long was a real one, and the next may be looked for quickly."""
+_SILENT_BEATS = 2.5
 _BYE_S = 1.0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    ask: Ask
-    granted: asyncio.Future[Grant]
-    excluded: list[str] = field(default_factory=list)
-    attempts: int = 0
-
-
-@dataclass(slots=True)
-class _Held:
-    ask: Ask
-    grant: Grant
-    excluded: list[str]
-    completion_tokens: int = 0
+_HAND_BACK_S = 0.2
+_REMEMBERED_BEATS = 64
+_LOOK_S = 0.25
+"""How often a gateway without a scheduler looks whether anything can begin that could not before."""
 
 
 class SchedulerSession:
     def __init__(
         self,
-        peer: Peer,
+        peers: Mapping[str, Peer],
+        places: Places,
+        fence: Fence,
         *,
         gateway: str,
         generation: int,
         clock: Clock,
         ops: Ops,
-        fence_s: float,
-        on_revoke: Callable[[bytes, ForebayError], None],
+        local_after_s: float = 2.0,
     ) -> None:
-        """`on_revoke`: called with the ledger id of a granted request that has to end."""
-        self._stub: Any = scheduler_pb2_grpc.SchedulerStub(peer.channel)
-        self._metadata = peer.metadata
+        """`peers`: by address."""
+        self._peers = peers
+        self._addresses = SchedulerAddresses(tuple(peers))
+        self._places = places
+        self._fence = fence
         self._gateway = gateway
         self._generation = generation
         self._clock = clock
         self._ops = ops
-        self._fence = Fence(fence_s)
-        self._on_revoke = on_revoke
-        self._waiting: dict[bytes, _Waiting] = {}
-        self._held: dict[bytes, _Held] = {}
-        self._unconfirmed: dict[bytes, scheduler_pb2.Settle] = {}
-        self._ceilings: dict[str, scheduler_pb2.Ceiling] = {}
-        self._outbox = wire.Outbox()
+        self._local_after_s = local_after_s
         self._wake = asyncio.Event()
+        places.wake = self._wake.set
         self._heartbeat_s = 1.0
         self._seq = 0
         self._acted_upon = 0
+        self._answered = 0
+        """The newest of our frames that the scheduler has acted upon."""
+        self._beats: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_BEATS)
+        """Heartbeats' frame numbers and when they were sent: what is lent in answer to one counts from there."""
+        self._beat_is_due = False
         self._epoch: Epoch | None = None
+        """The newest seen."""
+        self._heard_at = clock.monotonic()
+        """When a leader last said anything."""
+        self._gave_up: str = ""
+        """Why this side ends the call that stands."""
+        self._is_last_frame = False
         self._leaving = False
         self._left = asyncio.Event()
         self.is_connected = False
         ops.not_ready("scheduler", "the scheduler has not answered yet")
 
-    # --- asking -----------------------------------------------------------------------------------------------------
-
-    async def ask(self, ask: Ask) -> Grant:
-        waiting = _Waiting(ask, asyncio.get_running_loop().create_future())
-        self._waiting[ask.ledger_id] = waiting
-        self._outbox.submits[ask.ledger_id] = wire.submit_to_wire(ask, self._clock.monotonic(), [], 0)
-        self._wake.set()
-        return await _granted(waiting)
-
-    async def ask_again(self, grant: Grant, blame: Blame, retry_after_s: float | None) -> Grant:
-        held = self._held.pop(grant.ledger_id)
-        waiting = _Waiting(
-            held.ask,
-            asyncio.get_running_loop().create_future(),
-            [*held.excluded, grant.backend_id],
-            grant.attempt,
-        )
-        self._waiting[grant.ledger_id] = waiting
-        self._outbox.nacks.append(wire.nack_to_wire(grant, blame, retry_after_s))
-        self._outbox.progress.pop(grant.ledger_id, None)
-        self._wake.set()
-        return await _granted(waiting)
-
-    def end(self, ledger_id: bytes, outcome: Outcome, usage: Usage) -> None:
-        # What was not asked yet is not asked: a frame's cancels are read before its submits, so both would leave it queued.
-        if self._waiting.pop(ledger_id, None) is not None and self._outbox.submits.pop(ledger_id, None) is None:
-            self._outbox.cancels[ledger_id] = None
-        held = self._held.pop(ledger_id, None)
-        if held is not None:
-            self._settle(held.grant, outcome, usage)
-        self._wake.set()
-
-    def first_token(self, ledger_id: bytes, ttft_ms: int) -> None:
-        self._outbox.first_tokens.append(scheduler_pb2.FirstToken(ledger_id=ledger_id, ttft_ms=ttft_ms))
-        self._wake.set()
-
-    def progress(self, ledger_id: bytes, completion_tokens: int) -> None:
-        held = self._held.get(ledger_id)
-        if held is not None:
-            held.completion_tokens = completion_tokens
-            self._outbox.progress[ledger_id] = completion_tokens
-            self._wake.set()
-
-    @property
-    def is_past_fence(self) -> bool:
-        return self._fence.is_past(self._clock.monotonic())
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def unconfirmed(self) -> int:
-        return len(self._unconfirmed)
-
-    def _settle(self, grant: Grant, outcome: Outcome, usage: Usage) -> None:
-        settle = wire.settle_to_wire(grant, outcome, usage)
-        self._unconfirmed[grant.ledger_id] = settle
-        self._outbox.settles.append(settle)
-        self._outbox.progress.pop(grant.ledger_id, None)
-        self._wake.set()
-
-    # --- the stream -------------------------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Holds a session, and another when it ends, until `leave`."""
-        retry_s = _FIRST_RETRY_S
-        while True:
-            why = "the scheduler ended the session"
-            began = self._clock.monotonic()
-            try:
-                await self._hold_session()
-            except grpc.aio.AioRpcError as error:
-                why = f"{error.code().name}: {error.details()}"
-            if self._leaving:
-                self._left.set()
-                return
-            if self.is_connected:
-                log.warning("scheduler lost, requests wait", extra={"action": "scheduler_lost", "why": why})
-                self.is_connected = False
-                if self._clock.monotonic() - began > _LAST_RETRY_S:  # else it sends us away as soon as we come
-                    retry_s = _FIRST_RETRY_S
-            elif "scheduler" in self._ops.missing:
-                self._ops.not_ready("scheduler", f"the scheduler has not answered yet ({why})")
-            await asyncio.sleep(retry_s)
-            retry_s = min(_LAST_RETRY_S, retry_s * 2)
+        looking = asyncio.create_task(self._look_for_local_work(), name="local-work")
+        try:
+            while True:
+                began = self._clock.monotonic()
+                why = await self._try()
+                if self._leaving:
+                    self._left.set()
+                    return
+                if self.is_connected:
+                    log.warning(
+                        "scheduler lost",
+                        extra={"action": "scheduler_lost", "why": why, "address": self._addresses.current},
+                    )
+                    self.is_connected = False
+                    if self._clock.monotonic() - began > _STOOD_S:  # else it sends us away as soon as we come
+                        self._addresses.stood()
+                elif "scheduler" in self._ops.missing:
+                    self._ops.not_ready("scheduler", f"the scheduler has not answered yet ({why})")
+                await asyncio.sleep(self._addresses.failed(why))
+        finally:
+            looking.cancel()
 
     async def leave(self) -> None:
         """Says goodbye: what is not settled is over. Waits until the scheduler has read it, but not for long."""
@@ -181,57 +117,118 @@ class SchedulerSession:
         except TimeoutError:
             log.info("left without a goodbye to the scheduler", extra={"action": "scheduler_bye"})
 
-    async def _hold_session(self) -> None:
-        call: Any = self._stub.Session(metadata=self._metadata)
-        try:
-            await self._write(call, self._hello())
-            writing = asyncio.create_task(self._write_frames(call), name="scheduler-frames")
-            try:
-                while True:
-                    frame = await call.read()
-                    if frame is grpc.aio.EOF:
-                        return
-                    if not self._receive(frame):
-                        return
-            finally:
-                writing.cancel()
-                await asyncio.wait([writing])
-        finally:
-            call.cancel()
+    async def _look_for_local_work(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_S, max(0.01, self._local_after_s / 4)))
+            if self.is_connected:
+                continue
+            if self._clock.monotonic() - self._heard_at >= self._local_after_s:
+                self._places.begin_local()
+            self._places.look_again()
 
-    def _hello(self) -> scheduler_pb2.GatewayFrame:
-        now = self._clock.monotonic()
-        self._outbox = wire.Outbox()  # all of it is part of the truth below
-        self._seq = self._acted_upon = 0
+    # --- one stream -------------------------------------------------------------------------------------------------
+
+    async def _try(self) -> str:
+        """One session with the current address. Gives why it ended."""
+        peer = self._peers[self._addresses.current]
+        self._gave_up, self._is_last_frame = "", False
+        if not await _is_reached(peer.channel, self._addresses.patience_s):
+            return "it cannot be reached"
+        stub: Any = scheduler_pb2_grpc.SchedulerStub(peer.channel)
+        call: Any = stub.Session(metadata=peer.metadata)
+        loop = asyncio.get_running_loop()
+        self._beat_is_due = False
+        impatience = loop.call_later(self._addresses.patience_s, self._give_up, call, "it does not answer")
+        try:
+            await self._hold_session(call, impatience)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        except asyncio.InvalidStateError:
+            return "it ended the call at once"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._gave_up or (task is not None and task.cancelling()):
+                raise
+            return self._gave_up
+        finally:
+            impatience.cancel()
+            call.cancel()
+            self._places.session_over()
+        return self._gave_up or "it ended the session"
+
+    async def _hold_session(self, call: Any, impatience: asyncio.TimerHandle) -> None:
+        self._seq = self._acted_upon = self._answered = 0
+        self._beats.clear()
         self._fence.session_begins()
-        return scheduler_pb2.GatewayFrame(
-            hello=scheduler_pb2.Hello(
-                gateway=self._gateway,
-                generation=self._generation,
-                held=[
-                    wire.held_to_wire(h.ask, h.grant, now, h.excluded, h.completion_tokens) for h in self._held.values()
-                ],
-                queued=[wire.submit_to_wire(w.ask, now, w.excluded, w.attempts) for w in self._waiting.values()],
-                unconfirmed=self._unconfirmed.values(),
-                ceilings=self._ceilings.values(),
-            )
-        )
+        hello = self._places.hello(self._gateway, self._generation)
+        await self._write(call, scheduler_pb2.GatewayFrame(hello=hello))
+        writing = asyncio.create_task(self._write_frames(call), name="scheduler-frames")
+        beating: list[asyncio.Task[None]] = []
+        try:
+            while True:
+                frame = await call.read()
+                if frame is grpc.aio.EOF:
+                    return
+                if not self._receive(frame):
+                    break
+                self._heard_at = self._clock.monotonic()
+                if not beating:
+                    impatience.cancel()
+                    beating.append(asyncio.create_task(self._beat(call), name="scheduler-heartbeat"))
+                    beating.append(asyncio.create_task(self._end_in_silence(call), name="scheduler-silence"))
+            if self._is_last_frame:
+                self._wake.set()
+                await asyncio.wait([writing], timeout=_HAND_BACK_S)
+        finally:
+            for task in beating:
+                task.cancel()
+            writing.cancel()
+            await asyncio.wait([writing])
+
+    def _give_up(self, call: Any, why: str) -> None:
+        self._gave_up = why
+        call.cancel()
+
+    async def _beat(self, call: Any) -> None:
+        """A frame at least so often, and more often while something is lent: it lasts about as long as one beat."""
+        while True:
+            self._beat_is_due = True
+            self._wake.set()
+            await asyncio.sleep(self._heartbeat_s / 2 if self._places.has_credits else self._heartbeat_s)
+
+    async def _end_in_silence(self, call: Any) -> None:
+        """A leader that says nothing, or does not answer several heartbeats, is not waited for: it may be cut off, and
+        another lead already, or what we say may not reach it."""
+        while True:
+            now = self._clock.monotonic()
+            allowed_s = max(self._local_after_s, _SILENT_BEATS * self._heartbeat_s)
+            silent_s = now - min(self._heard_at, self._unanswered_since)
+            if silent_s >= allowed_s:
+                what = "said nothing" if now - self._heard_at >= allowed_s else "answered no heartbeat"
+                self._give_up(call, f"it has {what} for {silent_s:.1f} s")
+                return
+            await asyncio.sleep(allowed_s - silent_s)
+
+    @property
+    def _unanswered_since(self) -> float:
+        """When the oldest heartbeat that was not answered was sent."""
+        return next((sent_at for seq, sent_at in self._beats if seq > self._answered), math.inf)
 
     async def _write_frames(self, call: Any) -> None:
         try:
             while True:
-                try:
-                    async with asyncio.timeout(self._heartbeat_s):
-                        await self._wake.wait()
-                    await asyncio.sleep(0)  # whatever else happens in this loop turn goes into the same frame
-                except TimeoutError:
-                    pass
+                await self._wake.wait()
+                await asyncio.sleep(0)  # whatever else happens in this loop turn goes into the same frame
                 self._wake.clear()
-                outbox, self._outbox = self._outbox, wire.Outbox()
+                outbox = self._places.take_outbox()
+                if outbox.is_empty and not (self._beat_is_due or self._leaving or self._is_last_frame):
+                    continue
                 frame = outbox.to_frame()
+                frame.heartbeat, self._beat_is_due = self._beat_is_due, False
                 frame.bye = self._leaving
+                is_last = self._leaving or self._is_last_frame
                 await self._write(call, frame)
-                if frame.bye:
+                if is_last:
                     await call.done_writing()
                     return
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
@@ -243,94 +240,97 @@ class SchedulerSession:
         frame.seq = self._seq
         frame.ack_seq = self._acted_upon
         if self._epoch is not None:
-            frame.epoch.CopyFrom(wire.epoch_to_wire(self._epoch))
-        self._fence.sent(self._seq, self._clock.monotonic())
+            frame.epoch.term_us, frame.epoch.revision = self._epoch.term_us, self._epoch.revision
+        now = self._clock.monotonic()
+        self._fence.sent(self._seq, now)
+        if frame.heartbeat or self._seq == 1:
+            self._beats.append((self._seq, now))
         await call.write(frame)
 
+    # --- what the scheduler says --------------------------------------------------------------------------------------
+
     def _receive(self, frame: scheduler_pb2.SchedulerFrame) -> bool:
-        """False when this leader wants to be left."""
+        """False when this leader is to be left."""
         epoch = wire.epoch_from_wire(frame.epoch)
-        if self._epoch is None or (epoch.term_us, epoch.revision) > (self._epoch.term_us, self._epoch.revision):
-            self._epoch = epoch
+        if self._epoch is not None and epoch < self._epoch:
+            self._leave_old_leader(frame, epoch)
+            return False
+        self._epoch = epoch
+        places = self._places
         if frame.HasField("welcome"):
-            self._welcome(frame.welcome)
+            self._welcome(frame.welcome, epoch)
+        for ceiling in frame.ceilings:  # before the grants, which may need them
+            places.take_ceiling(wire.ceiling_from_wire(ceiling))
         for grant in frame.grants:
-            self._take_grant(wire.grant_from_wire(grant, epoch))
+            places.take_grant(wire.grant_from_wire(grant, epoch))
         for reject in frame.rejects:
-            self._take_reject(reject)
+            places.take_reject(reject)
         for revoke in frame.revokes:
-            self._take_revoke(revoke)
-        for ledger_id in frame.settled:
-            self._unconfirmed.pop(ledger_id, None)
-        for ceiling in frame.ceilings:
-            self._take_ceiling(ceiling)
+            places.take_revoke(revoke.ledger_id, revoke.reason)
+        for cutoff in frame.cutoffs:
+            places.take_cutoff(cutoff.ledger_id, cutoff.reason)
+        if frame.settled:
+            places.take_settled(frame.settled)
+        if frame.credits or frame.allotments:
+            self._take_lent(frame)
         if frame.HasField("renewed_ago_ms"):
             self._fence.heard(frame.ack_seq, frame.renewed_ago_ms / 1000)
-        self._acted_upon = frame.seq
+        self._acted_upon, self._answered = frame.seq, frame.ack_seq
+        if frame.draining:
+            self._gave_up = "it leads no longer"
         return not frame.draining
 
-    def _welcome(self, welcome: scheduler_pb2.Welcome) -> None:
+    def _welcome(self, welcome: scheduler_pb2.Welcome, epoch: Epoch) -> None:
         self.is_connected = True
         self._ops.ready("scheduler")
         if welcome.heartbeat_ms:
             self._heartbeat_s = welcome.heartbeat_ms / 1000
         if welcome.fence_ms:
             self._fence.fence_s = min(self._fence.fence_s, welcome.fence_ms / 1000)
+        self._places.welcomed(epoch)
         log.info(
             "scheduler session",
-            extra={"action": "scheduler_session", "held": len(self._held), "waiting": len(self._waiting)},
+            extra={
+                "action": "scheduler_session",
+                "address": self._addresses.current,
+                "held": self._places.held,
+                "waiting": self._places.waiting,
+            },
         )
 
-    def _take_grant(self, grant: Grant) -> None:
-        waiting = self._waiting.pop(grant.ledger_id, None)
-        if waiting is not None and not waiting.granted.done():
-            self._held[grant.ledger_id] = _Held(waiting.ask, grant, waiting.excluded)
-            waiting.granted.set_result(grant)
-            return
-        held = self._held.get(grant.ledger_id)
-        if held is None or held.grant.lease != grant.lease or held.grant.epoch != grant.epoch:
-            # Its request is over, or runs on another grant: give the slots back.
-            if held is None:
-                self._settle(grant, Outcome.CANCELLED, NOTHING_USED)
+    def _leave_old_leader(self, frame: scheduler_pb2.SchedulerFrame, epoch: Epoch) -> None:
+        """It does not know yet that it leads no longer. What it grants is not used, and it is told so."""
+        log.warning("an old leader is left", extra={"action": "old_leader", "address": self._addresses.current})
+        self._gave_up = "another has taken the lead since"
+        for grant in frame.grants:
+            self._places.hand_back(wire.grant_from_wire(grant, epoch))
+        self._is_last_frame = True
+
+    def _take_lent(self, frame: scheduler_pb2.SchedulerFrame) -> None:
+        sent_at = dict(self._beats)
+        for credit in frame.credits:
+            beat_at = sent_at.get(credit.heartbeat_seq)
+            if credit.recall or beat_at is None:
+                self._places.recall_credit(credit.id)
             else:
-                self._outbox.settles.append(wire.settle_to_wire(grant, Outcome.CANCELLED, NOTHING_USED))
-                self._wake.set()
-
-    def _take_reject(self, reject: scheduler_pb2.Reject) -> None:
-        waiting = self._waiting.pop(reject.ledger_id, None)
-        if waiting is not None and not waiting.granted.done():
-            waiting.granted.set_exception(
-                Refused(
-                    as_refusal(reject.reason),
-                    reject.message or f"The scheduler refused this request ({reject.reason}).",
-                    retry_after_s=reject.retry_after_ms / 1000 if reject.retry_after_ms else None,
-                )
-            )
-
-    def _take_revoke(self, revoke: scheduler_pb2.Revoke) -> None:
-        error = Refused(
-            as_refusal(revoke.reason), f"Forebay took this request's place back ({revoke.reason}). Send it again."
-        )
-        waiting = self._waiting.pop(revoke.ledger_id, None)
-        if waiting is not None:
-            if not waiting.granted.done():
-                waiting.granted.set_exception(error)
-        elif revoke.ledger_id in self._held:
-            self._on_revoke(revoke.ledger_id, error)
-
-    def _take_ceiling(self, ceiling: scheduler_pb2.Ceiling) -> None:
-        self._ceilings[ceiling.backend_id] = ceiling
-        held = sum(h.ask.width for h in self._held.values() if h.grant.backend_id == ceiling.backend_id)
-        self._outbox.ceiling_acks.append(
-            scheduler_pb2.CeilingAck(backend_id=ceiling.backend_id, version=ceiling.version, held=held)
-        )
-        self._wake.set()
+                self._places.take_credit(wire.credit_from_wire(credit, beat_at))
+        for allotment in frame.allotments:
+            beat_at = sent_at.get(allotment.heartbeat_seq)
+            if allotment.recall or beat_at is None:
+                self._places.recall_allotment(allotment.id)
+            else:
+                self._places.take_allotment(wire.allotment_from_wire(allotment, beat_at))
 
 
-async def _granted(waiting: _Waiting) -> Grant:
+async def _is_reached(channel: grpc.aio.Channel, within_s: float) -> bool:
+    """Whether there is a connection. Looked at before anything is said: from the Hello on nothing may begin here by
+    itself, and a dead machine would hold that up for as long as connecting takes."""
     try:
-        return await waiting.granted
-    except asyncio.CancelledError:
-        if waiting.granted.done() and not waiting.granted.cancelled():
-            waiting.granted.exception()  # a refusal that came in the very turn in which the client went: nobody needs it
-        raise
+        async with asyncio.timeout(within_s):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                    return False
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        return False
+    return True

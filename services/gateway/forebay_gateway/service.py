@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
@@ -15,7 +15,7 @@ from forebay.config import parse_address, read_secret
 from forebay.errors import BadSettings, CannotStart
 from forebay.follow import Followed, Follower
 from forebay.metrics import Metrics
-from forebay.rpc import open_peer
+from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
@@ -23,11 +23,13 @@ from forebay_gateway.body import BodyBudget
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.credentials_watch import CredentialsWatch
 from forebay_gateway.estimate import TokenRatios
+from forebay_gateway.fence import Fence
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
 from forebay_gateway.journal import Journal, close_lost, hold_directory, next_generation, open_journal
 from forebay_gateway.meters import make_meters
+from forebay_gateway.places import Places
 from forebay_gateway.principals import Principals
 from forebay_gateway.principals_watch import PrincipalsWatch
 from forebay_gateway.records import RecordPublisher
@@ -74,7 +76,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             ) as bus,
             open_peer(settings.admin_address, token_file=settings.token_file) as admin,
             open_peer(settings.registry_address, token_file=settings.token_file) as registry,
-            open_peer(settings.scheduler_address, token_file=settings.token_file) as scheduler,
+            _open_schedulers(settings) as schedulers,
             serving_tls(settings.tls_cert, settings.tls_key) as tls,
         ):
             credentials = CredentialsWatch(admin)
@@ -89,31 +91,44 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         FleetWatch(registry, fleet),
                     )
                 ]
+                meters = make_meters(ops.metrics)
+                fence = Fence(settings.fence_s)
+                places = Places(
+                    clock=clock,
+                    fleet=fleet,
+                    fence=fence,
+                    meters=meters,
+                    uses_credits=settings.credits,
+                    on_revoke=running.interrupt,
+                    on_cutoff=running.cut_off,
+                    on_drained=running.place_elsewhere,
+                )
                 session = SchedulerSession(
-                    scheduler,
+                    schedulers,
+                    places,
+                    fence,
                     gateway=settings.name,
                     generation=generation,
                     clock=clock,
                     ops=ops,
-                    fence_s=settings.fence_s,
-                    on_revoke=running.interrupt,
+                    local_after_s=settings.local_after_s,
                 )
                 means = Means(
                     settings=settings,
                     clock=clock,
                     principals=principals,
                     fleet=fleet,
-                    slots=session,
+                    slots=places,
                     upstream=upstream,
                     journal=journal,
                     form=RecordForm(settings.name, generation),
                     ratios=TokenRatios(),
                     bodies=bodies,
                     running=running,
-                    meters=make_meters(ops.metrics),
+                    meters=meters,
                     is_draining=draining,
                 )
-                _add_gauges(ops.metrics, running, journal, session, bodies)
+                _add_gauges(ops.metrics, running, journal, session, places, bodies)
                 for follower in followers:
                     await follower.start()
                 runner = web.ServerRunner(Front(means).make_server(), shutdown_timeout=_CUT_S)
@@ -141,6 +156,19 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
 
 
 service = Service("gateway", GatewaySettings, open_gateway, needs=("admin", "registry", "scheduler"))
+
+
+@asynccontextmanager
+async def _open_schedulers(settings: GatewaySettings) -> AsyncIterator[dict[str, Peer]]:
+    """By address. Raises BadSettings."""
+    addresses = [address.strip() for address in settings.scheduler_address.split(",") if address.strip()]
+    if not addresses:
+        raise BadSettings(["[gateway] scheduler_address: it names no scheduler"])
+    async with AsyncExitStack() as stack:
+        yield {
+            address: await stack.enter_async_context(open_peer(address, token_file=settings.token_file))
+            for address in dict.fromkeys(addresses)
+        }
 
 
 def _take_up_journal(settings: GatewaySettings, now: float) -> tuple[int, Journal]:
@@ -199,13 +227,21 @@ async def _end_silent(running: Running, fleet: Fleet, clock: Clock, silent_s: fl
 
 
 def _add_gauges(
-    metrics: Metrics, running: Running, journal: Journal, session: SchedulerSession, bodies: BodyBudget
+    metrics: Metrics,
+    running: Running,
+    journal: Journal,
+    session: SchedulerSession,
+    places: Places,
+    bodies: BodyBudget,
 ) -> None:
     for name, about, read in (
         ("running", "Requests that are being served, queued ones included.", lambda: len(running)),
-        ("waiting", "Requests that wait for a slot.", lambda: session.waiting),
+        ("waiting", "Requests that wait for a slot.", lambda: places.waiting),
         ("scheduler_connected", "1 while a scheduler session stands.", lambda: int(session.is_connected)),
-        ("settles_unconfirmed", "Settles that no stored snapshot is known to hold.", lambda: session.unconfirmed),
+        ("local", "1 while requests begin locally, since no scheduler leads.", lambda: int(places.is_local)),
+        ("ceiling_slots", "Slots that this gateway may hold, over all backends.", lambda: places.ceiling_slots),
+        ("credit_slots", "Slots lent to this gateway on credit.", lambda: places.credit_slots),
+        ("settles_unconfirmed", "Settles that no stored snapshot is known to hold.", lambda: places.unconfirmed),
         ("journal_bytes", "Of the journal's files in use.", lambda: journal.used_bytes),
         ("records_unpublished", "Closed records that the bus has not acknowledged.", lambda: journal.unpublished),
         ("held_body_bytes", "Request bodies whose answers have not begun.", lambda: bodies.held_bytes),
