@@ -59,6 +59,17 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+def test_every_module_of_the_scheduler_is_known_to_decide_or_to_be_of_its_edge() -> None:
+    """So that the rules for imports hold for a new one too."""
+    contracts = {contract["name"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
+    decide = contracts["What decides knows no transport, no clock and no loop"]["source_modules"]
+    edge = contracts["The simulator drives what decides, and nothing of the edge"]["forbidden_modules"]
+    listed = [name for name in (*decide, *edge) if name.startswith("forebay_scheduler.")]
+    package = ROOT / "services" / "scheduler" / "forebay_scheduler"
+    parts = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert sorted(listed) == sorted(f"forebay_scheduler.{part}" for part in parts - {"__init__", "simulator"})
+
+
 def test_the_lock_files_hold_hashes_and_no_addresses() -> None:
     for name in ("run.txt", "dev.txt"):
         lines = (ROOT / "requirements" / name).read_text().splitlines()

@@ -100,18 +100,38 @@ class GatewayDouble:
         self.grants: dict[bytes, scheduler_pb2.Grant] = {}
         self.rejects: dict[bytes, scheduler_pb2.Reject] = {}
         self.revokes: dict[bytes, str] = {}
+        self.cutoffs: dict[bytes, str] = {}
+        self.credits: list[scheduler_pb2.Credit] = []
         self.settled: set[bytes] = set()
+        self.ceilings: dict[str, int] = {}
         self.is_over = False
         self.error: grpc.aio.AioRpcError | None = None
         self._seq = 0
+        self._running: dict[bytes, tuple[str, int]] = {}
+        """Backend and slots of what it was granted and has not ended."""
+        self._writing = asyncio.Lock()
 
     async def hello(self, **truth: Any) -> None:
+        for held in truth.get("held", ()):
+            self._running[held.request.ledger_id] = held.backend_id, held.request.width
         hello = scheduler_pb2.Hello(gateway=self.name, generation=self.generation, **truth)
         await self.say(hello=hello)
 
     async def say(self, **parts: Any) -> None:
-        self._seq += 1
-        await self.call.write(scheduler_pb2.GatewayFrame(seq=self._seq, **parts))
+        for over in (*parts.get("settles", ()), *parts.get("cancels", ()), *parts.get("nacks", ())):
+            self._running.pop(over.ledger_id, None)
+        read = self.frames[-1].seq if self.frames else 0
+        async with self._writing:
+            self._seq += 1
+            await self.call.write(scheduler_pb2.GatewayFrame(seq=self._seq, ack_seq=read, **parts))
+
+    def _acks(self, frame: scheduler_pb2.SchedulerFrame) -> list[scheduler_pb2.CeilingAck]:
+        acks = []
+        for told in frame.ceilings:
+            self.ceilings[told.backend_id] = told.slots
+            held = sum(slots for backend, slots in self._running.values() if backend == told.backend_id)
+            acks.append(scheduler_pb2.CeilingAck(backend_id=told.backend_id, version=told.version, held=held))
+        return acks
 
     async def submit(self, user: str = "alice", count: int = 1, **fields: Any) -> list[bytes]:
         asked = [submit(user, **fields) for _ in range(count)]
@@ -142,12 +162,21 @@ class GatewayDouble:
             attempt=grant.attempt,
         )
 
+    def acknowledged(self) -> list[scheduler_pb2.Ceiling]:
+        """For its next Hello."""
+        return [scheduler_pb2.Ceiling(backend_id=of, slots=slots) for of, slots in self.ceilings.items()]
+
     async def read(self) -> None:
         try:
             async for frame in self.call:
                 self.frames.append(frame)
+                if acks := self._acks(frame):
+                    await self.say(ceiling_acks=acks)
+                self._running.update({g.ledger_id: (g.backend_id, g.width) for g in frame.grants})
                 self.grants.update({grant.ledger_id: grant for grant in frame.grants})
                 self.rejects.update({reject.ledger_id: reject for reject in frame.rejects})
+                self.cutoffs.update({cutoff.ledger_id: cutoff.reason for cutoff in frame.cutoffs})
+                self.credits.extend(frame.credits)
                 self.revokes.update({revoke.ledger_id: revoke.reason for revoke in frame.revokes})
                 self.settled.update(frame.settled)
         except grpc.aio.AioRpcError as error:

@@ -1,430 +1,540 @@
-"""Whatever happens in whatever order: the promises that the core keeps. Gateways and engines are small honest doubles."""
+"""Whatever happens in whatever order: the promises that the core keeps to requests. One leader, whose words arrive at once;
+gateways, engines and the bus are honest doubles. Changes of leader, and words that are late, have a file of their own."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+import math
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from forebay.errors import Refusal
-from forebay_scheduler import decisions as de
 from forebay_scheduler import events as ev
 from forebay_scheduler.backend import Backend
-from forebay_scheduler.policy import Policy
+from forebay_scheduler.decisions import Grant
+from forebay_scheduler.fairness.fair_queue import Charge, FairQueue
+from forebay_scheduler.fairness.tree import Leaf, Node
+from forebay_scheduler.inquiry import why_waiting
+from forebay_scheduler.lines import Line
 from forebay_scheduler.request import (
     BackendId,
-    Claim,
-    Epoch,
+    Band,
     GatewayName,
+    GroupId,
+    KeyId,
     LedgerId,
     PoolName,
     Request,
-    SessionId,
+    Used,
     UserId,
 )
 from forebay_scheduler.rules import Rules
+from forebay_scheduler.terms import GroupTerms, ModelTerms, PoolTerms, UserTerms
+from tests.scheduler.doubles import Around, GatewayDouble, LeaderDouble, Running, thorough
 
-USERS = ["alice", "bob", "carol"]
-GATEWAYS = ["g1", "g2"]
+NAMES = ["g1", "g2"]
+USERS = ["alice", "bob", "carol", "dora"]
 RULES = Rules(queue_per_user=6, queue_per_pool=14)
+DEFAULT, FAR = PoolName("default"), PoolName("far")
 BACKENDS = {
-    # Two whose engines tell what they run, one that does not, one in another pool.
-    "gpu1": Backend(BackendId("gpu1"), PoolName("default"), frozenset({"m"}), 2, running=0),
-    "gpu2": Backend(BackendId("gpu2"), PoolName("default"), frozenset({"m", "n"}), 3, running=0),
-    "cpu1": Backend(BackendId("cpu1"), PoolName("default"), frozenset({"n"}), 1),
-    "far1": Backend(BackendId("far1"), PoolName("far"), frozenset({"m"}), 1, running=0),
+    # Two whose engines tell what they run, one that does not, two in another pool.
+    "gpu1": Backend(BackendId("gpu1"), DEFAULT, frozenset({"m"}), 2, running=0),
+    "gpu2": Backend(BackendId("gpu2"), DEFAULT, frozenset({"m", "n"}), 3, running=0),
+    "cpu1": Backend(BackendId("cpu1"), DEFAULT, frozenset({"n"}), 1),
+    "far1": Backend(BackendId("far1"), FAR, frozenset({"m"}), 1, running=0),
+    "far2": Backend(BackendId("far2"), FAR, frozenset({"m"}), 2, running=0),
 }
+names = st.sampled_from(NAMES)
+indices = st.integers(0, 20)
 
 
-@dataclass
-class GatewayDouble:
-    """One process: what it waits for and what it runs. It speaks each second while it lives and is connected."""
-
-    name: str
-    generation: int = 1
-    session: SessionId | None = None
-    waiting: dict[LedgerId, Request] = field(default_factory=dict)
-    running: dict[LedgerId, Claim] = field(default_factory=dict)
-    is_alive: bool = True
-
-
-class Scheduling(RuleBasedStateMachine):
+class Serving(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.now = 1000.0
-        self.count = 0
-        self.term = 1
-        self.backends = dict(BACKENDS)
-        self.gateways = {name: GatewayDouble(name) for name in GATEWAYS}
-        self.by_session: dict[SessionId, GatewayDouble] = {}
-        self.engines: defaultdict[str, dict[tuple[str, int, LedgerId], int]] = defaultdict(dict)
-        """What really runs where, those of dead gateways among them, with its width."""
-        self.ends: Counter[LedgerId] = Counter()
-        self.submitted: dict[LedgerId, Request] = {}
-        self.blamed: set[str] = set()
-        self.nacked: set[LedgerId] = set()
-        """These may have lost a backend that others can still use, so others may pass them."""
-        self.lowered: set[str] = set()
-        self.passed: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        """By pool and user who waits there: who was served since it began to wait or was served itself."""
-        self.policy = Policy(RULES, Epoch(1, 1), self.now)
+        facts = {backend.id: backend for backend in BACKENDS.values()}
+        self.around = Around(RULES, facts)
+        self.around.on_grant = self.check_grant
+        self.clocks: dict[tuple[str, ...], float] = {}
+        self.failures: Counter[str] = Counter()
+        self.resting_until: dict[str, float] = {}
+        self.draining: set[str] = set()
+        self.granted_on: dict[LedgerId, set[str]] = {}
+        self.blamed: dict[LedgerId, set[str]] = {}
+        self.paused: set[str] = set()
+        self.groups: dict[str, str | None] = {user: None for user in USERS}
+        self.parents: dict[str, str | None] = {"law": None, "lab": "law"}
+        self.costs: Counter[PoolName] = Counter()
+        self.policy = self.around.policy
 
     @initialize()
     def begin(self) -> None:
-        self.apply(ev.FleetChanged(tuple(self.backends.values())))
-        for gateway in self.gateways.values():
-            self.hello(gateway)
+        for pool in (DEFAULT, FAR):
+            self.watch(self.policy.dispatch.queues.line(pool))
+        # No window in the one pool: there the turn is exact. In the other it is up to the window.
+        self.tell(pools=(PoolTerms(DEFAULT, locality_window=0),))
+        for name in NAMES:
+            self.around.start(name)
+        self.around.exchange()
 
-    # -- the doubles
+    def tell(self, **change: Any) -> None:
+        self.around.tell(ev.PolicyChanged(**change))
 
-    def apply(self, *events: ev.Event) -> None:
-        for decision in self.policy.apply(events, self.now):
-            match decision:
-                case de.Grant():
-                    self.granted(decision)
-                case de.Reject(session, ledger_id, reason):
-                    gateway = self.by_session[session]
-                    assert ledger_id in gateway.waiting, "refused once, and only while it waits"
-                    assert reason is not Refusal.INTERNAL
-                    del gateway.waiting[ledger_id]
-                    self.ends[ledger_id] += 1
-                case de.Orphan(request):
-                    assert self.submitted[request.ledger_id].user == request.user
-                case _:
-                    pass
-        waiting = {(request.pool, request.user) for request in self.reachable()}
-        for pool, user in [key for key in self.passed if key not in waiting]:
-            del self.passed[pool, user]
+    # -- whose turn it is
 
-    def granted(self, grant: de.Grant) -> None:
-        gateway = self.by_session[grant.session]
-        request = gateway.waiting.pop(grant.ledger_id)
-        backend = self.backends[grant.backend]
-        assert backend.healthy
-        assert backend.enabled
-        assert request.model in backend.models
-        assert backend.pool == request.pool
-        assert grant.backend not in request.excluded
-        assert grant.attempt == request.attempts + 1 <= RULES.attempts
-        assert self.policy.holds.free(backend) >= 0, "granted into a full backend"
-        for other in self.reachable():
-            if other.user == request.user and other.model == request.model and other.pool == request.pool:
-                assert {request.ledger_id, other.ledger_id} & self.nacked or other.arrived_at >= request.arrived_at, (
-                    "not first in, first out"
-                )
-        self.check_turn(request)
-        self.engines[grant.backend][gateway.name, gateway.generation, grant.ledger_id] = request.width
-        gateway.running[grant.ledger_id] = Claim(request, grant.backend, grant.lease, grant.attempt)
+    def watch(self, line: Line) -> None:
+        queue = line.queue
+        start, settle = queue.start, queue.settle
 
-    def check_turn(self, request: Request) -> None:
-        """Nobody is served twice while another waits who could have taken the same slot."""
-        for user in USERS:
-            lines = [
-                r for r in self.reachable() if r.user == user and (r.model, r.pool) == (request.model, request.pool)
-            ]
-            could_have = bool(lines) and all(r.width == 1 and r.ledger_id not in self.nacked for r in lines)
-            if user != request.user and could_have and request.ledger_id not in self.nacked:
-                assert request.user not in self.passed[request.pool, user], "served twice before another's turn"
-            if user != request.user and lines:
-                self.passed[request.pool, user].add(request.user)
-        self.passed[request.pool, request.user].clear()
+        def checked_start(request: Request, cost: int) -> Charge:
+            self.check_turn(line, request)
+            return start(request, cost)
 
-    def reachable(self) -> list[Request]:
-        return [r for g in self.gateways.values() if g.session is not None for r in g.waiting.values()]
+        def counted_settle(charge: Charge, cost: int) -> None:
+            self.costs[line.pool] += 0 if charge.is_over else max(0, cost)
+            settle(charge, cost)
 
-    def hello(self, gateway: GatewayDouble) -> None:
-        self.count += 1
-        gateway.session = SessionId(self.count)
-        self.by_session[gateway.session] = gateway
-        self.passed.clear()  # whoever waited there joins at the back
-        self.apply(
-            ev.SessionOpened(
-                gateway.session,
-                GatewayName(gateway.name),
-                gateway.generation,
-                tuple(gateway.running.values()),
-                tuple(gateway.waiting.values()),
-            )
-        )
+        queue.start, queue.settle = checked_start, counted_settle  # type: ignore[method-assign]
 
-    def connected(self) -> list[GatewayDouble]:
-        return [g for g in self.gateways.values() if g.session is not None]
+    def check_turn(self, line: Line, request: Request) -> None:
+        """Against the descent that looks at everything: at each level the child with the least virtual time."""
+        asking = [(other, path_of(line.queue, other.ledger_id)) for other in line.queue if other.model == request.model]
+        waiting = [(other, path) for other, path in asking if not any(node.is_paused for node in path)]
+        assert any(other is request for other, _ in waiting), "what is paused waits"
+        dispatch = self.policy.dispatch
+        are_plain = all(other.width == 1 and not other.excluded for other, _ in waiting)
+        if not are_plain or dispatch.slots.short or any(station.kept_for for station in dispatch.stations):
+            return  # others may pass those who cannot use what is free
+        if Band.SYSTEM in {other.band for other, _ in waiting}:
+            waiting = [(other, path) for other, path in waiting if other.band is Band.SYSTEM]
+        own = path_of(line.queue, request.ledger_id)
+        ahead = 0.0
+        for depth, node in enumerate(own):
+            beside = {path[depth]: None for _, path in waiting if path[:depth] == own[:depth] and len(path) > depth}
+            if depth == 0 and node.name == Band.SYSTEM:
+                continue
+            ahead += node.vt - min(other.vt for other in beside)
+        assert ahead <= line.window + 1e-6, f"{ahead} tokens ahead of who is the least served"
+        mine = [other for other, path in waiting if path == own]
+        assert request.arrived_at <= min(other.arrived_at for other in mine) or request.attempts, "in order"
 
-    def pick_running(self, index: int) -> tuple[GatewayDouble, Claim] | None:
-        all_running = [(g, claim) for g in self.connected() for claim in g.running.values()]
-        return all_running[index % len(all_running)] if all_running else None
+    def check_grant(self, leader: LeaderDouble, gateway: GatewayDouble, grant: Grant) -> None:
+        request = gateway.waiting.get(grant.ledger_id)
+        if request is None:
+            # Its nack or submit is on its way, or it was cancelled meanwhile.
+            return
+        facts = self.around.facts[grant.backend]
+        assert facts.is_open
+        assert facts.pool == request.pool
+        assert request.model in facts.models
+        assert grant.backend not in self.draining, "what drains gets nothing"
+        assert self.around.now >= self.resting_until.get(grant.backend, 0.0), "what rests gets nothing"
+        assert grant.backend not in self.blamed.get(grant.ledger_id, ())
+        station = leader.policy.dispatch.stations.get(grant.backend)
+        assert station is not None
+        assert station.used + station.aside <= facts.slots
 
-    def stop_at_engine(self, gateway: GatewayDouble, claim: Claim) -> None:
-        key = gateway.name, gateway.generation, claim.request.ledger_id
-        self.engines[claim.backend].pop(key, None)
-
-    # -- what may happen
+    # -- what gateways do
 
     @rule(
-        gateway=st.sampled_from(GATEWAYS),
+        name=names,
         wants=st.lists(
             st.tuples(
                 st.sampled_from(USERS),
                 st.sampled_from(["m", "m", "m", "n"]),
-                st.sampled_from(["default", "default", "default", "far"]),
-                st.sampled_from([1, 1, 1, 1, 2, 3]),
+                st.sampled_from([DEFAULT, DEFAULT, DEFAULT, FAR]),
+                st.sampled_from([1, 1, 1, 1, 1, 2, 3]),
                 st.sampled_from([None, None, None, 4.0]),
-                st.sampled_from([0.0, 0.0, 0.0, 0.5]),
+                st.sampled_from([Band.STANDARD, Band.STANDARD, Band.INTERACTIVE, Band.BATCH, Band.SYSTEM]),
+                st.sampled_from([0, 10, 300]),
+                st.sampled_from([(), (1, 2), (1, 3)]),
             ),
             min_size=1,
             max_size=6,
         ),
+        is_told_twice=st.booleans(),
     )
-    def submit(self, gateway: str, wants: list[tuple[str, str, str, int, float | None, float]]) -> None:
-        double = self.gateways[gateway]
-        for user, model, pool, width, deadline, age in wants if double.is_alive else ():
-            self.count += 1
-            self.now += 0.001
-            request = Request(
-                LedgerId(str(self.count).encode()),
-                UserId(user),
-                model,
-                self.now - age,
-                pool=PoolName(pool),
-                width=width,
-                deadline_s=deadline,
-            )
-            self.submitted[request.ledger_id] = request
-            double.waiting[request.ledger_id] = request
-            if double.session is not None:
-                self.apply(ev.Submit(double.session, request))
-                if request.ledger_id in double.waiting or request.ledger_id in double.running:
-                    self.apply(ev.Submit(double.session, request))  # what is sent again changes nothing
-
-    @rule(indices=st.lists(st.integers(0, 20), min_size=1, max_size=4), times=st.integers(1, 2))
-    def settle(self, indices: list[int], times: int) -> None:
-        for index in indices:
-            if (picked := self.pick_running(index)) is not None:
-                self.settle_one(*picked, times)
-
-    def settle_one(self, gateway: GatewayDouble, claim: Claim, times: int) -> None:
-        assert gateway.session is not None
-        self.stop_at_engine(gateway, claim)
-        del gateway.running[claim.request.ledger_id]
-        self.ends[claim.request.ledger_id] += 1
-        self.apply(*[ev.Settle(gateway.session, claim.request.ledger_id, claim.lease)] * times)
-
-    @rule(index=st.integers(0, 20))
-    def first_token(self, index: int) -> None:
-        if (picked := self.pick_running(index)) is not None:
-            gateway, claim = picked
-            assert gateway.session is not None
-            self.apply(ev.FirstToken(gateway.session, claim.request.ledger_id))
-
-    @rule(index=st.integers(0, 20), cause=st.sampled_from(list(ev.NackCause)))
-    def nack(self, index: int, cause: ev.NackCause) -> None:
-        if (picked := self.pick_running(index)) is None:
-            return
-        gateway, claim = picked
-        assert gateway.session is not None
-        self.blamed.add(claim.backend)
-        self.stop_at_engine(gateway, claim)
-        ledger_id = claim.request.ledger_id
-        del gateway.running[ledger_id]
-        self.nacked.add(ledger_id)
-        excluded = claim.request.excluded | ({claim.backend} if cause.blames_backend else set())
-        gateway.waiting[ledger_id] = Request(
-            ledger_id,
-            claim.request.user,
-            claim.request.model,
-            claim.request.arrived_at,
-            pool=claim.request.pool,
-            width=claim.request.width,
-            deadline_s=claim.request.deadline_s,
-            excluded=frozenset(excluded),
-            attempts=claim.attempt,
-        )
-        for passed in self.passed.values():
-            passed.discard(claim.request.user)  # its turn was in vain, so it comes again
-        self.apply(ev.Nack(gateway.session, ledger_id, claim.lease.seq, cause))
-
-    @rule(index=st.integers(0, 20))
-    def cancel_waiting(self, index: int) -> None:
-        waiting = [(g, r) for g in self.connected() for r in g.waiting.values()]
-        if not waiting:
-            return
-        gateway, request = waiting[index % len(waiting)]
-        assert gateway.session is not None
-        del gateway.waiting[request.ledger_id]
-        self.ends[request.ledger_id] += 1
-        self.apply(ev.Cancel(gateway.session, request.ledger_id))
-
-    @rule(
-        name=st.sampled_from(GATEWAYS),
-        what=st.sampled_from(["lose", "lose", "return", "return", "die", "die seen", "restart", "leader"]),
-    )
-    def disturb(self, name: str, what: str) -> None:
-        match what:
-            case "lose":
-                self.lose_session(name)
-            case "return":
-                self.come_back(name)
-            case "die":
-                self.die(name, is_seen=False)
-            case "die seen":
-                self.die(name, is_seen=True)
-            case "restart":
-                self.restart(name)
-            case _:
-                self.leader_changes(name)
-
-    def lose_session(self, name: str) -> None:
-        gateway = self.gateways[name]
-        if gateway.session is not None:
-            session, gateway.session = gateway.session, None
-            self.apply(ev.SessionLost(session))
-
-    def come_back(self, name: str) -> None:
-        gateway = self.gateways[name]
-        if gateway.is_alive and gateway.session is None:
-            self.hello(gateway)
-
-    def die(self, name: str, is_seen: bool) -> None:
-        """The process ends; its engines do not know yet. A supervisor may see it."""
-        gateway = self.gateways[name]
+    def submit(self, name: str, wants: list[Any], is_told_twice: bool) -> None:
+        gateway = self.around.gateways[name]
         if not gateway.is_alive:
             return
-        self.give_up_all(gateway)
-        gateway.is_alive = False
-        session, gateway.session = gateway.session, None
-        if session is not None:
-            self.apply(ev.SessionLost(session))
-        if is_seen:
-            self.apply(ev.GatewayDied(GatewayName(name), gateway.generation))
+        for user, model, pool, width, deadline, band, prompt, hashes in wants:
+            self.around.now += 0.001
+            request = Request(
+                self.around.new_id(),
+                UserId(user),
+                model,
+                self.around.now,
+                pool=pool,
+                band=band,
+                width=width,
+                deadline_s=deadline,
+                key=KeyId(f"key of {user}"),
+                prompt_tokens=prompt,
+                prefix_hashes=hashes,
+            )
+            self.around.submitted[request.ledger_id] = request
+            gateway.ask(request)
+        if is_told_twice:
+            self.around.hear(gateway)
+            for request in list(gateway.waiting.values()):
+                if gateway.session is not None:
+                    gateway.say(ev.Submit(gateway.session, request))
+        self.around.exchange()
 
-    def restart(self, name: str) -> None:
-        gateway = self.gateways[name]
-        self.give_up_all(gateway)
-        self.gateways[name] = GatewayDouble(name, gateway.generation + 1)
-        self.hello(self.gateways[name])
+    def picked(self, index: int, *, is_connected: bool = False) -> tuple[GatewayDouble, Running] | None:
+        running = [
+            (gateway, one)
+            for gateway in self.around.gateways.values()
+            if gateway.session is not None or not is_connected
+            for one in gateway.running.values()
+        ]
+        return running[index % len(running)] if running else None
 
-    def give_up_all(self, gateway: GatewayDouble) -> None:
-        for ledger_id in [*gateway.waiting, *gateway.running]:
-            self.ends[ledger_id] += 1
-        gateway.waiting.clear()
-        gateway.running.clear()
+    @rule(picks=st.lists(indices, min_size=1, max_size=4), completion=st.integers(0, 900), is_success=st.booleans())
+    def finish(self, picks: list[int], completion: int, is_success: bool) -> None:
+        for index in picks:
+            picked = self.picked(index)
+            if picked is not None:
+                gateway, one = picked
+                if is_success:
+                    self.note_success(one.claim.backend, one.request.ledger_id)
+                gateway.finish(
+                    one.request.ledger_id,
+                    Used(one.request.prompt_tokens, 0, max(completion, one.completion_tokens)),
+                    is_success=is_success,
+                )
+        self.around.exchange()
+
+    @rule(index=indices, tokens=st.integers(0, 500))
+    def answer_flows(self, index: int, tokens: int) -> None:
+        picked = self.picked(index)
+        if picked is not None:
+            gateway, one = picked
+            if not one.has_first_token:
+                gateway.first_token(one.request.ledger_id)
+                self.note_success(one.claim.backend, one.request.ledger_id)
+            gateway.progress(one.request.ledger_id, tokens)
+            self.around.exchange()
+
+    @rule(index=indices, cause=st.sampled_from(list(ev.NackCause)), retry_after_s=st.sampled_from([0.0, 0.0, 2.0]))
+    def nack(self, index: int, cause: ev.NackCause, retry_after_s: float) -> None:
+        picked = self.picked(index, is_connected=True)
+        if picked is None or picked[1].has_first_token:
+            return
+        gateway, one = picked
+        backend = one.claim.backend
+        if cause.blames_backend:
+            self.blamed.setdefault(one.request.ledger_id, set()).add(backend)
+            self.failures[backend] += 1
+            if self.failures[backend] >= RULES.breaker_failures:
+                self.resting_until[backend] = self.around.now + RULES.breaker_rest_s
+                self.failures[backend] = -100  # from here on only trials tell, and those are not followed
+        gateway.nack(one.request.ledger_id, cause, retry_after_s)
+        self.around.exchange()
+
+    def note_success(self, backend: str, ledger_id: LedgerId) -> None:
+        if self.failures[backend] > 0:
+            self.failures[backend] = 0
+
+    @rule(index=indices)
+    def cancel(self, index: int) -> None:
+        waiting = [(gateway, ledger_id) for gateway in self.around.gateways.values() for ledger_id in gateway.waiting]
+        if waiting:
+            gateway, ledger_id = waiting[index % len(waiting)]
+            gateway.cancel_waiting(ledger_id)
+            self.around.exchange()
+
+    @rule()
+    def beat(self) -> None:
+        self.around.seq += 1
+        for gateway in self.around.connected():
+            gateway.beat(self.around.seq)
+        self.around.exchange()
+
+    @rule(
+        name=names,
+        what=st.sampled_from(["lose", "lose", "return", "return", "again", "die", "die seen", "restart", "bye"]),
+    )
+    def disturb(self, name: str, what: str) -> None:
+        around, gateway = self.around, self.around.gateways[name]
+        match what:
+            case "lose":
+                around.lose(gateway)
+            case "return" if gateway.is_alive and gateway.session is None:
+                gateway.connect(around.leader)
+            case "again" if gateway.is_alive:
+                gateway.connect(around.leader)
+            case "die" | "die seen" if gateway.is_alive:
+                around.kill(name)
+                if what == "die seen":
+                    around.leader.apply(ev.GatewayDied(GatewayName(name), gateway.process[1]))
+            case "restart":
+                if gateway.is_alive:
+                    around.kill(name)
+                around.start(name)
+            case "bye" if gateway.session is not None and not gateway.waiting and not gateway.running:
+                gateway.say(ev.GatewayLeft(gateway.session))
+                around.hear(gateway)
+                around.exchange()
+                gateway.ceilings.clear()
+                gateway.hang_up()
+                gateway.is_alive = False
+            case _:
+                pass
+        around.exchange()
+
+    # -- what others do
 
     @rule(
         name=st.sampled_from(sorted(BACKENDS)),
         change=st.sampled_from([{"healthy": False}, {"enabled": False}, {"slots": 1}, {"slots": 3}, {}, {}, {}]),
     )
     def change_backend(self, name: str, change: dict[str, Any]) -> None:
-        slots = change.get("slots", BACKENDS[name].slots)
-        if slots < sum(self.engines[name].values()):
-            self.lowered.add(name)
-        self.change(name, **({"healthy": True, "enabled": True, "slots": BACKENDS[name].slots} | change))
+        backend = BackendId(name)
+        was_well = self.around.facts[backend].healthy
+        fields = {"healthy": True, "enabled": True, "slots": BACKENDS[name].slots} | change
+        if fields["healthy"] and not was_well:
+            self.resting_until.pop(name, None)  # a probe found it well
+            self.failures[name] = 0
+        self.around.set_facts(backend, **fields)
+        self.around.exchange()
 
-    def change(self, name: str, **fields: Any) -> None:
-        self.backends[name] = replace(self.backends[name], **fields)
-        self.apply(ev.FleetChanged(tuple(self.backends.values())))
+    @rule(name=st.sampled_from(sorted(BACKENDS)), deadline=st.sampled_from([None, 0.0, 3.0]), is_undone=st.booleans())
+    def drain(self, name: str, deadline: float | None, is_undone: bool) -> None:
+        (self.draining.discard if is_undone else self.draining.add)(name)
+        self.around.leader.apply(ev.DrainAsked(BackendId(name), deadline, is_undone))
+        self.around.exchange()
 
-    @rule(index=st.integers(0, 20))
-    def engine_notices_the_death(self, index: int) -> None:
-        dead = [
-            (backend, key)
-            for backend, running in self.engines.items()
-            for key in running
-            if key[:2] != (key[0], self.gateways[key[0]].generation) or not self.gateways[key[0]].is_alive
-        ]
-        if dead:
-            backend, key = dead[index % len(dead)]
-            del self.engines[backend][key]
+    @rule(
+        user=st.sampled_from(USERS),
+        group=st.sampled_from([None, "law", "lab"]),
+        weight=st.sampled_from([0.0, 0.5, 1.0, 8.0]),
+        is_paused=st.sampled_from([False, False, True]),
+    )
+    def change_user(self, user: str, group: str | None, weight: float, is_paused: bool) -> None:
+        self.groups[user] = group
+        (self.paused.add if is_paused else self.paused.discard)(user)
+        self.tell(
+            users=(UserTerms(UserId(user), None if group is None else GroupId(group), weight, is_paused=is_paused),)
+        )
+        self.around.exchange()
 
-    @rule(seconds=st.sampled_from([1, 1, 3, 10, 40]))
-    def time_passes(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.now += 1.0
-            self.report()
-            self.apply(*(ev.Heard(g.session) for g in self.connected() if g.session is not None), ev.Tick())
+    @rule(
+        group=st.sampled_from(["law", "lab"]),
+        parent=st.sampled_from([None, "law", "lab"]),
+        weight=st.sampled_from([0.0, 1.0, 3.0]),
+        is_paused=st.sampled_from([False, False, False, True]),
+    )
+    def change_group(self, group: str, parent: str | None, weight: float, is_paused: bool) -> None:
+        """Also into itself: admin refuses that, and should it come all the same, nothing breaks."""
+        (self.paused.add if is_paused else self.paused.discard)(f"group {group}")
+        self.parents[group] = parent
+        self.tell(
+            groups=(
+                GroupTerms(GroupId(group), None if parent is None else GroupId(parent), weight, is_paused=is_paused),
+            )
+        )
+        self.around.exchange()
 
-    def report(self) -> None:
-        """The registry asks the engines, each second."""
-        for name, backend in self.backends.items():
-            if backend.running is not None:
-                running = sum(self.engines[name].values())
-                self.backends[name] = replace(backend, running=running, measured_at=self.now)
-        self.apply(ev.FleetChanged(tuple(self.backends.values())))
+    @rule(weight=st.sampled_from([0.0, 1.0, 4.0]))
+    def change_model(self, weight: float) -> None:
+        self.tell(models=(ModelTerms("m", weight=weight),))
 
-    def leader_changes(self, first: str) -> None:
-        recovered = self.policy.holdings()
-        self.term += 1
-        self.policy = Policy(RULES, Epoch(1, self.term), self.now, recovered=recovered)
-        for gateway in self.gateways.values():
-            gateway.session = None
-        self.apply(ev.FleetChanged(tuple(self.backends.values())))
-        for name in sorted(GATEWAYS, key=lambda name: name != first):
-            if self.gateways[name].is_alive:
-                self.hello(self.gateways[name])
+    @rule(user=st.sampled_from(USERS))
+    def remove_user(self, user: str) -> None:
+        self.paused.discard(user)
+        self.groups[user] = None
+        self.tell(removed=(UserId(user),))
+        self.around.exchange()
+        for gateway in self.around.connected():
+            assert not any(request.user == user for request in gateway.waiting.values())
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1, 1, 3, 10, 40]))
+    def time_passes(self, seconds: float) -> None:
+        for _ in range(max(1, int(seconds))):
+            self.around.pass_time(min(seconds, 1.0))
+            self.around.exchange()
 
     # -- what always holds
 
     @invariant()
-    def engines_that_can_be_asked_never_run_too_much(self) -> None:
-        for name, backend in self.backends.items():
-            running = sum(self.engines[name].values())
-            if running <= backend.slots:
-                self.lowered.discard(name)
-            if backend.running is not None and name not in self.lowered:
-                assert running <= backend.slots, f"{name} runs {running} of {backend.slots}"
+    def no_engine_runs_more_than_it_has_slots(self) -> None:
+        self.around.check_slots()
 
     @invariant()
-    def every_grant_in_use_is_accounted_and_no_other(self) -> None:
-        for name in self.backends:
-            backend, holds = BackendId(name), self.policy.holds
-            of_connected = sum(
-                c.request.width for g in self.connected() for c in g.running.values() if c.backend == name
-            )
-            assert holds.live_on(backend) >= of_connected, "a grant that its gateway uses is not accounted"
-            if len(self.connected()) == len(GATEWAYS):
-                assert holds.live_on(backend) == of_connected, "slots leak"
+    def each_request_ends_once(self) -> None:
+        self.around.check_ends()
 
     @invariant()
-    def nothing_ends_twice(self) -> None:
-        assert all(times == 1 for times in self.ends.values())
-        unfinished = {i for g in self.gateways.values() for i in [*g.waiting, *g.running]}
-        assert unfinished.isdisjoint(self.ends)
-        assert unfinished | set(self.ends) == set(self.submitted)
+    def what_is_held_is_what_runs(self) -> None:
+        dispatch, around = self.policy.dispatch, self.around
+        held = {one.request.ledger_id: (one.backend, one.slots) for one in dispatch.holds}
+        for gateway in around.connected():
+            for ledger_id, one in gateway.running.items():
+                assert held[ledger_id] == (one.claim.backend, one.request.width)
+        out_of_reach = {ledger for g in around.gateways.values() if g.session is None for ledger in g.running}
+        known = {ledger for g in around.connected() for ledger in g.running}
+        if all(gateway.session is not None for gateway in around.gateways.values()):
+            assert held.keys() == known, "slots leak"
+        assert known <= held.keys() | out_of_reach
+        for station in dispatch.stations:
+            assert station.used == sum(slots for backend, slots in held.values() if backend == station.id)
+            assert station.running == sum(backend == station.id for backend, _ in held.values())
+            for place in station.place_list:
+                assert place.used == sum(
+                    one.slots for one in dispatch.holds if (one.backend, one.request.model) == (station.id, place.model)
+                )
 
     @invariant()
     def the_queue_is_what_gateways_wait_for(self) -> None:
         queued = Counter(request.ledger_id for request in self.policy.queued())
-        waiting = Counter(request.ledger_id for request in self.reachable())
+        waiting = Counter(ledger_id for gateway in self.around.connected() for ledger_id in gateway.waiting)
         assert queued == waiting
 
     @invariant()
-    def no_slot_idles_while_a_request_could_use_it(self) -> None:
-        if self.policy.is_recovering:
-            return
-        for name, backend in self.backends.items():
-            if not backend.is_open or name in self.blamed or self.policy.holds.free(backend) < 1:
+    def costs_add_up_on_every_level(self) -> None:
+        dispatch = self.policy.dispatch
+        for line in dispatch.queues.lines:
+            held = [one for one in dispatch.holds if one.request.pool == line.pool]
+            reserved = settled = 0
+            for node in every_node(line.queue):
+                assert node.reserved >= 0
+                assert node.vt < math.inf
+                if type(node) is not Leaf:
+                    assert node.reserved == sum(child.reserved for child in node.children.values())
+                    assert node.settled == node.gone + sum(child.settled for child in node.children.values())
+                where = tuple(step.name for step in node.path())
+                assert node.clock >= self.clocks.get((line.pool, *where), 0.0) or not where
+                self.clocks[line.pool, *where] = node.clock
+                if where in ((), (Band.SYSTEM.value,)):
+                    reserved += node.reserved
+                    settled += node.settled
+            assert reserved == sum(one.charge.cost for one in held)
+            assert settled == self.costs[line.pool]
+
+    @invariant()
+    def no_slot_idles_beside_who_could_use_it(self) -> None:
+        dispatch, around = self.policy.dispatch, self.around
+        for backend, facts in around.facts.items():
+            station = dispatch.stations.get(backend)
+            assert station is not None
+            free = facts.slots - station.used - station.aside
+            if free < 1 or not facts.is_open or station.closed is not None or station.kept_for is not None:
                 continue
-            line = [r for r in self.reachable() if r.pool == backend.pool]
-            if all(r.width == 1 and r.ledger_id not in self.nacked for r in line):
-                assert not any(r.model in backend.models for r in line), f"{name} idles"
+            # Within one line nobody passes one that is too wide, and beyond a window nobody passes it in others.
+            held_up = {
+                (request.pool, request.model)
+                for gateway in around.connected()
+                for request in gateway.waiting.values()
+                if request.width > 1 or request.excluded
+            }
+            for gateway in around.connected():
+                for request in gateway.waiting.values():
+                    could = (
+                        request.pool == facts.pool
+                        and request.model in facts.models
+                        and request.width <= free
+                        and (request.pool, request.model) not in held_up
+                        and (gateway.process, backend) not in dispatch.slots.short
+                        and not self.is_paused(request)
+                        and dispatch.stations.kept_for(request) is None
+                    )
+                    assert not could, f"{backend} idles: {request}, {why_waiting(dispatch, request)}, {station}"
+
+    def is_paused(self, request: Request) -> bool:
+        shares = self.policy.dispatch.shares
+        around = map(str, shares.groups_of(request))
+        return request.user in self.paused or any(f"group {group}" in self.paused for group in around)
+
+    @invariant()
+    def what_is_lent_is_asked_back_where_somebody_waits(self) -> None:
+        dispatch = self.policy.dispatch
+        waiting = {request.pool for request in self.policy.queued()}
+        for backend, facts in self.around.facts.items():
+            lost = any(gateway.session is None for gateway in self.around.gateways.values())
+            if facts.pool in waiting and not lost:
+                assert dispatch.lender.unused_on(backend) == 0
 
     def teardown(self) -> None:
-        """In the end everybody goes, and nothing is left behind."""
-        for name in GATEWAYS:
-            self.die(name, is_seen=False)
-        for engine in self.engines.values():
-            engine.clear()
-        self.time_passes(round(RULES.fence_s + RULES.fence_margin_s + RULES.quarantine_blind_s) + 2)
-        for name in self.backends:
-            assert self.policy.holds.live_on(BackendId(name)) == 0
-            assert self.policy.holds.quarantined_on(BackendId(name)) == 0
-        assert not list(self.policy.queued())
-        assert not list(self.policy.gateways)
-        self.nothing_ends_twice()
+        """Whoever can be served is served; then everybody goes, and nothing is left behind."""
+        around = self.around
+        for name in BACKENDS:
+            self.draining.discard(name)
+            self.around.facts[BackendId(name)] = replace(
+                BACKENDS[name], running=None if BACKENDS[name].running is None else 0, measured_at=around.now
+            )
+            around.leader.apply(ev.DrainAsked(BackendId(name), is_undone=True))
+        self.resting_until.clear()
+        self.failures.clear()
+        around.tell_fleet()
+        self.tell(
+            users=tuple(UserTerms(UserId(user)) for user in USERS),
+            groups=(GroupTerms(GroupId("law")), GroupTerms(GroupId("lab"))),
+        )
+        self.paused.clear()
+        for name in NAMES:
+            if not around.gateways[name].is_alive:
+                around.start(name)
+            elif around.gateways[name].session is None:
+                around.gateways[name].connect(around.leader)
+        for _ in range(12):
+            around.pass_time(1.0)
+            for gateway in around.connected():
+                for ledger_id in list(gateway.running):
+                    gateway.finish(ledger_id, Used(1, 0, 1))
+                around.exchange()
+            for engine in around.engines.values():
+                for key in list(engine.left_at):
+                    engine.end(key)
+        for _ in range(30):
+            if not any(gateway.waiting for gateway in around.gateways.values()):
+                break
+            around.pass_time(1.0)
+            for gateway in around.connected():
+                for ledger_id in list(gateway.running):
+                    gateway.finish(ledger_id, Used(1, 0, 1))
+        around.exchange()
+        # What a gateway had taken in while it reached nobody waits for a backend to come, until its time is over.
+        waiting = [
+            request
+            for gateway in around.gateways.values()
+            for request in gateway.waiting.values()
+            if any(
+                facts.pool == request.pool and request.model in facts.models and facts.slots >= request.width
+                for facts in around.facts.values()
+            )
+        ]
+        assert not waiting, f"somebody starves: {waiting}"
+        for name in NAMES:
+            if around.gateways[name].is_alive:
+                around.kill(name)
+        around.exchange()
+        for engine in around.engines.values():
+            engine.running.clear()
+        for _ in range(round(RULES.fence_s + RULES.fence_margin_s + RULES.quarantine_blind_s) + 2):
+            around.pass_time(1.0)
+        policy = self.policy
+        assert not list(policy.gateways)
+        assert not list(policy.queued())
+        assert len(policy.dispatch.holds) == 0
+        for station in policy.dispatch.stations:
+            assert (station.used, station.aside, station.tokens, station.running) == (0, 0, 0, 0)
+            assert policy.quarantined_on(station.id) == 0
+            assert policy.dispatch.ceilings.unallotted(station.id) == station.facts.slots
+        self.each_request_ends_once()
+        self.costs_add_up_on_every_level()
 
 
-TestScheduling = Scheduling.TestCase
-TestScheduling.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+def path_of(queue: FairQueue, ledger_id: LedgerId) -> list[Node]:
+    node: Node = queue._where[ledger_id].backlog.node
+    return node.path()
+
+
+def every_node(queue: FairQueue) -> list[Node]:
+    return [*queue._system.within(), *queue._shared.within()]
+
+
+TestServing = Serving.TestCase
+TestServing.settings = thorough(60, 40)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 import forebay_scheduler
 from forebay.config import read_file, read_settings
-from forebay.subjects import LEDGER_CONSUMER, SCHEDULER_BUCKET, USAGE_STREAM
+from forebay.subjects import LEDGER_CONSUMER, SCHEDULER_BUCKET, USAGE_STREAM, ceilings_key
 from forebay.wire.v1 import scheduler_pb2, types_pb2, usage_pb2
 from forebay_scheduler.config import SchedulerSettings
+from forebay_scheduler.lending.ceiling_writes import shard_of
+from forebay_scheduler.request import BackendId
 
 House = Any
 Until = Callable[..., Awaitable[None]]
@@ -47,29 +52,32 @@ async def test_without_a_fleet_it_is_not_ready_and_requests_wait(
         assert "fleet" not in house.ops.missing
 
 
-async def test_a_gateway_is_named_in_the_stored_snapshot_before_it_is_given_anything(
-    house: House, make_backend: Make, until: Until
-) -> None:
-    """A successor waits for those that are named, and grants what the others hold a second time."""
+async def test_a_ceiling_is_stored_before_its_gateway_is_told_of_it(house: House, make_backend: Make) -> None:
+    """A successor keeps free what is stored, and would grant the rest a second time."""
     house.registry.tell(make_backend("gpu1", slots=2), snapshot=True)
     async with house.scheduler() as address, house.gateway(address, "g1") as g1:
         await g1.granted(*await g1.submit())
         async with house.gateway(address, "g2", generation=7) as g2:
             await g2.granted(*await g2.submit("bob"))
-            stored = await (await house.bus.bucket(SCHEDULER_BUCKET)).get("holdings")
-            named = scheduler_pb2.SchedulerSnapshot.FromString(stored.value).gateways
-            assert {(one.gateway, one.generation) for one in named} == {("g1", 1), ("g2", 7)}
+            stored = await _stored_ceilings(house)
+            assert stored["g1", 1] >= g1.ceilings["gpu1"]
+            assert stored["g2", 7] >= g2.ceilings["gpu1"]
+            assert sum(stored.values()) == 2
 
 
-async def test_a_new_gateway_is_served_while_the_bus_is_away_too(
+async def test_a_gateway_without_a_ceiling_is_served_once_the_bus_is_back(
     house: House, make_backend: Make, until: Until
 ) -> None:
     house.registry.tell(make_backend("gpu1"), snapshot=True)
     async with house.scheduler() as address:
         house.bus.is_connected = False
         async with house.gateway(address) as gateway:
-            await gateway.granted(*await gateway.submit())
-        house.bus.is_connected = True
+            (asked,) = await gateway.submit()
+            await asyncio.sleep(0.3)
+            assert asked not in gateway.grants
+            assert not gateway.rejects
+            house.bus.is_connected = True
+            await gateway.granted(asked)
 
 
 async def test_when_the_bus_goes_away_later_it_goes_on_and_its_renewal_grows_old(
@@ -108,11 +116,10 @@ async def test_a_new_leader_has_a_later_epoch_and_takes_over_what_gateways_hold(
     async with house.scheduler() as address, house.gateway(address) as before:
         (running,) = await before.submit()
         await before.granted(running)
-        await _stored(house, "g1")
     waiting = make_submit()
     async with (
         house.scheduler() as address,
-        house.gateway(address, held=[before.held(running)], queued=[waiting]) as after,
+        house.gateway(address, held=[before.held(running)], queued=[waiting], ceilings=before.acknowledged()) as after,
     ):
         old, new = before.frames[0].epoch, after.frames[0].epoch
         assert (new.term_us, new.revision) > (old.term_us, old.revision)
@@ -123,36 +130,38 @@ async def test_a_new_leader_has_a_later_epoch_and_takes_over_what_gateways_hold(
         await after.granted(waiting.ledger_id)
 
 
-async def test_a_new_leader_grants_nothing_until_the_gateways_it_knows_of_have_spoken(
+async def test_a_new_leader_gives_nobody_what_a_gateway_that_has_not_spoken_may_hold(
     house: House, make_backend: Make, until: Until
 ) -> None:
-    house.registry.tell(make_backend("gpu1", slots=2), snapshot=True)
+    house.registry.tell(make_backend("gpu1", slots=2), make_backend("gpu2"), snapshot=True)
     async with house.scheduler() as address, house.gateway(address, "g1") as lost:
-        (running,) = await lost.submit()
-        await lost.granted(running)
-        await _stored(house, "g1")
+        first, second, third = await lost.submit(count=3)
+        await lost.granted(first, second, third)
     async with house.scheduler() as address, house.gateway(address, "g2") as other:
         (asked,) = await other.submit()
         await asyncio.sleep(0.3)
         assert asked not in other.grants
-        async with house.gateway(address, "g1", held=[lost.held(running)]):
+        running = [lost.held(one) for one in (first, second, third)]
+        async with house.gateway(address, "g1", held=running, ceilings=lost.acknowledged()) as back:
+            await back.say(settles=[lost.settle_of(first)])
             await other.granted(asked)
 
 
-async def test_a_new_leader_does_not_wait_for_a_lost_gateway_for_ever(house: House, make_backend: Make) -> None:
-    house.registry.tell(make_backend("gpu1", slots=2), snapshot=True)
-    async with house.scheduler() as address, house.gateway(address, "g1") as lost:
-        first, second = await lost.submit(count=2)
-        await lost.granted(first, second)
-        await lost.say(settles=[lost.settle_of(second)])
-        await _stored(house, "g1")
-        await asyncio.sleep(1.1)
-    async with house.scheduler(recovery_grace_s=0.3) as address, house.gateway(address, "g2") as other:
-        asked, behind = await other.submit(count=2)
-        await other.granted(asked)
-        shown = await house.show(address)
-        assert (shown.held[0].held, shown.held[0].quarantined) == (1, 1)
-        assert behind not in other.grants
+async def test_an_end_is_confirmed_once_it_is_stored_and_a_new_leader_knows_it(
+    house: House, make_backend: Make, make_submit: Make, until: Until
+) -> None:
+    house.registry.tell(make_backend("gpu1"), snapshot=True)
+    async with house.scheduler() as address, house.gateway(address) as before:
+        (ended,) = await before.submit()
+        await before.granted(ended)
+        await before.say(settles=[before.settle_of(ended)])
+        assert ended not in before.settled
+        await until(lambda: ended in before.settled)
+    told_again = before.settle_of(ended)
+    told_again.request.CopyFrom(make_submit(ledger_id=ended))
+    async with house.scheduler() as address, house.gateway(address, unconfirmed=[told_again]) as after:
+        await until(lambda: ended in after.settled)
+        assert "forebay_scheduler_stale_settles_total 1.0" in house.ops.metrics.exposition().decode()
 
 
 async def test_told_to_stop_it_sends_its_gateways_away(house: House, make_backend: Make, until: Until) -> None:
@@ -162,20 +171,29 @@ async def test_told_to_stop_it_sends_its_gateways_away(house: House, make_backen
         assert gateway.error is None
 
 
-async def test_a_second_scheduler_takes_the_lead_and_the_first_says_so_and_grants_nothing(
+async def test_a_second_scheduler_stands_by_and_leads_as_soon_as_the_first_is_told_to_stop(
     house: House, make_backend: Make, until: Until
 ) -> None:
     house.registry.tell(make_backend("gpu1"), snapshot=True)
-    async with house.scheduler() as first, house.gateway(first) as gateway:
-        first_ops = house.ops
-        async with house.scheduler() as second:
-            await until(lambda: "lead" in first_ops.missing)
-            await until(lambda: gateway.is_over)
-            assert gateway.frames[-1].draining
-            async with house.gateway(second) as moved:
-                (asked,) = await moved.submit()
-                await moved.granted(asked)
-            assert "lead" not in house.ops.missing
+    first = house.scheduler()
+    address = await first.__aenter__()
+    first_ops = house.ops
+    async with house.gateway(address) as gateway, house.scheduler() as second:
+        assert "lead" not in first_ops.missing
+        assert "another" in house.ops.missing["lead"], "entered means that it answers, not that it leads"
+        async with house.gateway(second, "g2") as refused:
+            assert refused.error is not None
+            assert refused.error.code() == grpc.StatusCode.UNAVAILABLE
+            assert address in refused.error.details()
+        (running,) = await gateway.submit()
+        await gateway.granted(running)
+        await first.__aexit__(None, None, None)
+        await until(lambda: gateway.is_over)
+        assert gateway.frames[-1].draining
+        await until(lambda: "lead" not in house.ops.missing)
+        async with house.gateway(second, held=[gateway.held(running)], ceilings=gateway.acknowledged()) as moved:
+            await moved.say(settles=[gateway.settle_of(running)])
+            await moved.granted(*await moved.submit())
 
 
 async def test_requests_of_a_gateway_that_does_not_return_become_rows_of_the_ledger(
@@ -212,15 +230,11 @@ async def test_a_scrape_shows_what_was_decided(house: House, make_backend: Make,
     assert 'forebay_scheduler_slots{backend="gpu1",what="held"} 1.0' in text
 
 
-async def _stored(house: House, gateway: str) -> None:
-    """Until the bus holds who holds what."""
-    bucket = await house.bus.bucket("forebay-scheduler")
-    async with asyncio.timeout(5):
-        while True:
-            entry = await bucket.get("holdings")
-            if entry is not None and gateway.encode() in entry.value and b"gpu1" in entry.value:
-                return
-            await asyncio.sleep(0.02)
+async def _stored_ceilings(house: House) -> Counter[tuple[str, int]]:
+    bucket = await house.bus.bucket(SCHEDULER_BUCKET)
+    entry = await bucket.get(ceilings_key(shard_of(BackendId("gpu1"))))
+    shard = scheduler_pb2.CeilingShard.FromString(entry.value)
+    return Counter({(one.gateway, one.generation): one.slots["gpu1"] for one in shard.gateways})
 
 
 def test_the_sample_of_settings_is_one_that_can_be_read_and_shows_the_defaults() -> None:

@@ -290,3 +290,58 @@ async def test_bands_have_their_own_patience(house: House, make_backend: Make, u
         await until(lambda: hasty in gateway.rejects)
         assert gateway.rejects[hasty].reason == "queue_timeout"
         assert patient not in gateway.rejects
+
+
+async def test_a_ceiling_is_told_before_the_first_grant_within_it(house: House, make_backend: Make) -> None:
+    house.registry.tell(make_backend("gpu1", slots=2), snapshot=True)
+    async with house.scheduler() as address, house.gateway(address) as gateway:
+        (asked,) = await gateway.submit()
+        await gateway.granted(asked)
+        kinds = ["ceiling" if frame.ceilings else "grant" for frame in gateway.frames if frame.ceilings or frame.grants]
+        assert kinds[0] == "ceiling"
+        assert gateway.ceilings == {"gpu1": 2}
+
+
+async def test_slots_are_lent_with_a_heartbeat_and_what_began_on_them_is_held(
+    house: House, make_backend: Make, make_submit: Make, until: Until
+) -> None:
+    house.registry.tell(make_backend("gpu1", slots=2), snapshot=True)
+    async with house.scheduler() as address, house.gateway(address) as gateway:
+        (first,) = await gateway.submit()
+        await gateway.granted(first)
+        await gateway.say(settles=[gateway.settle_of(first)])
+        await gateway.say(heartbeat=True)
+        await until(lambda: bool(gateway.credits))
+        credit = gateway.credits[-1]
+        assert (credit.backend_id, credit.slots) == ("gpu1", 1)
+        started = make_submit()
+        start = scheduler_pb2.CreditStart(
+            credit_id=credit.id, lease=credit.first_lease, request=started, backend_id=credit.backend_id
+        )
+        await gateway.say(credit_starts=[start])
+        await until(lambda: "forebay_scheduler_credit_starts_total 1.0" in house.ops.metrics.exposition().decode())
+        shown = await house.show(address)
+        assert (shown.held[0].held, shown.gateways[0].running) == (1, 1)
+
+
+async def test_an_answer_that_outgrows_its_budget_is_cut_off(
+    house: House, make_backend: Make, make_submit: Make, until: Until
+) -> None:
+    house.registry.tell(make_backend("gpu1"), snapshot=True)
+    budget = admin_pb2.Budget(id="b1", amount=1000, unit=admin_pb2.BUDGET_UNIT_TOKENS)
+    limits = admin_pb2.Limits(budgets=[budget])
+    house.admin.tell(
+        admin_pb2.PolicyUpdate(
+            version=2, users=[admin_pb2.UserPolicy(user_id="alice", weight_milli=1000, limits=limits)]
+        )
+    )
+    async with house.scheduler() as address, house.gateway(address) as gateway:
+        await until(lambda: "policy" not in house.ops.missing)
+        await asyncio.sleep(0.05)
+        (asked,) = await gateway.submit(prompt_tokens=100)
+        await gateway.granted(asked)
+        for tokens in (800, 901):
+            assert not gateway.cutoffs
+            await gateway.say(progress=[scheduler_pb2.Progress(ledger_id=asked, completion_tokens=tokens)])
+            await asyncio.sleep(0.05)
+        await until(lambda: gateway.cutoffs == {asked: "quota_spent"})

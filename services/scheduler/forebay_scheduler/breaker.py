@@ -34,6 +34,15 @@ class Breaker:
         record = self._records.get(backend)
         return record is None or (now >= record.until and record.trial is None)
 
+    def is_watched(self, backend: BackendId) -> bool:
+        """Something happened there that a success has not made up for."""
+        return backend in self._records
+
+    def rests_until(self, backend: BackendId) -> float:
+        """When it may be tried again; while a trial runs, nobody knows."""
+        record = self._records[backend]
+        return record.until if record.trial is None else float("inf")
+
     def note_grant(self, backend: BackendId, ledger_id: LedgerId) -> bool:
         """True when this grant is a trial, after which the backend takes no other until it is over."""
         record = self._records.get(backend)

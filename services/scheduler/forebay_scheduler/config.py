@@ -14,6 +14,8 @@ from forebay_scheduler.rules import Rules
 class SchedulerSettings:
     listen: str = "127.0.0.1:8093"
     """Where gateways hold their sessions (gRPC)."""
+    advertise: str = ""
+    """Where gateways reach this one, for those that ask another scheduler; empty: where it listens."""
     ops_listen: str = "127.0.0.1:8096"
     """/healthz, /readyz and /metrics."""
 
@@ -45,11 +47,15 @@ class SchedulerSettings:
     """Backends that are tried for one request before its first byte."""
     fence_s: float = 90.0
     """How long a gateway may start work after the last leader renewal it heard of."""
-    recovery_grace_s: float = 3.0
-    """How long a scheduler that starts anew waits for the gateways that it knows of."""
     orphan_after_s: float = 60.0
     """How long a lost gateway has to return before its requests are written down as lost."""
     heartbeat_s: float = 1.0
+    credits: bool = True
+    """Lend slots ahead, so that gateways start a lone request without asking."""
+    locality_window: int = 2000
+    """Tokens of weight one by which a request whose prompt is cached may jump the queue, where its pool says nothing."""
+    explained: int = 20_000
+    """Requests of which it is remembered why they went where they went."""
 
     def rules(self) -> Rules:
         return Rules(
@@ -63,6 +69,8 @@ class SchedulerSettings:
             },
             attempts=self.attempts,
             fence_s=self.fence_s,
-            recovery_grace_s=self.recovery_grace_s,
             orphan_after_s=self.orphan_after_s,
+            locality_window=self.locality_window,
+            explained=self.explained,
+            are_credits_lent=self.credits,
         )

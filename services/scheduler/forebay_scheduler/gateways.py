@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from forebay_scheduler.request import GatewayName, LedgerId, Request, SessionId
+from forebay_scheduler.request import GatewayName, LedgerId, Process, Request, SessionId
 
 
-@dataclass(slots=True)
 class Gateway:
     """One process of a gateway, from its first Hello to its goodbye or death."""
 
-    name: GatewayName
-    generation: int
-    heard_at: float
-    session: SessionId | None = None
-    """None while it is out of reach."""
-    is_silent: bool = False
-    """Its session stands but says nothing, so it gets no grants."""
-    waiting: dict[LedgerId, Request] = field(default_factory=dict)
-    """Its requests without a grant, in the queue or parked while it is out of reach."""
+    __slots__ = ("generation", "heard_at", "is_silent", "lost_at", "name", "process", "session", "waiting")
 
-    @property
-    def process(self) -> tuple[GatewayName, int]:
-        return self.name, self.generation
+    def __init__(self, name: GatewayName, generation: int, heard_at: float) -> None:
+        self.name = name
+        self.generation = generation
+        self.process: Process = (name, generation)
+        self.heard_at = heard_at
+        self.session: SessionId | None = None
+        """None while it is out of reach."""
+        self.is_silent = False
+        """Its session stands but says nothing, so it gets no grants."""
+        self.lost_at: float | None = None
+        """When it came out of reach."""
+        self.waiting: dict[LedgerId, Request] = {}
+        """Its requests without a grant, in the queue or parked while it is out of reach."""
 
     @property
     def is_reachable(self) -> bool:
@@ -45,6 +45,10 @@ class Roster:
     def get(self, name: GatewayName) -> Gateway | None:
         return self._by_name.get(name)
 
+    def at(self, process: Process) -> Gateway | None:
+        gateway = self._by_name.get(process[0])
+        return gateway if gateway is not None and gateway.generation == process[1] else None
+
     def speaking(self, session: SessionId) -> Gateway | None:
         """The gateway whose newest session this is."""
         return self._by_session.get(session)
@@ -58,15 +62,17 @@ class Roster:
 
     def open(self, name: GatewayName, generation: int, session: SessionId, now: float) -> Gateway:
         """This session now speaks for this process. Any process before it must have been removed."""
-        gateway = self._by_name.setdefault(name, Gateway(name, generation, now))
+        gateway = self._by_name.get(name)
+        if gateway is None:
+            gateway = self._by_name[name] = Gateway(name, generation, now)
         self.close_session(gateway)
-        gateway.session, gateway.heard_at, gateway.is_silent = session, now, False
+        gateway.session, gateway.heard_at, gateway.is_silent, gateway.lost_at = session, now, False, None
         self._by_session[session] = gateway
         self.note_generation(name, generation)
         return gateway
 
     def expect(self, name: GatewayName, generation: int, heard_at: float) -> None:
-        """The last snapshot knows of it; it has not spoken to this leader yet."""
+        """The stored ceilings know of it; it has not spoken to this leader yet."""
         self._by_name[name] = Gateway(name, generation, heard_at)
         self.note_generation(name, generation)
 

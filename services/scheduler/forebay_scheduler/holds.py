@@ -1,30 +1,99 @@
-"""Who holds how many slots where: the one truth about slots. Pure.
+"""Who holds which slots by which lease. Pure.
 
-A slot is held by a live grant, kept back for a gateway of the last snapshot that has not spoken yet, or in quarantine.
-The sum never passes a backend's cap, except when the cap is lowered below it or a gateway claims more than was known."""
+Only live grants: what dead gateways may still run is `quarantine`'s, what living ones may begin alone is `lending`'s."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Container, Iterator
 
-from forebay_scheduler.backend import Backend, Fleet
-from forebay_scheduler.quarantine import Quarantine, Quarantined
-from forebay_scheduler.request import BackendId, GatewayName, Held, Holding, LedgerId
-from forebay_scheduler.rules import Rules
+from forebay_scheduler.decision_log import Story
+from forebay_scheduler.fairness.fair_queue import Charge
+from forebay_scheduler.placing.choices import Choice
+from forebay_scheduler.placing.station import Station
+from forebay_scheduler.request import BackendId, Lease, LedgerId, Process, Request
 
 _STARTED_AFTER_S = 1.0
 """A grant that was this old when an engine counted was running there: a gateway starts a request within milliseconds."""
 
 
+class Held:
+    """A live grant: this many slots (the request's width) of this backend are in use by this gateway process."""
+
+    __slots__ = (
+        "attempt",
+        "backend",
+        "charge",
+        "choice",
+        "completion_tokens",
+        "first_token_at",
+        "is_cut",
+        "is_told",
+        "lease",
+        "process",
+        "request",
+        "since",
+        "station",
+        "story",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        backend: BackendId,
+        lease: Lease,
+        attempt: int,
+        process: Process,
+        since: float,
+        charge: Charge,
+        tokens: int,
+        *,
+        station: Station | None = None,
+        choice: Choice | None = None,
+        story: Story | None = None,
+        is_told: bool = True,
+    ) -> None:
+        self.request = request
+        self.backend = backend
+        self.lease = lease
+        self.attempt = attempt
+        self.process = process
+        self.since = since
+        self.charge = charge
+        self.tokens = tokens
+        """Prompt and expected output: its part of the backend's cache."""
+        self.station = station
+        """None when its backend left the fleet."""
+        self.story = story
+        """For whoever asks later."""
+        self.choice = choice
+        """None for what another leader placed, or the gateway itself."""
+        self.is_told = is_told
+        """False while the grant waits for its gateway's ceiling to be raised."""
+        self.is_cut = False
+        """Its gateway was told to end it."""
+        self.first_token_at: float | None = None
+        self.completion_tokens = 0
+
+    @property
+    def slots(self) -> int:
+        return self.request.width
+
+    def ran_at(self, at: float) -> bool:
+        """Whether its engine certainly had it at that moment."""
+        return self.is_told and (
+            self.since <= at - _STARTED_AFTER_S or (self.first_token_at is not None and self.first_token_at < at)
+        )
+
+
 class Holds:
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self) -> None:
         self._live: dict[LedgerId, Held] = {}
-        self._live_slots: defaultdict[BackendId, int] = defaultdict(int)
-        self._kept_back: dict[tuple[GatewayName, int], dict[BackendId, int]] = {}
-        self._quarantine = Quarantine()
+        self._of: defaultdict[Process, dict[LedgerId, Held]] = defaultdict(dict)
+
+    def __len__(self) -> int:
+        return len(self._live)
 
     def __iter__(self) -> Iterator[Held]:
         return iter(self._live.values())
@@ -32,102 +101,32 @@ class Holds:
     def get(self, ledger_id: LedgerId) -> Held | None:
         return self._live.get(ledger_id)
 
-    def of(self, gateway: GatewayName, generation: int) -> list[Held]:
-        return [held for held in self if (held.gateway, held.generation) == (gateway, generation)]
+    def of(self, process: Process) -> list[Held]:
+        return list(self._of[process].values()) if process in self._of else []
 
-    def live_on(self, backend: BackendId) -> int:
-        return self._live_slots.get(backend, 0)
-
-    def quarantined_on(self, backend: BackendId) -> int:
-        """Those in quarantine and those kept back."""
-        kept_back = sum(slots.get(backend, 0) for slots in self._kept_back.values())
-        return self._quarantine.slots_on(backend) + kept_back
-
-    def free(self, backend: Backend) -> int:
-        return backend.slots - self.live_on(backend.id) - self.quarantined_on(backend.id)
+    def count_of(self, process: Process) -> int:
+        return len(self._of[process]) if process in self._of else 0
 
     def take(self, held: Held) -> None:
-        self.give_back(held.request.ledger_id)
-        self._live[held.request.ledger_id] = held
-        self._live_slots[held.backend] += held.slots
+        ledger_id = held.request.ledger_id
+        assert ledger_id not in self._live, "a request is held once"
+        self._live[ledger_id] = held
+        self._of[held.process][ledger_id] = held
 
-    def give_back(self, ledger_id: LedgerId) -> Held | None:
-        held = self._live.pop(ledger_id, None)
-        if held is not None:
-            self._live_slots[held.backend] -= held.slots
-            if not self._live_slots[held.backend]:
-                del self._live_slots[held.backend]
-        return held
+    def give_back(self, held: Held) -> None:
+        ledger_id = held.request.ledger_id
+        del self._live[ledger_id]
+        mine = self._of[held.process]
+        del mine[ledger_id]
+        if not mine:
+            del self._of[held.process]
 
-    def note_first_token(self, held: Held, now: float) -> None:
-        self._live[held.request.ledger_id] = replace(held, first_token_at=now)
+    def running_at(self, backend: BackendId, at: float, heard: Container[Process] | None = None) -> int:
+        """Slots of a backend whose requests were certainly running there at that moment. Asked for quarantines only.
 
-    def note_progress(self, held: Held, completion_tokens: int) -> None:
-        self._live[held.request.ledger_id] = replace(held, completion_tokens=completion_tokens)
-
-    def bury(
-        self, gateway: GatewayName, generation: int, now: float, *, blind_until: float | None = None
-    ) -> list[Held]:
-        """This process is dead: its slots go into quarantine. Returns the grants it had."""
-        slots = self._kept_back.pop((gateway, generation), {})
-        dead = self.of(gateway, generation)
-        for held in dead:
-            self.give_back(held.request.ledger_id)
-            slots[held.backend] = slots.get(held.backend, 0) + held.slots
-        for backend, count in slots.items():
-            self._quarantine.add(
-                Quarantined(
-                    backend,
-                    count,
-                    gateway,
-                    generation,
-                    since=now,
-                    blind_until=now + self._rules.quarantine_blind_s if blind_until is None else blind_until,
-                    limit=now + self._rules.quarantine_limit_s,
-                )
-            )
-        return dead
-
-    def keep_back(self, holding: Holding) -> None:
-        """A new leader reads that this process held these; what it holds now, only it can say."""
-        self._kept_back[holding.gateway, holding.generation] = dict(holding.slots)
-
-    def is_kept_back(self, gateway: GatewayName, generation: int) -> bool:
-        return (gateway, generation) in self._kept_back
-
-    def hear_from(self, gateway: GatewayName, generation: int) -> set[BackendId]:
-        """That process now says itself what it holds. Returns the backends where something kept for it returns."""
-        kept = self._kept_back.pop((gateway, generation), {})
-        return set(kept) | self._quarantine.drop(gateway, generation)
-
-    def release(self, fleet: Fleet, now: float) -> set[BackendId]:
-        """Quarantined slots that may return do. Returns the backends that have room again."""
-        return self._quarantine.release(fleet, self._running_at, now)
-
-    def holdings(self, silent_s: dict[tuple[GatewayName, int], float]) -> list[Holding]:
-        """What a successor has to keep back: by process, for the given ones and those whose slots have not returned."""
-        slots: dict[tuple[GatewayName, int], dict[BackendId, int]] = {process: {} for process in silent_s}
-        for process, backend, count in self._by_process():
-            mine = slots.setdefault(process, {})
-            mine[backend] = mine.get(backend, 0) + count
-        return [
-            Holding(*process, mine, silent_s.get(process, 0.0), is_dead=process not in silent_s)
-            for process, mine in slots.items()
-        ]
-
-    def _by_process(self) -> Iterable[tuple[tuple[GatewayName, int], BackendId, int]]:
-        for held in self:
-            yield (held.gateway, held.generation), held.backend, held.slots
-        for process, slots in self._kept_back.items():
-            for backend, count in slots.items():
-                yield process, backend, count
-        for entry in self._quarantine:
-            yield (entry.gateway, entry.generation), entry.backend, entry.slots
-
-    def _running_at(self, backend: BackendId, at: float) -> int:
+        `heard`: those who have spoken since, and would have told of an end. None: all have."""
         return sum(
             held.slots
             for held in self
-            if held.backend == backend
-            and (held.since <= at - _STARTED_AFTER_S or (held.first_token_at is not None and held.first_token_at < at))
+            if held.backend == backend and held.ran_at(at) and (heard is None or held.process in heard)
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forebay_scheduler.decisions import Orphan
-from forebay_scheduler.request import GatewayName, LedgerId
+from forebay_scheduler.request import GatewayName, LedgerId, Process
 
 
 @dataclass(slots=True)
@@ -21,21 +21,21 @@ class Lost:
     """By gateway process: what it had when it was lost, and when that is to be given up."""
 
     def __init__(self) -> None:
-        self._processes: dict[tuple[GatewayName, int], _Process] = {}
+        self._processes: dict[Process, _Process] = {}
 
-    def note(self, gateway: GatewayName, generation: int, orphans: Iterable[Orphan], due_at: float) -> None:
+    def note(self, process: Process, orphans: Iterable[Orphan], due_at: float) -> None:
         """It is out of reach. Of what is noted twice, the first note stands."""
-        if (gateway, generation) not in self._processes:
+        if process not in self._processes:
             by_id = {orphan.request.ledger_id: orphan for orphan in orphans}
-            self._processes[gateway, generation] = _Process(due_at, by_id)
+            self._processes[process] = _Process(due_at, by_id)
 
-    def bury(self, gateway: GatewayName, generation: int) -> None:
+    def bury(self, process: Process) -> None:
         """It will not come back; its successor may still tell how its requests ended."""
-        self._processes[gateway, generation].is_dead = True
+        self._processes[process].is_dead = True
 
-    def found(self, gateway: GatewayName, generation: int) -> None:
+    def found(self, process: Process) -> None:
         """It is back and speaks for its requests."""
-        self._processes.pop((gateway, generation), None)
+        self._processes.pop(process, None)
 
     def settled(self, gateway: GatewayName, ledger_id: LedgerId) -> None:
         """A later process of this gateway told how that request ended."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from forebay.errors import Refusal
 from forebay.metrics import Histogram, Metrics
+from forebay_scheduler.doorway import Doorway
 from forebay_scheduler.policy import Policy
-from forebay_scheduler.tally import Tally
 
 _COUNTS = {
     "submits": "Requests that asked for slots.",
     "grants": "Slots given to a request.",
     "settles": "Ends of requests told.",
     "stale_settles": "Ends told again, or of a lease that is not in force: they freed nothing.",
+    "cutoffs": "Answers ended because a budget was used up.",
+    "credit_starts": "Requests that a gateway began on slots it was lent.",
     "cancels": "Requests whose client went before they ended.",
     "nacks": "Grants that a backend did not serve.",
     "retries": "Requests placed again.",
@@ -26,37 +29,47 @@ def make_queue_histogram(metrics: Metrics) -> Histogram:
     return metrics.histogram("forebay_scheduler_queue_seconds", "From arrival at the gateway to the grant.")
 
 
-def add_meters(metrics: Metrics, policy: Policy) -> None:
-    tally = policy.tally
+def add_meters(metrics: Metrics, doorway: Doorway) -> None:
+    """Of the term in which this scheduler leads; nothing while it stands by."""
     for name, about in _COUNTS.items():
-        metrics.counter_reading(f"forebay_scheduler_{name}", about, (), _reading(tally, name))
+        metrics.counter_reading(f"forebay_scheduler_{name}", about, (), _reading(doorway, name))
     metrics.counter_reading(
         "forebay_scheduler_rejects",
         "Requests refused, by reason.",
         ("reason",),
-        lambda: [((str(reason),), count) for reason, count in list(tally.rejects.items())],
+        lambda: [((str(reason),), count) for policy in doorway.leading for reason, count in _rejects(policy)],
+    )
+    metrics.gauge(
+        "forebay_scheduler_leads",
+        "1 while this scheduler leads, 0 while it stands by.",
+        (),
+        lambda: [((), float(len(doorway.leading)))],
     )
     metrics.gauge(
         "forebay_scheduler_waiting",
         "Requests in the queue.",
         (),
-        lambda: [((), sum(len(gateway.waiting) for gateway in policy.gateways))],
+        lambda: [((), float(sum(len(g.waiting) for g in policy.gateways))) for policy in doorway.leading],
     )
     metrics.gauge(
         "forebay_scheduler_slots",
-        "Slots of a backend: its cap, those held, those of dead gateways not returned yet.",
+        "Slots of a backend: its cap, those in use, those of dead gateways not returned yet, those lent on credit.",
         ("backend", "what"),
-        lambda: [
-            ((backend.id, what), count)
-            for backend in list(policy.fleet)
-            for what, count in (
-                ("cap", backend.slots),
-                ("held", policy.holds.live_on(backend.id)),
-                ("quarantined", policy.holds.quarantined_on(backend.id)),
-            )
-        ],
+        lambda: [reading for policy in doorway.leading for reading in _slots(policy)],
     )
 
 
-def _reading(tally: Tally, name: str) -> Callable[[], list[tuple[tuple[str, ...], float]]]:
-    return lambda: [((), float(getattr(tally, name)))]
+def _reading(doorway: Doorway, name: str) -> Callable[[], list[tuple[tuple[str, ...], float]]]:
+    return lambda: [((), float(getattr(policy.tally, name))) for policy in doorway.leading]
+
+
+def _rejects(policy: Policy) -> list[tuple[Refusal, int]]:
+    return list(policy.tally.rejects.items())
+
+
+def _slots(policy: Policy) -> Iterator[tuple[tuple[str, ...], float]]:
+    for station in list(policy.dispatch.stations):
+        yield (station.id, "cap"), float(station.facts.slots)
+        yield (station.id, "held"), float(station.used)
+        yield (station.id, "quarantined"), float(policy.quarantined_on(station.id))
+        yield (station.id, "lent"), float(policy.dispatch.lender.lent_on(station.id))

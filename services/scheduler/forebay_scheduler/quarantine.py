@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from forebay_scheduler.backend import Fleet
-from forebay_scheduler.request import BackendId, GatewayName
+from forebay_scheduler.backend import Backend
+from forebay_scheduler.request import BackendId, Process
 
+FactsOf = Callable[[BackendId], Backend | None]
 RunningAt = Callable[[BackendId, float], int]
 """Slots of a backend whose live requests were certainly running there at that moment."""
 
@@ -19,8 +20,7 @@ RunningAt = Callable[[BackendId, float], int]
 class Quarantined:
     backend: BackendId
     slots: int
-    gateway: GatewayName
-    generation: int
+    process: Process
     since: float
     blind_until: float
     """When they return if no engine has counted since."""
@@ -42,37 +42,35 @@ class Quarantine:
     def slots_on(self, backend: BackendId) -> int:
         return sum(entry.slots for entry in self._kept if entry.backend == backend)
 
-    def drop(self, gateway: GatewayName, generation: int) -> set[BackendId]:
-        """That process speaks for itself again. Returns the backends that have room again."""
-        mine = [entry for entry in self._kept if (entry.gateway, entry.generation) == (gateway, generation)]
-        self._kept = [entry for entry in self._kept if entry not in mine]
-        return {entry.backend for entry in mine}
+    def drop(self, process: Process) -> None:
+        """That process speaks for itself again."""
+        self._kept = [entry for entry in self._kept if entry.process != process]
 
-    def release(self, fleet: Fleet, running_at: RunningAt, now: float) -> set[BackendId]:
-        """Let go of what may go. Returns the backends that have room again."""
+    def release(self, facts_of: FactsOf, running_at: RunningAt, now: float) -> list[tuple[Process, BackendId, int]]:
+        """Let go of what may go. Returns whose slots return, where, and how many."""
         if not self._kept:
-            return set()
-        freed: set[BackendId] = set()
-        for backend_id in {entry.backend for entry in self._kept}:
-            freed |= self._release_on(backend_id, fleet, running_at, now)
+            return []
+        freed: list[tuple[Process, BackendId, int]] = []
+        for backend_id in dict.fromkeys(entry.backend for entry in self._kept):
+            freed += self._release_on(backend_id, facts_of(backend_id), running_at, now)
         self._kept = [entry for entry in self._kept if entry.slots > 0]
         return freed
 
-    def _release_on(self, backend_id: BackendId, fleet: Fleet, running_at: RunningAt, now: float) -> set[BackendId]:
+    def _release_on(
+        self, backend_id: BackendId, facts: Backend | None, running_at: RunningAt, now: float
+    ) -> Iterator[tuple[Process, BackendId, int]]:
         entries = [entry for entry in self._kept if entry.backend == backend_id]
-        before = sum(entry.slots for entry in entries)
-        backend = fleet.get(backend_id)
-        counted = (
-            [] if backend is None or backend.running is None else [e for e in entries if e.since < backend.measured_at]
-        )
-        if backend is not None and backend.running is not None and counted:
-            unexplained = max(0, backend.running - running_at(backend_id, backend.measured_at))
+        before = [entry.slots for entry in entries]
+        counted = [] if facts is None or facts.running is None else [e for e in entries if e.since < facts.measured_at]
+        if facts is not None and facts.running is not None and counted:
+            unexplained = max(0, facts.running - running_at(backend_id, facts.measured_at))
             for entry in reversed(
                 counted
             ):  # the youngest keep what is still unexplained: the oldest have waited longest
                 entry.slots = min(entry.slots, unexplained)
                 unexplained -= entry.slots
-        for entry in entries:
+        for entry, slots in zip(entries, before, strict=True):
             if now >= entry.limit or (now >= entry.blind_until and entry not in counted):
                 entry.slots = 0
-        return {backend_id} if sum(entry.slots for entry in entries) < before else set()
+            if entry.slots < slots:
+                yield entry.process, backend_id, slots - entry.slots

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from forebay_scheduler.fairness.fair_queue import FairRules
+from forebay_scheduler.placing.placement import PlacingRules
 from forebay_scheduler.request import Band
 
 
@@ -31,8 +33,6 @@ class Rules:
     """How long a gateway may start work after the last leader renewal it heard of."""
     fence_margin_s: float = 5.0
     """Added for what was started just before the fence, and for clocks that differ in speed."""
-    recovery_grace_s: float = 3.0
-    """How long a new leader waits for the gateways of the last snapshot before it grants."""
     quarantine_blind_s: float = 10.0
     """How long a dead gateway's slots wait where no engine's count can be asked."""
     quarantine_limit_s: float = 600.0
@@ -45,3 +45,12 @@ class Rules:
     """Its first rest; each that follows without a success between is twice as long, up to twelve times this."""
     no_backend_retry_s: float = 5.0
     """What a request is told when no backend is up: about one round of probes."""
+    fair: FairRules = field(default_factory=FairRules)
+    placing: PlacingRules = field(default_factory=PlacingRules)
+    locality_window: int = 2000
+    """Tokens of weight one by which a cached prefix may jump the queue, where its pool says nothing else."""
+    pass_window: int = 1000
+    """Tokens of weight one by which others may go before a request for which no backend has room enough in its cache."""
+    explained: int = 20_000
+    """Requests of which it is remembered why they went where they went."""
+    are_credits_lent: bool = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,28 +12,29 @@ from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.wire.v1 import scheduler_pb2_grpc
-from forebay_scheduler import orphans
+from forebay_scheduler import term
 from forebay_scheduler.config import SchedulerSettings
+from forebay_scheduler.doorway import Doorway
+from forebay_scheduler.events import BusChanged
 from forebay_scheduler.fleet_watch import FleetWatch
-from forebay_scheduler.introductions import Introductions
 from forebay_scheduler.leadership import Leadership
 from forebay_scheduler.meters import add_meters, make_queue_histogram
-from forebay_scheduler.policy import Policy
 from forebay_scheduler.policy_watch import PolicyWatch
-from forebay_scheduler.sessions import Sessions
-from forebay_scheduler.snapshot import read_holdings, store_holdings
-
-log = logging.getLogger(__name__)
+from forebay_scheduler.term import Means
 
 RIGHTS = {
     "/forebay.wire.v1.Scheduler/Session": frozenset({"gateway"}),
     "/forebay.wire.v1.Scheduler/ShowQueue": frozenset({"admin"}),
+    "/forebay.wire.v1.Scheduler/Explain": frozenset({"admin"}),
+    "/forebay.wire.v1.Scheduler/Drain": frozenset({"admin"}),
+    "/forebay.wire.v1.Scheduler/Dump": frozenset({"admin"}),
 }
 _FAREWELL_S = 0.2
 
 
 @asynccontextmanager
 async def open_scheduler(settings: SchedulerSettings, ground: Ground) -> AsyncIterator[None]:
+    """Entered, it answers: it leads, or knows that it stands by."""
     async with serving_scheduler(settings, ground):
         yield
 
@@ -52,74 +52,69 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
         open_peer(settings.registry_address, token_file=settings.token_file) as registry,
         open_peer(settings.admin_address, token_file=settings.token_file) as admin,
     ):
-        leadership = Leadership(bus, clock, ops, settings.heartbeat_s)
-        epoch = await leadership.take()
-        recovered = await read_holdings(bus, clock)
-        policy = Policy(settings.rules(), epoch, clock.monotonic(), recovered=recovered)
-        introductions = Introductions()
-        sessions = Sessions(
-            policy,
-            clock,
-            heartbeat_s=settings.heartbeat_s,
-            fence_s=settings.fence_s,
-            renewed_ago_s=lambda: leadership.renewed_ago_s,
-            queue_seconds=make_queue_histogram(ops.metrics),
-            introductions=introductions,
-        )
-        add_meters(ops.metrics, policy)
-        followers = [
-            Follower(followed, _snapshot_file(settings, followed), clock, ops)
-            for followed in (FleetWatch(registry, clock, sessions.apply), PolicyWatch(admin, sessions.apply))
-        ]
+        doorway = Doorway(clock, lambda: leadership.leader_address)
+        fleet = FleetWatch(registry, clock, doorway.apply)
+        policy = PolicyWatch(admin, doorway.apply)
+        queue_seconds = make_queue_histogram(ops.metrics)
+        add_meters(ops.metrics, doorway)
+        followers = [Follower(followed, _snapshot_file(settings, followed), clock, ops) for followed in (fleet, policy)]
         for follower in followers:
             await follower.start()
-        leads = _Leads()
         async with (
             open_server(
                 settings.listen,
-                lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(sessions, server),
+                lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(doorway, server),
                 tokens,
                 grace_s=_FAREWELL_S,
             ) as address,
+            Leadership(
+                bus,
+                clock,
+                ops,
+                address=settings.advertise or address,
+                tell_away=lambda is_away: doorway.apply((BusChanged(is_away),)),
+            ) as leadership,
             asyncio.TaskGroup() as tasks,
         ):
-            background = [
-                tasks.create_task(sessions.tick(), name="tick"),
-                tasks.create_task(_lead(leadership, sessions, leads, ops), name="lead"),
-                tasks.create_task(store_holdings(bus, policy, clock, leads.is_true, introductions), name="snapshot"),
-                tasks.create_task(orphans.publish(sessions.orphans, bus), name="orphans"),
+            means = Means(
+                settings, clock, bus, doorway, queue_seconds, lambda: [*fleet.known(), *policy.known()], _FAREWELL_S
+            )
+            following = [
                 *(tasks.create_task(f.follow(), name="follow") for f in followers),
                 *(tasks.create_task(f.keep(), name="keep") for f in followers),
             ]
+            leads = asyncio.Event()
+            leading = tasks.create_task(_lead_for_ever(means, leadership, ops, leads), name="lead")
             try:
+                await _first_of(leads, leadership.stands_by)
                 yield address
             finally:
-                sessions.drain()
-                await asyncio.sleep(_FAREWELL_S)  # so that gateways hear it and look for another leader at once
-                for task in background:
+                leading.cancel()
+                await asyncio.wait([leading])
+                for task in following:
                     task.cancel()
 
 
+async def _lead_for_ever(means: Means, leadership: Leadership, ops: Ops, leads: asyncio.Event) -> None:
+    def begin() -> None:
+        ops.ready("lead")
+        leads.set()
+
+    while True:
+        ops.not_ready("lead", "another scheduler leads; this one stands by")
+        await term.serve(means, leadership, begin)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 service = Service("scheduler", SchedulerSettings, open_scheduler, needs=("admin", "registry"))
-
-
-class _Leads:
-    def __init__(self) -> None:
-        self._still = True
-
-    def is_true(self) -> bool:
-        return self._still
-
-    def end(self) -> None:
-        self._still = False
-
-
-async def _lead(leadership: Leadership, sessions: Sessions, leads: _Leads, ops: Ops) -> None:
-    await leadership.renew()
-    leads.end()
-    log.error("another scheduler has taken the lead; granting nothing more", extra={"action": "lead_lost"})
-    ops.not_ready("lead", "another scheduler has taken the lead; stop one of the two")
-    sessions.drain()
 
 
 def _snapshot_file(settings: SchedulerSettings, followed: Followed) -> SnapshotFile:

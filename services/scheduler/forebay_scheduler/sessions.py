@@ -8,20 +8,30 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-from forebay.clock import Clock
+from forebay.clock import Clock, micros
 from forebay.errors import BadInput
 from forebay.metrics import Histogram
-from forebay.wire.v1 import scheduler_pb2, scheduler_pb2_grpc
+from forebay.wire.v1 import scheduler_pb2
 from forebay_scheduler import events as ev
 from forebay_scheduler import wire
-from forebay_scheduler.decisions import Decision, Grant, Orphan, Reject, Revoke, SessionEnded, Settled
-from forebay_scheduler.introductions import Introductions
+from forebay_scheduler.decisions import (
+    AllotmentLent,
+    CeilingTold,
+    CreditLent,
+    Cutoff,
+    Decision,
+    Grant,
+    Orphan,
+    Reject,
+    Revoke,
+    SessionEnded,
+    Settled,
+    StoreCeilings,
+)
 from forebay_scheduler.policy import Policy
-from forebay_scheduler.request import SessionId
-from forebay_scheduler.standing import show
+from forebay_scheduler.request import LedgerId, SessionId
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +47,24 @@ class _Outgoing:
         self.acted_upon = 0
         self.ended: str | None = None
         """Why the stream is to be closed, once it is."""
+        self._unread: deque[tuple[int, tuple[LedgerId, ...]]] = deque()
+        """Which frames confirmed which settles, until the gateway has read them."""
 
-    def take(self) -> scheduler_pb2.SchedulerFrame:
+    def take(self, seq: int) -> scheduler_pb2.SchedulerFrame:
         frame, self.frame = self.frame, scheduler_pb2.SchedulerFrame()
         self.wake.clear()
+        if frame.settled:
+            self._unread.append((seq, tuple(map(LedgerId, frame.settled))))
         return frame
 
+    def read_up_to(self, seq: int) -> Iterator[ev.SettledAcked]:
+        while self._unread and self._unread[0][0] <= seq:
+            yield ev.SettledAcked(self._unread.popleft()[1])
 
-class Sessions(scheduler_pb2_grpc.SchedulerServicer):
+
+class Sessions:
+    """Of one term as the leader."""
+
     def __init__(
         self,
         policy: Policy,
@@ -54,46 +74,59 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
         fence_s: float,
         renewed_ago_s: Callable[[], float],
         queue_seconds: Histogram,
-        introductions: Introductions,
     ) -> None:
-        self._policy = policy
+        self.policy = policy
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._fence_s = fence_s
         self._renewed_ago_s = renewed_ago_s
         self._queued = queue_seconds.child()
-        self._introductions = introductions
         self._numbers = itertools.count(1)
         self._sessions: dict[SessionId, _Outgoing] = {}
         self._is_draining = False
         self.orphans: deque[Orphan] = deque()
         """Rows to be written for gateways that are lost. `orphans.publish` empties it."""
+        self.to_store: StoreCeilings | None = None
+        """The newest order: it has all that is in those before it."""
+        self.has_order = asyncio.Event()
 
     # --- events in, decisions out ---------------------------------------------------------------------------------------
 
     def apply(self, events: Iterable[ev.Event]) -> None:
         """In the loop turn in which they happened. No await in here."""
-        for decision in self._policy.apply(events, self._clock.monotonic()):
+        for decision in self.policy.apply(events, self._clock.monotonic()):
             self._tell(decision)
 
     def _tell(self, decision: Decision) -> None:
         if isinstance(decision, Orphan):
             self.orphans.append(decision)
             return
+        if isinstance(decision, StoreCeilings):
+            self.to_store = decision
+            self.has_order.set()
+            return
         session = self._sessions.get(decision.session)
         if session is None:
             return  # its stream is gone; the gateway's next Hello brings both sides together again
+        frame = session.frame
         match decision:
             case Grant():
-                self._queued.observe(max(0.0, decision.queued_s))
-                session.frame.grants.append(wire.grant_to_wire(decision))
-            case Reject():
-                session.frame.rejects.append(wire.reject_to_wire(decision))
-            case Revoke():
-                session.frame.revokes.add(ledger_id=decision.ledger_id, reason=decision.reason)
+                self._queued.observe(decision.queued_s)
+                wire.add_grant(frame, decision)
             case Settled():
-                # Nothing is kept that a stored snapshot would have to hold first: slots are rebuilt from Hellos.
-                session.frame.settled.append(decision.ledger_id)
+                frame.settled.append(decision.ledger_id)
+            case Reject():
+                wire.add_reject(frame, decision)
+            case Revoke():
+                frame.revokes.add(ledger_id=decision.ledger_id, reason=decision.reason)
+            case Cutoff():
+                frame.cutoffs.add(ledger_id=decision.ledger_id, reason=decision.reason)
+            case CeilingTold():
+                wire.add_ceiling(frame, decision)
+            case CreditLent():
+                wire.add_credit(frame, decision)
+            case AllotmentLent():
+                wire.add_allotment(frame, decision)
             case SessionEnded():
                 session.ended = decision.message
         session.wake.set()
@@ -102,20 +135,21 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
         """Lets time pass in the core: deadlines, silences, quarantines. Until cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
-            self.apply((ev.Tick(),))
+            self.apply((ev.Tick(micros(self._clock.now())),))
 
     def drain(self) -> None:
         """No more grants; gateways are told to look for another leader."""
-        self._policy.stop()
+        self.policy.stop()
         self._is_draining = True
         for session in self._sessions.values():
             session.wake.set()
 
-    # --- the calls --------------------------------------------------------------------------------------------------------
+    # --- the stream -----------------------------------------------------------------------------------------------------
 
-    async def Session(
-        self, request_iterator: AsyncIterator[scheduler_pb2.GatewayFrame], context: Any
+    async def hold(
+        self, request_iterator: AsyncIterator[scheduler_pb2.GatewayFrame]
     ) -> AsyncIterator[scheduler_pb2.SchedulerFrame]:
+        """One gateway's session, until either side ends it."""
         frames = aiter(request_iterator)
         first = await anext(frames, None)
         if first is None or not first.HasField("hello"):
@@ -136,9 +170,6 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
             del self._sessions[number]
             self.apply((ev.SessionLost(number),))
 
-    async def ShowQueue(self, request: scheduler_pb2.ShowQueueRequest, context: Any) -> scheduler_pb2.ShowQueueResponse:
-        return show(self._policy, self._clock.monotonic())
-
     async def _read(
         self,
         number: SessionId,
@@ -158,11 +189,10 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
                 "waiting": len(hello.queued),
             },
         )
-        await self._introductions.introduce(hello.gateway, hello.generation)
-        self.apply((hello, *wire.read_unconfirmed(first.hello, number)))
+        self.apply((hello,))
         outgoing.acted_upon = first.seq
         async for frame in frames:
-            self.apply(wire.read_frame(frame, number, self._clock.monotonic()))
+            self.apply((*wire.read_frame(frame, number, self._clock.monotonic()), *outgoing.read_up_to(frame.ack_seq)))
             outgoing.acted_upon = frame.seq
             if frame.heartbeat:
                 outgoing.wake.set()
@@ -180,10 +210,10 @@ class Sessions(scheduler_pb2_grpc.SchedulerServicer):
                 await asyncio.sleep(0)  # whatever else is decided in this loop turn goes into the same frame
             except TimeoutError:
                 pass
-            frame = outgoing.take()
             seq += 1
+            frame = outgoing.take(seq)
             frame.seq, frame.ack_seq = seq, outgoing.acted_upon
-            frame.epoch.CopyFrom(wire.epoch_to_wire(self._policy.epoch))
+            frame.epoch.CopyFrom(wire.epoch_to_wire(self.policy.epoch))
             frame.renewed_ago_ms = max(0, round(self._renewed_ago_s() * 1000))
             frame.draining = self._is_draining
             yield frame

@@ -16,6 +16,12 @@ class Tally:
     stale_settles: int = 0
     """Told again, or of a lease that is not in force: they freed nothing."""
     cancels: int = 0
+    credit_starts: int = 0
+    """Requests that a gateway began on what it was lent."""
+    stale_starts: int = 0
+    """Of those, on credits that are not known here."""
+    cutoffs: int = 0
+    """Answers ended because a budget was used up."""
     nacks: int = 0
     retries: int = 0
     revokes: int = 0

@@ -1,3 +1,5 @@
+"""Feeling for how much an engine takes at once: it grows, yields, and remembers."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""A set that can be drawn from in constant time, against a plain one."""
+
 from __future__ import annotations
 
 from hypothesis import given

@@ -1,3 +1,5 @@
+"""How long a prompt takes to read: learnt from first tokens, against laws that are known here."""
+
 from __future__ import annotations
 
 from random import Random

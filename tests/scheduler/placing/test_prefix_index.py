@@ -1,3 +1,5 @@
+"""Which backend was given which beginnings of prompts, against a plain model of it."""
+
 from __future__ import annotations
 
 from collections import OrderedDict

@@ -1,3 +1,5 @@
+"""Requests a minute of one backend."""
+
 from __future__ import annotations
 
 from hypothesis import given
