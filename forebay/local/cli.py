@@ -57,12 +57,19 @@ class _Folder(click.Path):
     help="How many answers the engine that is started here writes at once.",
 )
 @click.option("--gateways", type=click.IntRange(1, 16), default=1, show_default=True, help="How many gateways to run.")
-def up(no_engine: bool, engine_slots: int, gateways: int, **options: object) -> None:
+@click.option(
+    "--schedulers",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="How many schedulers to run: one leads, the others stand by and take over within seconds.",
+)
+def up(no_engine: bool, **options: object) -> None:
     """Run a whole Forebay on this machine: PostgreSQL, NATS, the services and, where no engine is found, a small model.
 
     DATABASE_URL and NATS_URL name servers of your own, which are used instead. Ctrl-C stops all of it in good order.
     """
-    wanted = Wanted(engine=not no_engine, engine_slots=engine_slots, gateways=gateways, **options)  # type: ignore[arg-type]
+    wanted = Wanted(engine=not no_engine, **options)  # type: ignore[arg-type]
     terminal = RichTerminal()
     asyncio.run(_run(Up(wanted, terminal), terminal))
 

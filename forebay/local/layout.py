@@ -13,11 +13,17 @@ _OPS = {"scheduler": 6, "registry": 7, "admin": 8, "gpu-agent": 9}
 class Layout:
     base: int = 8090
     gateway_count: int = 1
+    scheduler_count: int = 1
 
     @property
     def gateways(self) -> tuple[str, ...]:
         """Their names, which are their NATS users too."""
         return tuple(f"gateway-{number}" for number in range(1, self.gateway_count + 1))
+
+    @property
+    def schedulers(self) -> tuple[str, ...]:
+        """Of which one leads; at most four fit between the other ports."""
+        return ("scheduler", *(f"scheduler-{number}" for number in range(2, self.scheduler_count + 1)))
 
     def gateway(self, name: str) -> int:
         index = self.gateways.index(name)
@@ -31,18 +37,20 @@ class Layout:
     def admin(self) -> int:
         return self.base + 2
 
-    @property
-    def scheduler(self) -> int:
-        return self.base + 3
+    def scheduler(self, name: str = "scheduler") -> int:
+        index = self.schedulers.index(name)
+        return self.base + 3 if index == 0 else self.base + 11 + 2 * index
 
     @property
     def registry(self) -> int:
         return self.base + 4
 
     def ops(self, part: str) -> int:
-        """Of a service, or of the gateway of that name."""
+        """Of a service, or of the gateway or standby of that name."""
         if part in _OPS:
             return self.base + _OPS[part]
+        if part in self.schedulers:
+            return self.scheduler(part) + 1
         index = self.gateways.index(part)
         return self.base + 5 if index == 0 else self.base + 19 + 2 * index
 
@@ -67,7 +75,8 @@ class Layout:
     def inner_ports(self) -> Iterator[tuple[str, int]]:
         """Those that stay on loopback whatever happens; NATS and what only some installations have are not among them."""
         yield "admin gRPC", self.admin
-        yield "scheduler", self.scheduler
+        for name in self.schedulers:
+            yield name, self.scheduler(name)
         yield "registry", self.registry
-        for part in (*self.gateways, *_OPS):
+        for part in (*self.gateways, *self.schedulers[1:], *_OPS):
             yield f"ops of {part}", self.ops(part)

@@ -30,6 +30,8 @@ class ServiceProcess:
     log: Path
     stop_s: float
     """How long it may take to drain."""
+    page: str = "readyz"
+    """Which page of its ops port says that it has come up."""
 
 
 @asynccontextmanager
@@ -54,7 +56,7 @@ async def run_services(
 
 
 def _supervised(process: ServiceProcess, config: Path | None, session: aiohttp.ClientSession, say: Say) -> Supervised:
-    url = f"http://{LOOPBACK}:{process.ops_port}/readyz"
+    url = f"http://{LOOPBACK}:{process.ops_port}/{process.page}"
 
     async def ready() -> bool:
         return await _is_ready(session, url)

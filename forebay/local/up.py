@@ -62,6 +62,7 @@ class Wanted:
     engine: bool = True
     engine_slots: int = 4
     gateways: int = 1
+    schedulers: int = 1
 
 
 class Up:
@@ -82,7 +83,7 @@ class Up:
         """Ready and announced when entered; drained and gone when left. Raises CannotStart, BadSettings."""
         wanted, terminal = self._wanted, self._terminal
         settings = read_settings_file(wanted.config)
-        layout = Layout(wanted.base_port, wanted.gateways)
+        layout = Layout(wanted.base_port, wanted.gateways, wanted.schedulers)
         async with AsyncExitStack() as stack:
             data = stack.enter_context(open_data_directory(wanted.data_dir))
             data.connection_file.unlink(missing_ok=True)  # whoever waits for it waits for us
@@ -256,10 +257,13 @@ class Up:
     def _processes(self, wiring: Wiring, drain_s: float) -> list[ServiceProcess]:
         """In the order of need: they stop from the last to the first, gateways before all others."""
         draining = {"FOREBAY_GATEWAY_DRAIN_S": str(drain_s)}
+        schedulers = wiring.layout.schedulers
+        # One that stands by lives and is not ready, as long as another leads. That one leads is what gateways wait for.
+        page = "readyz" if len(schedulers) == 1 else "healthz"
         return [
             _process(wiring, "admin", "admin", wiring.admin()),
             _process(wiring, "registry", "registry", wiring.registry()),
-            _process(wiring, "scheduler", "scheduler", wiring.scheduler()),
+            *(_process(wiring, name, "scheduler", wiring.scheduler(name), page=page) for name in schedulers),
             *(
                 _process(wiring, name, "gateway", {**wiring.gateway(name), **draining}, drain_s + _STOP_S)
                 for name in wiring.layout.gateways
@@ -345,9 +349,14 @@ def _told(wiring: Wiring) -> list[tuple[str, Mapping[str, str]]]:
 
 
 def _process(
-    wiring: Wiring, part: str, service: str, environ: Mapping[str, str], stop_s: float = _STOP_S
+    wiring: Wiring,
+    part: str,
+    service: str,
+    environ: Mapping[str, str],
+    stop_s: float = _STOP_S,
+    page: str = "readyz",
 ) -> ServiceProcess:
-    return ServiceProcess(part, service, environ, wiring.layout.ops(part), wiring.data.log(part), stop_s)
+    return ServiceProcess(part, service, environ, wiring.layout.ops(part), wiring.data.log(part), stop_s, page)
 
 
 async def _list_models(door: aiohttp.ClientSession, gateway: str, admin_key: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class Wiring:
             **self._certificate(),
             ops_listen=self._inner(self.layout.ops("admin")),
             registry_address=self._inner(self.layout.registry),
+            scheduler_address=self._schedulers(),
             token_file=self.secrets.token_file("admin"),
             callers_file=self.secrets.callers_file,
             **self._bus("admin"),
@@ -66,17 +67,17 @@ class Wiring:
             **self._snapshots("registry"),
         )
 
-    def scheduler(self) -> Environ:
+    def scheduler(self, name: str = "scheduler") -> Environ:
         return _variables(
             "scheduler",
-            listen=self._inner(self.layout.scheduler),
-            ops_listen=self._inner(self.layout.ops("scheduler")),
+            listen=self._inner(self.layout.scheduler(name)),
+            ops_listen=self._inner(self.layout.ops(name)),
             registry_address=self._inner(self.layout.registry),
             admin_address=self._inner(self.layout.admin),
             token_file=self.secrets.token_file("scheduler"),
             callers_file=self.secrets.callers_file,
             **self._bus("scheduler"),
-            **self._snapshots("scheduler"),
+            **self._snapshots(name),
         )
 
     def gateway(self, name: str) -> Environ:
@@ -86,7 +87,7 @@ class Wiring:
             listen=self._outer(self.layout.gateway(name)),
             **self._certificate(),
             ops_listen=self._inner(self.layout.ops(name)),
-            scheduler_address=self._inner(self.layout.scheduler),
+            scheduler_address=self._schedulers(),
             registry_address=self._inner(self.layout.registry),
             admin_address=self._inner(self.layout.admin),
             token_file=self.secrets.token_file("gateway"),
@@ -104,6 +105,10 @@ class Wiring:
             disk_path=self.data.root,
             **{**self._bus(self.node), **({"nats_seed_file": self.secrets.agent_seed_file} if self.nats else {})},
         )
+
+    def _schedulers(self) -> str:
+        """Whoever calls finds the one that leads."""
+        return ",".join(self._inner(self.layout.scheduler(name)) for name in self.layout.schedulers)
 
     def _inner(self, port: int) -> str:
         return f"{LOOPBACK}:{port}"

@@ -46,7 +46,7 @@ def test_every_service_understands_all_that_it_is_told(wiring: Wiring) -> None:
     first, second = told("gateway", wiring.gateway("gateway-1")), told("gateway", wiring.gateway("gateway-2"))
 
     assert first.admin_address == registry.admin_address == admin.listen == "127.0.0.1:8092"
-    assert first.scheduler_address == scheduler.listen == "127.0.0.1:8093"
+    assert first.scheduler_address == admin.scheduler_address == scheduler.listen == "127.0.0.1:8093"
     assert first.registry_address == admin.registry_address == registry.listen == "127.0.0.1:8094"
     assert (first.listen, second.listen, admin.http_listen) == ("10.87.0.1:8090", "10.87.0.1:8110", "10.87.0.1:8091")
     assert first.pepper_file == admin.pepper_file
@@ -57,6 +57,22 @@ def test_every_service_understands_all_that_it_is_told(wiring: Wiring) -> None:
     assert admin.public_url == "https://10.87.0.1:8091"
     assert admin.public_nats_url == "tls://10.87.0.1:8100"
     assert admin.http_pin.startswith("sha256//")
+
+
+def test_whoever_calls_a_scheduler_knows_those_that_stand_by_too(wiring: Wiring) -> None:
+    several = replace(wiring, layout=Layout(8090, 2, 2))
+    first, second = told("scheduler", several.scheduler()), told("scheduler", several.scheduler("scheduler-2"))
+    assert (first.listen, second.listen) == ("127.0.0.1:8093", "127.0.0.1:8103")
+    assert first.snapshot_dir != second.snapshot_dir
+    for caller in (told("gateway", several.gateway("gateway-1")), told("admin", several.admin())):
+        assert caller.scheduler_address == "127.0.0.1:8093,127.0.0.1:8103"
+
+
+def test_no_two_parts_of_the_largest_installation_share_a_port() -> None:
+    layout = Layout(8090, 16, 4)
+    ports = [port for _, port in (*layout.open_ports(), *layout.inner_ports())]
+    ports += [layout.nats, layout.postgres, layout.engine]
+    assert len(set(ports)) == len(ports) == 2 * 16 + 2 * 4 + 1 + 2 + 3 + 3
 
 
 def test_no_two_parts_share_a_port_or_a_seed(wiring: Wiring) -> None:
