@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt lint types imports proto proto-check lock docs targets-foundation clean
+.PHONY: help up test check fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -20,6 +20,10 @@ test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; 
 
 check: .venv/dev.stamp lint types imports proto-check ## the gate: format, lint, types, imports, proto, tests
 	FOREBAY_STRICT_SKIPS=1 $(MAKE) --no-print-directory test
+
+# One test after another: takeovers are timed. FOREBAY_CHAOS_ROUNDS=5 is the long form, FOREBAY_CHAOS_SEED=N another order.
+chaos: .venv/dev.stamp ## parts die, stop and are cut off under load, and it has to add up afterwards
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/system -m slow --durations=0 $(ARGS)
 
 fmt: .venv/dev.stamp ## format the code and fix what can be fixed
 	$(BIN)/ruff format -q .
@@ -61,6 +65,9 @@ docs: .venv/dev.stamp ## check what the documents claim: links, names, settings
 
 targets-foundation: .venv/dev.stamp ## measure the foundation's targets; also build/targets/foundation.jsonl
 	$(BIN)/python benchmarks/foundation.py
+
+targets-scheduler: .venv/dev.stamp ## measure the scheduler's targets; also build/targets/scheduler.jsonl; ARGS=--short is quicker
+	$(BIN)/python benchmarks/scheduler.py $(ARGS)
 
 clean: ## forget the environment and what was built
 	rm -rf .venv build

@@ -70,6 +70,27 @@ def before_fake(fake_engine: FakeEngineProcess, tmp_path_factory: pytest.TempPat
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def own_engine() -> Iterator[FakeEngineProcess]:
+    """Four slots, a token each 50 ms, and nobody else's."""
+    engine = FakeEngineProcess("--slots", "4", "--tokens-per-s", "20")
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def with_standby(own_engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """`forebay up` with two schedulers and two gateways before a fake engine, `fake`."""
+    directory = tmp_path_factory.mktemp("standby")
+    settings = directory / "forebay.toml"
+    settings.write_text(f'[[registry.backends]]\nname = "fake"\nurl = "{own_engine.url}"\nkind = "openai"\nslots = 4\n')
+    running = start_up(
+        directory / "data", "--gateways", "2", "--schedulers", "2", "--no-engine", "--config", str(settings)
+    )
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(

@@ -83,6 +83,16 @@ class Installation:
     def gateway_url(self, number: int) -> str:
         return f"http://127.0.0.1:{self.base_port if number == 1 else self.base_port + 16 + 2 * number}"
 
+    def ops_port(self, part: str) -> int:
+        """Of a scheduler."""
+        return self.base_port + {"scheduler": 6, "scheduler-2": 14}[part]
+
+    def make_key(self, user: str) -> str:
+        """Of a new user."""
+        self.cli("user", "add", user)
+        secret: str = self.cli("key", "create", "--user", user, "--name", "test")["secret"]
+        return secret
+
     def pid(self, part: str) -> int:
         processes: dict[str, int] = json.loads((self.data_dir / "run" / "processes.json").read_text())
         return processes[part]
