@@ -259,6 +259,7 @@ class Serving(RuleBasedStateMachine):
     )
     def disturb(self, name: str, what: str) -> None:
         around, gateway = self.around, self.around.gateways[name]
+        self.blamed.clear()  # a Hello does not say who was merely busy: where nothing else is left, all may be tried again
         match what:
             case "lose":
                 around.lose(gateway)
@@ -467,6 +468,7 @@ class Serving(RuleBasedStateMachine):
             )
             around.leader.apply(ev.DrainAsked(BackendId(name), is_undone=True))
         self.resting_until.clear()
+        self.blamed.clear()
         self.failures.clear()
         around.tell_fleet()
         self.tell(

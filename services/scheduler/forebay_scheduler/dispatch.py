@@ -530,6 +530,7 @@ class Dispatch:
         gateway = self.queues.take(request.ledger_id)
         if request.width > 1:
             self.slots.let_go(request)
+            self.queues.wanted[request.pool, request.model] = None  # who could not pass it may go now
         charge = line.queue.start(request, self.cost.estimate(request, choice.cached_tokens))
         story = self.log.get(request.ledger_id)
         self._grant(line, gateway, request, choice, charge, self._expected_tokens(request), story, ahead)

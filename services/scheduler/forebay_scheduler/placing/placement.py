@@ -37,7 +37,7 @@ class PlacingRules:
     """Of the choices go anywhere, so that nothing is believed for ever."""
     jitter: float = 0.02
     """By which a score is blurred, so that schedulers and moments do not all agree."""
-    overfull_s: float = 15.0
+    overfull_s: float = 5.0
     """A backend that holds the prompt may have this much to read already, where all others would still be later."""
     overfull_margin_s: float = 0.1
     usual_output: int = 256

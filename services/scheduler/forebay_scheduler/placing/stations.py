@@ -111,8 +111,8 @@ class Stations:
 
     def _apply(self, station: Station, facts: Backend, now: float) -> None:
         was, station.facts = station.facts, facts
-        if was.pool != facts.pool:
-            self.let_go(station)
+        if was.pool != facts.pool or was.slots > facts.slots or was.models != facts.models or was.facts != facts.facts:
+            self.let_go(station)  # it may be too small for whom it was kept
         station.is_gone = False
         station.slots = max(1, facts.slots)
         station.has_foreign = bool(facts.waiting) or bool(facts.running)
