@@ -104,9 +104,14 @@ class _NatsBucket:
             return int(await asyncio.wait_for(kv.put(key, value), _CALL_S))
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
+        from nats.js.errors import KeyNotFoundError
+
         async with self._bound() as kv:
             if revision == 0:  # what a deletion leaves behind has a revision of its own
-                return int(await asyncio.wait_for(kv.create(key, value), _CALL_S))
+                try:
+                    return int(await asyncio.wait_for(kv.create(key, value), _CALL_S))
+                except KeyNotFoundError:  # it was there, and its life ended while it was looked at
+                    return int(await asyncio.wait_for(kv.create(key, value), _CALL_S))
             return int(await asyncio.wait_for(kv.update(key, value, last=revision), _CALL_S))
 
     async def delete(self, key: str, revision: int) -> None:

@@ -150,7 +150,7 @@ async def test_a_lone_request_on_credit_is_answered_while_the_scheduler_says_not
         house.scheduler.is_silent = True
         async with house.post(ask()) as answer:
             assert answer.status == 200
-            assert answer.headers["x-forebay-queue-ms"] in ("0", "1", "2", "3")
+            assert int(answer.headers["x-forebay-queue-ms"]) < 500
         await eventually(lambda: house.scheduler.credit_starts)
         await eventually(lambda: not house.scheduler.held)
         assert [submit.ledger_id for submit in house.scheduler.submits] != [

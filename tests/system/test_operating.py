@@ -10,7 +10,7 @@ import aiohttp
 
 from tests.system.installation import Installation, ask, eventually, stream
 
-BODY = ask("Go on.", model="fake-model", max_tokens=60)
+BODY = ask("Go on.", model="fake-model", max_tokens=150)
 
 
 async def test_queue_and_explain_tell_of_who_waits_and_what_became_of_them(
