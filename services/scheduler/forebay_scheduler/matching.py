@@ -62,8 +62,9 @@ class Matching:
                 return
 
     def _start_one(self, line: Line, models: list[str], station: Station | None) -> bool:
-        if station is not None and line.window > 0 and line.placement.has_cached(station):
-            found = _best_cached(line, models, station)
+        held = None if station is None or line.window <= 0 else line.placement.held_by(station)
+        if held:
+            found = line.queue.near(models, line.window, _FEW, held)
             if found is None:
                 return False
             first, best, ahead = found
@@ -109,29 +110,3 @@ def _those_who_may(line: Line, head: Request) -> Iterator[Request]:
             yield request
             if not request.excluded:
                 return
-
-
-def _best_cached(line: Line, models: list[str], station: Station) -> tuple[Request, Request, float] | None:
-    """The one whose turn it is, and of those whose turn is near the one with most of its prompt in this backend's cache,
-    weighed against the turn, with how far ahead it is. A whole window ahead costs as much as two blocks of cache.
-
-    It is good enough when most of its prompt is there: then the rest need not be looked at. None: all are paused."""
-    first: Request | None = None
-    best: Request | None = None
-    best_score, best_ahead = 0.0, 0.0
-    per_token = 2.0 / line.window
-    blocks_of = line.placement.cached_blocks
-    for request, ahead in line.queue.near(models, line.window, _FEW):
-        hashes = request.prefix_hashes
-        blocks = blocks_of(request, station) if hashes else 0
-        score = blocks - ahead * per_token
-        if first is None:
-            first = best = request
-            best_score = score
-        elif score > best_score:
-            best, best_score, best_ahead = request, score, ahead
-        if 2 * blocks > len(hashes):
-            break
-    if first is None or best is None:
-        return None
-    return first, best, best_ahead

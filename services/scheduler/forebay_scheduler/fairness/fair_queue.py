@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from types import MappingProxyType
@@ -37,9 +37,11 @@ SEPARATOR = "\x1f"
 
 _BAND_WEIGHTS: Mapping[Band, float] = MappingProxyType({Band.INTERACTIVE: 64.0, Band.STANDARD: 16.0, Band.BATCH: 1.0})
 _GROUP, _USER, _KEY = "g:", "u:", "k:"
+_BLOCKS_A_WINDOW = 2.0
 _LOOK_PER_HEAD = 16
 """Entries looked at, at most, for each head that is asked for: heaps may hold many that are dead."""
-_FORGET_FROM = 256
+_FORGET_FROM = 4096
+"""Idle nodes that are not even looked at: who asks now and then would be forgotten and made anew each time."""
 _LOOKS_PER_IDLE = 2
 """Idle nodes looked at for each that comes to be idle: so the idle cannot grow faster than they are looked through."""
 _FORGET_AT_ONCE = 4
@@ -88,6 +90,7 @@ class FairQueue:
         self._shares = shares
         self._rules = rules or FairRules()
         self._credit = self._rules.credit_tokens
+        self._forget_from = min(_FORGET_FROM, self._rules.idle_kept // 4)
         self._turns = Turns(self._credit)
         self._seen = shares.version
         self._system = Node(Band.SYSTEM.value, None, 1.0)
@@ -181,11 +184,15 @@ class FairQueue:
                 return found
         return found
 
-    def near(self, models: list[str], window: float, most: int) -> Iterator[tuple[Request, float]]:
-        """The one whose turn it is, then others that share with it at the lowest level above users at which there are some,
-        with how many tokens each is ahead: at most `window`. At most `most`; something waits for each of `models`.
+    def near(
+        self, models: list[str], window: float, most: int, held: Container[int]
+    ) -> tuple[Request, Request, float] | None:
+        """The one whose turn it is, and of it and those near it the one with most blocks of its prompt among those that are
+        `held`, weighed against the turn, with how many tokens it is ahead. None when all that waits is paused.
 
-        Not all that `heads` would name: asked for each start, it looks through one heap and not through a tree."""
+        Near are those who share with it at the lowest level above users at which there are some, at most `window` tokens
+        ahead: this is asked for each start, so it looks through the top of one heap, at `most` of them. A whole window costs
+        as much as two blocks. Who has more than half of its prompt there is good enough, and ends the search."""
         node: Node = self._system
         for model in models:
             if model in node.backlogs:
@@ -193,16 +200,62 @@ class FairQueue:
         else:
             node = self._shared
         level: Node | None = None
+        first = node
         while type(node) is not Leaf:
             least = least_of(node, models)
             if least is None:
-                return
+                return None
             if type(least) is not Leaf and len(node.children) > 1:
                 level, first = node, least
             node = least
-        yield _oldest_first(node, models)[0], 0.0
-        if level is not None:
-            yield from _siblings(level, first, models, window, most)
+        request = best = _oldest_first(node, models)[0]
+        blocks = _matched(best.prefix_hashes, held)
+        if level is None or 2 * blocks > len(best.prefix_hashes):
+            return request, best, 0.0
+        best_score, best_ahead = float(blocks), 0.0
+        start = first.vt
+        limit, per_token = start + window, _BLOCKS_A_WINDOW / window
+        for model in models:
+            backlog = level.backlogs.get(model)
+            if backlog is None:
+                continue
+            # Below an entry that is too far ahead all others of the heap are, too.
+            heap = backlog.heap
+            assert heap is not None
+            size, places, looks = len(heap), [0], 2 * most
+            for place in places:  # grows while it is looked through
+                looks -= 1
+                if looks < 0:
+                    break
+                entry = heap[place]
+                if entry[0] > limit:
+                    continue
+                below = 2 * place + 1
+                if below < size:
+                    places.append(below)
+                    if below + 1 < size:
+                        places.append(below + 1)
+                child = entry[2]
+                vt = child.node.vt
+                if child.entry is not entry or vt > limit or child.node is first:
+                    continue
+                while (inner := child.heap) is not None:
+                    entry = inner[0]
+                    child = entry[2] if entry[2].entry is entry and entry[2].node.vt <= entry[0] else top(child)
+                assert child.head is not None
+                other = child.head.request
+                hashes = other.prefix_hashes
+                most -= 1
+                if hashes and hashes[0] in held:
+                    blocks = _matched(hashes, held)
+                    score = blocks - (vt - start) * per_token
+                    if score > best_score:
+                        best, best_score, best_ahead = other, score, vt - start
+                        if 2 * blocks > len(hashes):
+                            return request, best, best_ahead
+                if most <= 1:
+                    return request, best, best_ahead
+        return request, best, best_ahead
 
     def behind(self, request: Request) -> Iterator[Request]:
         """What waits behind it in its own line."""
@@ -653,7 +706,7 @@ class FairQueue:
     def _note_idle(self, node: Node) -> None:
         node.is_idling = True
         self._idle.append(node)
-        if len(self._idle) > _FORGET_FROM:
+        if len(self._idle) > self._forget_from:
             self._looks += _LOOKS_PER_IDLE
 
     def _note_idle_from(self, node: Node) -> None:
@@ -782,47 +835,14 @@ def _widen(root: Node, models: list[str], window: float, most: int, found: list[
             node = found_node
 
 
-def _siblings(level: Node, first: Node, models: list[str], window: float, most: int) -> Iterator[tuple[Request, float]]:
-    """One head of each child but the first that is near, roughly the nearest first.
-
-    The top of a heap is looked through as the tree that it is: below an entry that is too far ahead all others are."""
-    limit = first.vt + window
-    looks = 2 * most
-    met = {first} if len(models) > 1 else None
-    for model in models:
-        backlog = level.backlogs.get(model)
-        if backlog is None:
-            continue
-        heap = backlog.heap
-        assert heap is not None
-        size, places = len(heap), [0]
-        for place in places:  # grows while it is looked through
-            looks -= 1
-            if looks < 0:
-                return
-            entry = heap[place]
-            if entry[0] > limit:
-                continue
-            below = 2 * place + 1
-            if below < size:
-                places.append(below)
-                if below + 1 < size:
-                    places.append(below + 1)
-            child = entry[2]
-            node = child.node
-            if child.entry is not entry or node.vt > limit or node is first:
-                continue
-            if met is not None:
-                if node in met:
-                    continue
-                met.add(node)
-            while child.heap is not None:
-                child = top(child)
-            assert child.head is not None
-            yield child.head.request, node.vt - first.vt
-            most -= 1
-            if most <= 1:
-                return
+def _matched(hashes: Sequence[int], held: Container[int]) -> int:
+    """How many of them, from the first, are held."""
+    matched = 0
+    for block in hashes:
+        if block not in held:
+            break
+        matched += 1
+    return matched
 
 
 def _trail(node: Node) -> str:

@@ -8,7 +8,7 @@ hand nowhere with room may have it loaded (`residency`)."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -115,13 +115,9 @@ class Placement:
             station = next(self._some_free(serving, request, allowed, tokens), None)
         return None if station is None else self._alone(station, request, now)
 
-    def has_cached(self, station: Station) -> bool:
-        """Whether any prompt's start is believed to be in this backend's cache."""
-        return self._prefixes.holds_any(station.index)
-
-    def cached_blocks(self, request: Request, station: Station) -> int:
-        """Blocks of its prompt from the start, believed to be in this backend's cache."""
-        return self._prefixes.depth(station.index, request.prefix_hashes)
+    def held_by(self, station: Station) -> Collection[int]:
+        """The blocks of prompts that are believed to be in this backend's cache."""
+        return self._prefixes.held_by(station.index)
 
     def cached_tokens(self, request: Request, station: Station) -> int:
         """Of its prompt, believed to be in this backend's cache."""

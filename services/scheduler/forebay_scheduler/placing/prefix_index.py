@@ -7,7 +7,7 @@ least recently used first, as long as its cache. Engines evict the end of a prom
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 SHARDS = 64
 """Growing one dictionary of half a million entries stops everything for 70 ms; growing a 64th of it does not."""
@@ -72,9 +72,9 @@ class PrefixIndex:
         while given:
             self._drop(given.popitem()[0], number)
 
-    def holds_any(self, number: int) -> bool:
-        """Whether it was given any prompt that is remembered."""
-        return bool(self._given[number])
+    def held_by(self, number: int) -> Collection[int]:
+        """The blocks that it was given and that are remembered. To look at, not to change."""
+        return self._given[number].keys()
 
     def depth(self, number: int, hashes: Sequence[int]) -> int:
         """Blocks of this prompt, from its start, that this backend holds."""
