@@ -39,7 +39,7 @@ BY_ITSELF = Epoch(0, 0)
 
 
 def thorough(examples: int, steps: int = 50) -> settings:
-    """So many examples; FOREBAY_THOROUGH=20 makes it twenty times as many."""
+    """So many examples; FOREBAY_THOROUGH=20 makes it twenty times as many (then with --timeout=0)."""
     times = int(os.environ.get("FOREBAY_THOROUGH", "1"))
     return settings(
         max_examples=examples * times,

@@ -133,7 +133,7 @@ class Serving(RuleBasedStateMachine):
         assert grant.backend not in self.blamed.get(grant.ledger_id, ())
         station = leader.policy.dispatch.stations.get(grant.backend)
         assert station is not None
-        assert station.used + station.aside <= facts.slots
+        assert station.used + station.aside <= facts.slots, "granted into a full backend"
 
     # -- what gateways do
 
@@ -178,6 +178,7 @@ class Serving(RuleBasedStateMachine):
             gateway.ask(request)
         if is_told_twice:
             self.around.hear(gateway)
+            self.around.receive(gateway)  # what was refused is not asked for again
             for request in list(gateway.waiting.values()):
                 if gateway.session is not None:
                     gateway.say(ev.Submit(gateway.session, request))
@@ -422,7 +423,7 @@ class Serving(RuleBasedStateMachine):
             station = dispatch.stations.get(backend)
             assert station is not None
             free = facts.slots - station.used - station.aside
-            if free < 1 or not facts.is_open or station.closed is not None or station.kept_for is not None:
+            if free < 1 or not facts.is_open or dispatch.stations.why_closed(station):
                 continue
             # Within one line nobody passes one that is too wide, and beyond a window nobody passes it in others.
             held_up = {
@@ -466,11 +467,13 @@ class Serving(RuleBasedStateMachine):
             self.around.facts[BackendId(name)] = replace(
                 BACKENDS[name], running=None if BACKENDS[name].running is None else 0, measured_at=around.now
             )
-            around.leader.apply(ev.DrainAsked(BackendId(name), is_undone=True))
         self.resting_until.clear()
         self.blamed.clear()
         self.failures.clear()
+        around.excused |= around.facts.keys()
         around.tell_fleet()
+        for name in BACKENDS:
+            around.leader.apply(ev.DrainAsked(BackendId(name), is_undone=True))
         self.tell(
             users=tuple(UserTerms(UserId(user)) for user in USERS),
             groups=(GroupTerms(GroupId("law")), GroupTerms(GroupId("lab"))),

@@ -278,7 +278,7 @@ class Leading(RuleBasedStateMachine):
                 around.start(name)
             elif gateway.session is None:
                 gateway.connect(around.leader)
-        for _ in range(20):
+        for _ in range(60):
             around.pass_time(1.0)
             for engine in around.engines.values():
                 for key in list(engine.left_at):

@@ -3,7 +3,7 @@ the bus are small honest doubles; the gateways use all that they are allowed to.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -115,6 +115,7 @@ class Lending(RuleBasedStateMachine):
         self.most = dict(self.caps)
         """The cap, or what was allotted when it was lowered, until gateways have followed."""
         self.gateways: dict[str, GatewayDouble] = {}
+        self.generations: Counter[str] = Counter()
         self.zombies: list[GatewayDouble] = []
         """Dead, and their engines still run."""
         self.buried: dict[Process, dict[BackendId, int]] = {}
@@ -141,7 +142,8 @@ class Lending(RuleBasedStateMachine):
         if old is not None:
             self.die(old)
             self.bury(old)
-        self.gateways[name] = GatewayDouble(name, 1 if old is None else old.generation + 1, alone_since=self.now)
+        self.generations[name] += 1  # each start counts: no process is ever the one before it
+        self.gateways[name] = GatewayDouble(name, self.generations[name], alone_since=self.now)
         self.connect(name)
 
     @rule(name=names)
