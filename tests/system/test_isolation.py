@@ -115,8 +115,12 @@ async def test_without_a_leader_one_refuses_past_the_fence_and_the_other_counts_
         assert max((await _peaks(cluster)).values()) <= SLOTS, "nobody was given its slots: it keeps to its ceilings"
     finally:
         await asyncio.gather(*(cluster.revive(name) for name in cluster.schedulers))
-    await _begin_anew(cluster)
-    assert [await _past_fence(cluster, gateway) for gateway in (REFUSES, SERVES)] == now
+    await _begin_anew(cluster)  # what began before the new leader was heard of counted, too
+    led = [await _past_fence(cluster, gateway) for gateway in (REFUSES, SERVES)]
+    again = await asyncio.gather(*(_ask(cluster, n % 2, f"led-{n}") for n in range(6)))
+    assert [result.status for result in again] == [200] * 6
+    assert [await _past_fence(cluster, gateway) for gateway in (REFUSES, SERVES)] == led
+    assert led[REFUSES] == counted[REFUSES]
 
 
 @pytest.mark.timeout(200)
