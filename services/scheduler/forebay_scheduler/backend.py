@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forebay_scheduler.request import BackendId, PoolName
@@ -67,28 +66,3 @@ class Backend:
     @property
     def is_open(self) -> bool:
         return self.healthy and self.enabled
-
-
-class Fleet:
-    """All backends of one moment, by pool and model."""
-
-    def __init__(self, backends: Iterable[Backend] = ()) -> None:
-        self._by_id = {backend.id: backend for backend in sorted(backends, key=lambda backend: backend.id)}
-        self._by_pool: defaultdict[PoolName, list[Backend]] = defaultdict(list)
-        self._serving: defaultdict[tuple[PoolName, str], list[Backend]] = defaultdict(list)
-        for backend in self._by_id.values():
-            self._by_pool[backend.pool].append(backend)
-            for model in backend.models:
-                self._serving[backend.pool, model].append(backend)
-
-    def __iter__(self) -> Iterator[Backend]:
-        return iter(self._by_id.values())
-
-    def get(self, backend: BackendId) -> Backend | None:
-        return self._by_id.get(backend)
-
-    def in_pool(self, pool: PoolName) -> Sequence[Backend]:
-        return self._by_pool.get(pool, ())
-
-    def serving(self, pool: PoolName, model: str) -> Sequence[Backend]:
-        return self._serving.get((pool, model), ())

@@ -30,6 +30,7 @@ from forebay_scheduler.decisions import (
     Settled,
     StoreCeilings,
 )
+from forebay_scheduler.fencing import epoch_to_wire
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import LedgerId, SessionId
 
@@ -213,7 +214,7 @@ class Sessions:
             seq += 1
             frame = outgoing.take(seq)
             frame.seq, frame.ack_seq = seq, outgoing.acted_upon
-            frame.epoch.CopyFrom(wire.epoch_to_wire(self.policy.epoch))
+            frame.epoch.CopyFrom(epoch_to_wire(self.policy.epoch))
             frame.renewed_ago_ms = max(0, round(self._renewed_ago_s() * 1000))
             frame.draining = self._is_draining
             yield frame

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 
 from forebay.wire.v1 import scheduler_pb2, types_pb2
 from forebay_scheduler import wire
+from forebay_scheduler.fencing import epoch_to_wire
 from forebay_scheduler.inquiry import why_waiting
 from forebay_scheduler.lines import Line
 from forebay_scheduler.placing.station import Station
@@ -22,7 +23,7 @@ BANDS = {
 
 
 def show(policy: Policy, now: float) -> scheduler_pb2.ShowQueueResponse:
-    told = scheduler_pb2.ShowQueueResponse(epoch=wire.epoch_to_wire(policy.epoch))
+    told = scheduler_pb2.ShowQueueResponse(epoch=epoch_to_wire(policy.epoch))
     for line in policy.dispatch.queues.lines:
         _add_waiting(told, policy, line, now)
         _add_shares(told, policy, line)

@@ -8,11 +8,11 @@ from forebay.wire.v1 import registry_pb2, scheduler_pb2, types_pb2, usage_pb2
 from forebay_scheduler import events as ev
 from forebay_scheduler.backend import Backend, ModelFacts
 from forebay_scheduler.decisions import AllotmentLent, CeilingTold, CreditLent, Grant, Orphan, RateStanding, Reject
+from forebay_scheduler.fencing import read_epoch
 from forebay_scheduler.request import (
     BackendId,
     Band,
     Claim,
-    Epoch,
     GatewayName,
     GroupId,
     KeyId,
@@ -233,14 +233,6 @@ def add_allotment(frame: scheduler_pb2.SchedulerFrame, lent: AllotmentLent) -> N
         heartbeat_seq=lent.beat_seq,
         recall=lent.is_recall,
     )
-
-
-def read_epoch(epoch: scheduler_pb2.Epoch) -> Epoch:
-    return Epoch(epoch.term_us, epoch.revision)
-
-
-def epoch_to_wire(epoch: Epoch) -> scheduler_pb2.Epoch:
-    return scheduler_pb2.Epoch(term_us=epoch.term_us, revision=epoch.revision)
 
 
 # --- the fleet ----------------------------------------------------------------------------------------------------------

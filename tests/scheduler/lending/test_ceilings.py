@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forebay_scheduler.decisions import CeilingTold, StoreCeilings, StoredCeilings
-from forebay_scheduler.lending.ceiling import Process
 from forebay_scheduler.lending.ceiling_writes import SHARDS, shard_of
 from forebay_scheduler.lending.ceilings import Ceilings, Wanted
-from forebay_scheduler.request import BackendId, GatewayName, PoolName, SessionId
+from forebay_scheduler.request import BackendId, GatewayName, PoolName, Process, SessionId
 
 G1: Process = (GatewayName("g1"), 1)
 G2: Process = (GatewayName("g2"), 1)

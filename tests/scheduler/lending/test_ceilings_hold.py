@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from forebay_scheduler.decisions import CeilingTold, StoreCeilings, StoredCeilings
-from forebay_scheduler.lending.ceiling import Process
 from forebay_scheduler.lending.ceilings import Ceilings, Wanted
-from forebay_scheduler.request import BackendId, GatewayName, SessionId
+from forebay_scheduler.request import BackendId, GatewayName, Process, SessionId
 
 BACKENDS = [BackendId("gpu1"), BackendId("gpu2")]
 NAMES = ["g1", "g2", "g3"]

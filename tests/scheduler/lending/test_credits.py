@@ -12,9 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from forebay_scheduler.decisions import CreditLent
 from forebay_scheduler.lending.allotments import Allotments
-from forebay_scheduler.lending.ceiling import Process
 from forebay_scheduler.lending.credits import Began, Credits, Freed, Target
-from forebay_scheduler.request import BackendId, GatewayName, KeyId, LedgerId, PoolName, SessionId
+from forebay_scheduler.request import BackendId, GatewayName, KeyId, LedgerId, PoolName, Process, SessionId
 
 G1: Process = (GatewayName("g1"), 1)
 G2: Process = (GatewayName("g2"), 1)

@@ -6,15 +6,11 @@ the order of their names), so each group has one place; `cycles` names the group
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from forebay_scheduler.request import GroupId, KeyId, Request, UserId
 from forebay_scheduler.terms import SMALLEST_WEIGHT, GroupTerms, KeyTerms, UserTerms
-
-PRESET_WEIGHTS: Mapping[str, float] = MappingProxyType({"faculty": 3.0, "staff": 2.0, "student": 1.0, "admin": 10.0})
-"""The weights of a university's groups, by group name."""
 
 _REMEMBERED_CHANGES = 64
 """A queue that is further behind looks at everyone it knows."""

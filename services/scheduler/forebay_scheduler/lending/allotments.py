@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from forebay_scheduler.decisions import AllotmentLent
-from forebay_scheduler.lending.ceiling import Process
-from forebay_scheduler.request import KeyId, SessionId
+from forebay_scheduler.request import KeyId, Process, SessionId
 
 
 @dataclass(frozen=True, slots=True)

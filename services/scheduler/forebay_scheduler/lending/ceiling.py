@@ -5,10 +5,7 @@ used ≤ told ≤ believed ≤ sure           what may run, and what the bus wou
 
 from __future__ import annotations
 
-from forebay_scheduler.request import BackendId, GatewayName, PoolName, SessionId
-
-Process = tuple[GatewayName, int]
-"""A gateway's name and generation."""
+from forebay_scheduler.request import BackendId, PoolName, Process, SessionId
 
 
 class Holder:

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from forebay_scheduler.decisions import StoreCeilings, StoredCeilings
-from forebay_scheduler.lending.ceiling import Ceiling, Process, Split
-from forebay_scheduler.request import BackendId
+from forebay_scheduler.lending.ceiling import Ceiling, Split
+from forebay_scheduler.request import BackendId, Process
 
 SHARDS = 16
 

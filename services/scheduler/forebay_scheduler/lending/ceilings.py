@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 
 from forebay_scheduler.decisions import CeilingTold, StoreCeilings, StoredCeilings
-from forebay_scheduler.lending.ceiling import Ceiling, Holder, Process, Split
+from forebay_scheduler.lending.ceiling import Ceiling, Holder, Split
 from forebay_scheduler.lending.ceiling_writes import CeilingWrites, shard_of
-from forebay_scheduler.request import BackendId, PoolName, SessionId
+from forebay_scheduler.request import BackendId, PoolName, Process, SessionId
 
 
 class Wanted(StrEnum):

@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from forebay_scheduler.decisions import CreditLent
-from forebay_scheduler.lending.ceiling import Process
-from forebay_scheduler.request import BackendId, LedgerId, PoolName, SessionId
+from forebay_scheduler.request import BackendId, LedgerId, PoolName, Process, SessionId
 
 
 class Began(StrEnum):

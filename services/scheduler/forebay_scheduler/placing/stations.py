@@ -65,10 +65,6 @@ class Stations:
         """The stations whose bits are set, in order of their numbers."""
         return stations_in(mask, self.by_index)
 
-    def models_with_room(self, station: Station) -> list[str]:
-        """That it could start now, those included that it would have to load."""
-        return [place.model for place in station.place_list if place.is_free or place.is_cold]
-
     # --- the fleet ---
 
     def change(self, backends: Iterable[Backend], now: float) -> list[Station]:

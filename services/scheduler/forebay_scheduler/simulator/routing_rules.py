@@ -3,6 +3,7 @@ and the engines' own queues hold what waits."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from random import Random
@@ -12,7 +13,7 @@ from forebay_scheduler.simulator.engines import Engine
 from forebay_scheduler.simulator.jobs import Job, Workload
 
 
-class _Router(Quiet):
+class _Router(Quiet, ABC):
     name = ""
 
     def __init__(self, random: Random) -> None:
@@ -33,8 +34,9 @@ class _Router(Quiet):
     def fail(self, job: Job, engine: int, now: float) -> Sent:
         return self.arrive(job, now)
 
+    @abstractmethod
     def _choose(self, job: Job, engines: Sequence[Engine]) -> Engine:
-        raise NotImplementedError
+        """One of those that are up."""
 
     def _note(self, job: Job, engine: Engine) -> None:
         pass
