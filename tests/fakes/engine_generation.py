@@ -116,8 +116,7 @@ class Generator:
     def _object(self, seen: Seen) -> Mapping[str, Any]:
         if isinstance(seen.body, dict):
             return seen.body
-        kind = "invalid_request_error" if self._traits.malformed_json_status < 500 else "server_error"
-        raise Refused(self._traits.malformed_json_status, "the body is no JSON object", kind)
+        raise Refused(400, "the body is no JSON object", "invalid_request_error")
 
     def _check_order(self, order: Order) -> None:
         if not self._traits.answers_any_model and not self._pages.knows(order.model):

