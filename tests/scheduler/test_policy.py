@@ -333,7 +333,7 @@ def test_one_wider_than_what_any_backend_runs_of_that_model_at_once_is_told_so_a
 
 
 def test_an_event_that_nobody_knows_is_an_error_of_the_programmer() -> None:
-    with pytest.raises(TypeError, match="no such event"):
+    with pytest.raises(TypeError, match=r"no such event|object expected"):  # the second where the core is compiled
         policy_with(backend(GPU1)).apply(["hello"], 0.0)  # type: ignore[list-item]
 
 

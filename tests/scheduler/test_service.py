@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 
-import forebay_scheduler
 from forebay.config import read_file, read_settings
 from forebay.subjects import LEDGER_CONSUMER, SCHEDULER_BUCKET, USAGE_STREAM, ceilings_key
 from forebay.wire.v1 import scheduler_pb2, types_pb2, usage_pb2
@@ -238,7 +237,7 @@ async def _stored_ceilings(house: House) -> Counter[tuple[str, int]]:
 
 
 def test_the_sample_of_settings_is_one_that_can_be_read_and_shows_the_defaults() -> None:
-    folder = Path(forebay_scheduler.__file__).parent.parent
+    folder = Path(__file__).parents[2] / "services" / "scheduler"
     settings = read_settings(SchedulerSettings, "scheduler", file=read_file(folder / "scheduler.toml"), environ={})
     required = {"token_file", "callers_file", "snapshot_dir", "snapshot_key_file"}
     for field in dataclasses.fields(settings):

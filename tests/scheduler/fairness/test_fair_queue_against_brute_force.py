@@ -399,7 +399,7 @@ class FairQueueMachine(RuleBasedStateMachine):
                 for backlog in node.backlogs.values():
                     if backlog.heap is not None:
                         assert len(backlog.heap) <= 2 * backlog.count + 17
-                        assert sum(entry[2].entry is entry for entry in backlog.heap) == backlog.count
+                        assert sum(entry[3].stamp == entry[2] for entry in backlog.heap) == backlog.count
                 if node.backlogs and node.children:
                     ready = [child for child in node.children.values() if child.backlogs and not child.is_paused]
                     assert math.isclose(node.load, sum(child.weight for child in ready), rel_tol=1e-6)

@@ -235,13 +235,14 @@ class FairQueue:
                     places.append(below)
                     if below + 1 < size:
                         places.append(below + 1)
-                child = entry[2]
+                child = entry[3]
                 vt = child.node.vt
-                if child.entry is not entry or vt > limit or child.node is first:
+                if child.stamp != entry[2] or vt > limit or child.node is first:
                     continue
                 while (inner := child.heap) is not None:
                     entry = inner[0]
-                    child = entry[2] if entry[2].entry is entry and entry[2].node.vt <= entry[0] else top(child)
+                    nearest = entry[3]
+                    child = nearest if nearest.stamp == entry[2] and nearest.node.vt <= entry[0] else top(child)
                 assert child.head is not None
                 other = child.head.request
                 hashes = other.prefix_hashes
@@ -823,8 +824,8 @@ def _widen(root: Node, models: list[str], window: float, most: int, found: list[
                 order += 1
                 heappush(frontier, (max(ahead, above + heap[below][0] - least), order, None, heap, below, above, least))
         entry = heap[at]
-        found_node = entry[2].node
-        if entry[2].entry is not entry or found_node in met:
+        found_node = entry[3].node
+        if entry[3].stamp != entry[2] or found_node in met:
             continue
         met.add(found_node)
         exact = above + max(0.0, found_node.vt - least)

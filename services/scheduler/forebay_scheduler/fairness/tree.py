@@ -35,15 +35,17 @@ class Waiting:
 class Backlog:
     """What waits for one model within one node: a leaf's line of requests, or the children that have some."""
 
-    __slots__ = ("count", "entry", "head", "heap", "model", "node", "tail")
+    __slots__ = ("count", "entered_vt", "head", "heap", "model", "node", "stamp", "tail")
 
     def __init__(self, node: Node, model: str) -> None:
         self.node = node
         self.model = model
         self.count = 0
         """Requests of a leaf, else children that are ready."""
-        self.entry: Entry | None = None
-        """The one that lives in the parent's heap."""
+        self.stamp = 0
+        """Of the one entry that lives in the parent's heap; any other is dead."""
+        self.entered_vt = math.inf
+        """What the living entry says; infinite when there is none."""
         self.heap: list[Entry] | None = None
         """None in a leaf."""
         self.head: Waiting | None = None
@@ -52,9 +54,21 @@ class Backlog:
     def __lt__(self, other: Backlog) -> bool:
         return False  # entries of one node and one virtual time: either will do
 
+    def entry(self) -> Entry:
+        """A new one, which takes the place of the last."""
+        node = self.node
+        self.stamp += 1
+        self.entered_vt = node.vt
+        return (node.vt, node.turn, self.stamp, self)
 
-Entry = tuple[float, int, Backlog]
-"""(vt when it was made, turn, the child's backlog)."""
+    def withdraw(self) -> None:
+        """Whatever entry it has is dead."""
+        self.stamp += 1
+        self.entered_vt = math.inf
+
+
+Entry = tuple[float, int, int, Backlog]
+"""(vt when it was made, turn, stamp, the child's backlog)."""
 
 
 class Node:
@@ -160,12 +174,11 @@ def top(backlog: Backlog) -> Backlog:
     assert heap is not None
     while True:
         entry = heap[0]
-        child = entry[2]
-        if child.entry is not entry:
+        child = entry[3]
+        if child.stamp != entry[2]:
             heappop(heap)
         elif child.node.vt > entry[0]:
-            child.entry = entry = (child.node.vt, entry[1], child)
-            heapreplace(heap, entry)
+            heapreplace(heap, child.entry())
         else:
             return child
 
@@ -207,10 +220,8 @@ def has_shrunk(node: Node) -> None:
     if parent is None:
         return
     for model, backlog in node.backlogs.items():
-        entry = backlog.entry
-        if entry is not None and entry[0] > vt:
-            backlog.entry = entry = (vt, node.turn, backlog)
-            _enter(parent.backlogs[model], entry)
+        if vt < backlog.entered_vt < math.inf:
+            _enter(parent.backlogs[model], backlog.entry())
 
 
 class Turns:
@@ -234,7 +245,7 @@ class Turns:
                 return
             if is_first:
                 self._come(node, parent)
-            backlog.entry = entry = (node.vt, node.turn, backlog)
+            entry = backlog.entry()
             above = parent.backlogs.get(model)
             if above is not None:
                 above.count += 1
@@ -254,7 +265,7 @@ class Turns:
             parent = node.parent
             if parent is None or node.is_paused:
                 return
-            backlog.entry = None
+            backlog.withdraw()
             if not node.backlogs:
                 parent.load -= node.weight
             backlog = parent.backlogs[model]
@@ -269,7 +280,7 @@ class Turns:
             return
         parent.load -= node.weight
         for model, backlog in node.backlogs.items():
-            backlog.entry = None
+            backlog.withdraw()
             above = parent.backlogs[model]
             above.count -= 1
             if not above.count:
@@ -282,7 +293,7 @@ class Turns:
             return
         self._come(node, parent)
         for model, backlog in node.backlogs.items():
-            backlog.entry = entry = (node.vt, node.turn, backlog)
+            entry = backlog.entry()
             above = parent.backlogs.get(model)
             if above is None:
                 above = Backlog(parent, model)
@@ -312,5 +323,5 @@ def _enter(backlog: Backlog, entry: Entry) -> None:
     assert heap is not None
     heappush(heap, entry)
     if len(heap) > 2 * backlog.count + _SPARE_ENTRIES:
-        heap[:] = [one for one in heap if one[2].entry is one]
+        heap[:] = [one for one in heap if one[3].stamp == one[2]]
         heapify(heap)

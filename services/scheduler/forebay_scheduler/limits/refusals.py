@@ -9,7 +9,7 @@ from forebay.errors import Refusal
 from forebay_scheduler.limits.budget import Account
 from forebay_scheduler.limits.gcra import Rate
 from forebay_scheduler.limits.periods import moment_words
-from forebay_scheduler.limits.subjects import Chain, Places, Subject
+from forebay_scheduler.limits.subjects import Chain, Counter, Places, Subject
 from forebay_scheduler.terms import BudgetUnit, Period
 
 _MICROS = 1_000_000
@@ -50,7 +50,7 @@ class Obstacle:
     reason: Refusal
     retry_after_s: float | None
     message: str
-    counter: object
+    counter: Counter
 
 
 def obstacles(chain: Chain, wanted: Wanted, wall_us: int | None, at_us: int, held_s: float) -> list[Obstacle]:

@@ -89,6 +89,9 @@ class Subject:
             close(account)
 
 
+Counter = Rate | Places | Account
+
+
 class Chain:
     """All limits that apply to a request, innermost first: of its key, its user, its group and the groups around it.
     Lists by kind, since deciding walks them for every request."""
@@ -104,7 +107,7 @@ class Chain:
         self.token_accounts = tuple(a for a in accounts if a.terms.unit is BudgetUnit.TOKENS)
         self.money_accounts = tuple(a for a in accounts if a.terms.unit is BudgetUnit.MONEY)
 
-    def counters(self) -> Iterator[object]:
+    def counters(self) -> Iterator[Counter]:
         yield from self.request_rates
         yield from self.token_rates
         yield from self.places

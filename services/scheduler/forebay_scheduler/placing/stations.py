@@ -7,7 +7,7 @@ the backend that changed); `fits` is exact for one request. Who holds what, and 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from forebay_scheduler.backend import Backend, ModelFacts
 from forebay_scheduler.placing.adaptive_limit import LATE_S, AdaptiveLimit
@@ -33,6 +33,8 @@ class Stations:
         self.prefixes = PrefixIndex() if prefixes is None else prefixes
         self.by_index: list[Station | None] = []
         self.prefill_budget_s = prefill_budget_s
+        self.fits_in_cache: Callable[[Station, Request], bool] | None = None
+        """The word of an engine that says itself what fits, in place of our count of its tokens: the simulator's do."""
         self._by_id: dict[BackendId, Station] = {}
         self._gone: dict[BackendId, Station] = {}
         """No longer in the fleet, and something still runs there."""
@@ -309,6 +311,10 @@ class Stations:
 
     def has_slots(self, station: Station, request: Request, tokens: int) -> bool:
         """As `fits`, whatever it still has to read or to load."""
+        if self.fits_in_cache is not None:
+            if not self.fits_in_cache(station, request):
+                return False
+            tokens = 0
         facts = station.facts
         width = request.width
         place = station.places.get(request.model)

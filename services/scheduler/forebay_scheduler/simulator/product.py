@@ -109,18 +109,12 @@ class Product:
         """What a backend has room for is the engine's word, for one request at a time, at its next step. All else that the
         core asks of a backend it asks still."""
         stations, engines, index, waiting = self._policy.dispatch.stations, self._engines, self._index, self._waiting
-        by_the_book = stations.has_slots
 
-        def has_slots(station: Station, request: Request, tokens: int) -> bool:
+        def fits_in_cache(station: Station, request: Request) -> bool:
             engine = engines[index[station.id]]
-            return (
-                station.running == engine.in_flight
-                and not engine.queue
-                and by_the_book(station, request, 0)
-                and engine.fits(waiting[request.ledger_id])
-            )
+            return station.running == engine.in_flight and not engine.queue and engine.fits(waiting[request.ledger_id])
 
-        stations.has_slots = has_slots  # type: ignore[method-assign]
+        stations.fits_in_cache = fits_in_cache
 
     def offer(self, engine: Engine, now: float) -> Sent:
         if not self._is_asked or not self._waiting:
