@@ -22,6 +22,7 @@ MODULES = (
     "decisions",
     "dispatch",
     "events",
+    "fencing",
     "gateways",
     "handover",
     "holds",
@@ -39,6 +40,7 @@ MODULES = (
     "slots",
     "tally",
     "terms",
+    "wire",
 )
 FOLDERS = ("fairness", "lending", "limits", "placing")
 

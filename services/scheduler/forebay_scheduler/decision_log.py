@@ -4,6 +4,7 @@ Nothing is worked out here while requests are served: what was decided is kept a
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from forebay_scheduler.placing.choices import Choice
@@ -68,7 +69,8 @@ class DecisionLog:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._stories: dict[LedgerId, Story] = {}
+        # Not a plain dictionary: finding its oldest entry walks over all that were taken out before.
+        self._stories: OrderedDict[LedgerId, Story] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._stories)
@@ -86,7 +88,7 @@ class DecisionLog:
     def begin(self, request: Request, gateway: GatewayName) -> Story:
         stories = self._stories
         if len(stories) >= self._most and request.ledger_id not in stories:
-            del stories[next(iter(stories))]
+            stories.popitem(last=False)
         story = stories[request.ledger_id] = Story(request, gateway)
         return story
 

@@ -18,6 +18,10 @@ from forebay_scheduler.rules import Rules
 from forebay_scheduler.terms import PoolTerms, UserTerms
 
 
+_SPARE_EXPIRIES = 1024
+"""More than twice as many moments as requests, and this many more: then those that mean nothing are dropped."""
+
+
 class Queues:
     def __init__(self, rules: Rules, shares: Shares, stations: Stations, chance: random.Random) -> None:
         self._rules = rules
@@ -76,6 +80,8 @@ class Queues:
         else:
             queue.push(request)
         self.wanted[request.pool, request.model] = None
+        if len(self._expiries) > _SPARE_EXPIRIES + 2 * len(self._owners):
+            self._sweep_expiries()
         heapq.heappush(self._expiries, (self._expires_at(request), request.ledger_id))
 
     def keep(self, gateway: Gateway, request: Request) -> None:
@@ -114,6 +120,11 @@ class Queues:
             request = gateway.waiting[ledger_id]
             if self._expires_at(request) <= now:
                 yield gateway, request
+
+    def _sweep_expiries(self) -> None:
+        """Drop the moments of those that wait no longer: most start long before theirs, which may be an hour away."""
+        self._expiries = [(at, ledger_id) for at, ledger_id in self._expiries if ledger_id in self._owners]
+        heapq.heapify(self._expiries)
 
     def _expires_at(self, request: Request) -> float:
         allowed_s = self._rules.queue_timeout_s[request.band]

@@ -1,0 +1,23 @@
+"""What waits, and what is remembered of it."""
+
+from __future__ import annotations
+
+from forebay_scheduler import events as ev
+from forebay_scheduler.decisions import Grant
+from forebay_scheduler.request import LedgerId
+from tests.scheduler.test_policy import GPU1, S1, backend, hear, policy_with, want
+
+
+def test_of_those_that_have_started_no_moment_of_giving_up_is_kept() -> None:
+    policy = policy_with(backend(GPU1, slots=1))
+    (running,) = hear(policy, [ev.Submit(S1, want("first"))], 0.0)
+    hear(policy, [ev.Submit(S1, want("0"))], 0.0)
+    for count in range(1, 5000):
+        assert isinstance(running, Grant)
+        settle = ev.Settle(S1, running.ledger_id, running.lease)
+        (running,) = hear(policy, [settle, ev.Submit(S1, want(str(count)))], 0.0)
+        assert isinstance(running, Grant)
+        assert running.ledger_id == LedgerId(str(count - 1).encode())
+    queues = policy.dispatch.queues
+    assert len(queues._expiries) < 2000
+    assert [request.ledger_id for _, request in queues.expired(now=1e9)] == [LedgerId(b"4999")]
