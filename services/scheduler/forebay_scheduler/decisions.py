@@ -36,7 +36,7 @@ NO_RATES = RateStanding()
 """Of a key that is limited in other ways: its gateway has to know that it is."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Grant:
     session: SessionId
     ledger_id: LedgerId
@@ -48,6 +48,26 @@ class Grant:
     queued_s: float
     """From arrival at the gateway."""
     standing: RateStanding | None = None
+
+    def __init__(
+        self,
+        session: SessionId,
+        ledger_id: LedgerId,
+        backend: BackendId,
+        attempt: int,
+        lease: Lease,
+        width: int,
+        queued_s: float,
+        standing: RateStanding | None = None,
+    ) -> None:
+        self.session = session
+        self.ledger_id = ledger_id
+        self.backend = backend
+        self.attempt = attempt
+        self.lease = lease
+        self.width = width
+        self.queued_s = queued_s
+        self.standing = standing
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What happens to the scheduler. Parsed at the edge; the core takes these and the time, and nothing else."""
+"""What happens to the scheduler. Parsed at the edge; the core takes these and the time, and nothing else.
+
+What is made for every request, here and elsewhere in the core, writes out its `__init__`: that is compiled, and the one that
+a dataclass makes is not."""
 
 from __future__ import annotations
 
@@ -98,10 +101,14 @@ class Heard:
     session: SessionId
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Submit:
     session: SessionId
     request: Request
+
+    def __init__(self, session: SessionId, request: Request) -> None:
+        self.session = session
+        self.request = request
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +119,33 @@ class Cancel:
     ledger_id: LedgerId
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class FirstToken:
     session: SessionId
     ledger_id: LedgerId
     ttft_s: float = 0.0
     """From the grant's arrival at the gateway to the first byte of the answer."""
 
+    def __init__(self, session: SessionId, ledger_id: LedgerId, ttft_s: float = 0.0) -> None:
+        self.session = session
+        self.ledger_id = ledger_id
+        self.ttft_s = ttft_s
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Progress:
     session: SessionId
     ledger_id: LedgerId
     completion_tokens: int
     """So far."""
 
+    def __init__(self, session: SessionId, ledger_id: LedgerId, completion_tokens: int) -> None:
+        self.session = session
+        self.ledger_id = ledger_id
+        self.completion_tokens = completion_tokens
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Settle:
     """The end of a request, perhaps told before."""
 
@@ -143,6 +160,24 @@ class Settle:
     """The outcome, in one word of the ledger."""
     request: Request | None = None
     """With a Hello, for a leader that never saw it."""
+
+    def __init__(
+        self,
+        session: SessionId,
+        ledger_id: LedgerId,
+        lease: Lease | None,
+        is_success: bool = True,
+        used: Used = NOTHING_USED,
+        end: str = "finished",
+        request: Request | None = None,
+    ) -> None:
+        self.session = session
+        self.ledger_id = ledger_id
+        self.lease = lease
+        self.is_success = is_success
+        self.used = used
+        self.end = end
+        self.request = request
 
 
 class NackCause(StrEnum):

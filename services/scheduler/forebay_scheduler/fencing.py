@@ -3,6 +3,8 @@ set. A later epoch found where one's own should be means that another leads."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from forebay.errors import ForebayError
 from forebay.wire.v1 import scheduler_pb2
 from forebay_scheduler.request import Epoch
@@ -30,5 +32,9 @@ def epoch_to_wire(epoch: Epoch) -> scheduler_pb2.Epoch:
     return scheduler_pb2.Epoch(term_us=epoch.term_us, revision=epoch.revision)
 
 
+_epoch = lru_cache(maxsize=16)(Epoch)
+"""Each end names its lease's epoch, and nearly all name the same one."""
+
+
 def read_epoch(epoch: scheduler_pb2.Epoch) -> Epoch:
-    return Epoch(epoch.term_us, epoch.revision)
+    return _epoch(epoch.term_us, epoch.revision)

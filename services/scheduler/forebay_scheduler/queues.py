@@ -17,7 +17,6 @@ from forebay_scheduler.request import LedgerId, PoolName, Request, UserId
 from forebay_scheduler.rules import Rules
 from forebay_scheduler.terms import PoolTerms, UserTerms
 
-
 _SPARE_EXPIRIES = 1024
 """More than twice as many moments as requests, and this many more: then those that mean nothing are dropped."""
 

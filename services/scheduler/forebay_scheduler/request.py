@@ -4,7 +4,7 @@ Times are seconds on the scheduler's own clock, durations are seconds. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, NewType
@@ -25,6 +25,11 @@ SessionId = NewType("SessionId", int)
 
 Process = tuple[GatewayName, int]
 """One process of a gateway: its name and its generation, which counts its starts."""
+
+
+BlockName = Hashable
+"""A whole number that names the first blocks of a prompt. It is only ever looked up, and compiled code, each time that it does,
+makes a new object of what it knows to be a number."""
 
 
 class Band(StrEnum):
@@ -48,7 +53,7 @@ class Lease(NamedTuple):
     seq: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Request:
     """What a gateway asked for. Nobody changes one; a nack makes a new one with another attempt behind it.
 
@@ -76,7 +81,7 @@ class Request:
     """Estimated by the gateway."""
     max_output_tokens: int = 0
     """What the client allows; 0 when it set no limit."""
-    prefix_hashes: Sequence[int] = ()
+    prefix_hashes: Sequence[BlockName] = ()
     """Chained, one for each block of the prompt from its start, at most 64."""
     session_key: str = ""
     """For stickiness; empty for none."""
@@ -84,6 +89,48 @@ class Request:
     request_id: str = ""
     is_streamed: bool = True
     """Its first byte comes with its first token; without streaming it comes with the last."""
+
+    def __init__(
+        self,
+        ledger_id: LedgerId,
+        user: UserId,
+        model: str,
+        arrived_at: float,
+        pool: PoolName = PoolName("default"),
+        band: Band = Band.STANDARD,
+        width: int = 1,
+        deadline_s: float | None = None,
+        excluded: frozenset[BackendId] = frozenset(),
+        attempts: int = 0,
+        key: KeyId = KeyId(""),
+        group: GroupId = GroupId(""),
+        prompt_tokens: int = 0,
+        max_output_tokens: int = 0,
+        prefix_hashes: Sequence[BlockName] = (),
+        session_key: str = "",
+        started_at_us: int = 0,
+        request_id: str = "",
+        is_streamed: bool = True,
+    ) -> None:
+        self.ledger_id = ledger_id
+        self.user = user
+        self.model = model
+        self.arrived_at = arrived_at
+        self.pool = pool
+        self.band = band
+        self.width = width
+        self.deadline_s = deadline_s
+        self.excluded = excluded
+        self.attempts = attempts
+        self.key = key
+        self.group = group
+        self.prompt_tokens = prompt_tokens
+        self.max_output_tokens = max_output_tokens
+        self.prefix_hashes = prefix_hashes
+        self.session_key = session_key
+        self.started_at_us = started_at_us
+        self.request_id = request_id
+        self.is_streamed = is_streamed
 
 
 @dataclass(frozen=True, slots=True)

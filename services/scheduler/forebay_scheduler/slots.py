@@ -85,7 +85,8 @@ class Slots:
 
     def _has_room(self, process: Process, backend: BackendId, width: int) -> bool:
         # Those that wait for a ceiling already come first.
-        return self.ceilings.room(process, backend) >= width and (process, backend) not in self._coming
+        is_first = not self._coming or (process, backend) not in self._coming
+        return is_first and self.ceilings.room(process, backend) >= width
 
     def is_short(self, process: Process) -> bool:
         """Its ceilings are in the way somewhere."""

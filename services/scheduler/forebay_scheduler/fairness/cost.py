@@ -63,7 +63,7 @@ class CostModel:
         mean = self._lengths.get(request.model, self._rules.first_guess_tokens)
         allowed = request.max_output_tokens
         # The limit alone is a poor guess: clients ask for far more than they read.
-        return allowed if 0 < allowed < mean else round(mean)
+        return allowed if 0 < allowed < mean else int(mean + 0.5)
 
     def lengths(self) -> Mapping[str, float]:
         """The mean completion tokens by model, for the snapshot."""

@@ -30,7 +30,7 @@ from forebay_scheduler.fairness.tree import (
     lift,
     top,
 )
-from forebay_scheduler.request import Band, GroupId, KeyId, LedgerId, Request, UserId
+from forebay_scheduler.request import Band, BlockName, GroupId, KeyId, LedgerId, Request, UserId
 
 SEPARATOR = "\x1f"
 """Joins the names of a path."""
@@ -185,7 +185,7 @@ class FairQueue:
         return found
 
     def near(
-        self, models: list[str], window: float, most: int, held: Container[int]
+        self, models: list[str], window: float, most: int, held: Container[BlockName]
     ) -> tuple[Request, Request, float] | None:
         """The one whose turn it is, and of it and those near it the one with most blocks of its prompt among those that are
         `held`, weighed against the turn, with how many tokens it is ahead. None when all that waits is paused.
@@ -836,7 +836,7 @@ def _widen(root: Node, models: list[str], window: float, most: int, found: list[
             node = found_node
 
 
-def _matched(hashes: Sequence[int], held: Container[int]) -> int:
+def _matched(hashes: Sequence[BlockName], held: Container[BlockName]) -> int:
     """How many of them, from the first, are held."""
     matched = 0
     for block in hashes:

@@ -18,7 +18,7 @@ from forebay_scheduler.placing.residency import Load, NoLoad, SwapRules, WhyNotL
 from forebay_scheduler.placing.score import ScoreRules, score
 from forebay_scheduler.placing.station import Reading, Serving, Station, stations_in
 from forebay_scheduler.placing.stations import Stations
-from forebay_scheduler.request import BackendId, LedgerId, Request, Used, UserId
+from forebay_scheduler.request import BackendId, BlockName, LedgerId, Request, Used, UserId
 from forebay_scheduler.terms import PlacementPolicy, PoolTerms
 
 Allowed = Callable[[Station], bool]
@@ -49,11 +49,15 @@ class PlacingRules:
     swap: SwapRules = field(default_factory=SwapRules)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class _Answering:
     reading: Reading
     first_at: float | None = None
     """When its first token came."""
+
+    def __init__(self, reading: Reading, first_at: float | None = None) -> None:
+        self.reading = reading
+        self.first_at = first_at
 
 
 class Placement:
@@ -115,7 +119,7 @@ class Placement:
             station = next(self._some_free(serving, request, allowed, tokens), None)
         return None if station is None else self._alone(station, request, now)
 
-    def held_by(self, station: Station) -> Collection[int]:
+    def held_by(self, station: Station) -> Collection[BlockName]:
         """The blocks of prompts that are believed to be in this backend's cache."""
         return self._prefixes.held_by(station.index)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 
+from forebay_scheduler.request import BlockName
+
 SHARDS = 64
 """Growing one dictionary of half a million entries stops everything for 70 ms; growing a 64th of it does not."""
 
@@ -20,8 +22,8 @@ class PrefixIndex:
     def __init__(self, block_tokens: int = 512, unknown_kv_tokens: int = 262_144) -> None:
         self.block_tokens = block_tokens
         self._unknown_kv_tokens = unknown_kv_tokens
-        self._holders: list[dict[int, int]] = [{} for _ in range(SHARDS)]
-        self._given: list[OrderedDict[int, None]] = []
+        self._holders: list[dict[BlockName, int]] = [{} for _ in range(SHARDS)]
+        self._given: list[OrderedDict[BlockName, None]] = []
         self._most: list[int] = []
         self._leaving: list[int] = []
         self._vacant: list[int] = []
@@ -41,14 +43,13 @@ class PrefixIndex:
         most = max(1, (self._unknown_kv_tokens if kv_tokens is None else kv_tokens) // self.block_tokens)
         self._most[number] = most
         given = self._given[number]
-        while len(given) > most:
-            self._drop(given.popitem(last=False)[0], number)
+        self._shorten(given, number, most)
 
     def leave(self, number: int) -> None:
         """It is gone. What it had is dropped bit by bit with the inserts that follow; until then its number is nobody's."""
         self._leaving.append(number)
 
-    def insert(self, number: int, hashes: Sequence[int]) -> None:
+    def insert(self, number: int, hashes: Sequence[BlockName]) -> None:
         """It was given this prompt."""
         given = self._given[number]
         holders = self._holders
@@ -58,11 +59,10 @@ class PrefixIndex:
                 given.move_to_end(block)
             else:
                 given[block] = None
-                shard = holders[block & 63]
+                shard = holders[hash(block) & 63]
                 shard[block] = shard.get(block, 0) | bit
-        most = self._most[number]
-        while len(given) > most:
-            self._drop(given.popitem(last=False)[0], number)
+        if len(given) > self._most[number]:
+            self._shorten(given, number, self._most[number])
         if self._leaving:
             self._drop_leaving()
 
@@ -72,11 +72,11 @@ class PrefixIndex:
         while given:
             self._drop(given.popitem()[0], number)
 
-    def held_by(self, number: int) -> Collection[int]:
+    def held_by(self, number: int) -> Collection[BlockName]:
         """The blocks that it was given and that are remembered. To look at, not to change."""
         return self._given[number].keys()
 
-    def depth(self, number: int, hashes: Sequence[int]) -> int:
+    def depth(self, number: int, hashes: Sequence[BlockName]) -> int:
         """Blocks of this prompt, from its start, that this backend holds."""
         given = self._given[number]
         matched = 0
@@ -86,14 +86,14 @@ class PrefixIndex:
             matched += 1
         return matched
 
-    def levels(self, hashes: Sequence[int], among: int) -> list[tuple[int, int]]:
+    def levels(self, hashes: Sequence[BlockName], among: int) -> list[tuple[int, int]]:
         """(depth, mask of the backends whose match is exactly so deep), shallowest first. None without a match."""
         found: list[tuple[int, int]] = []
         mask = among
         depth = 0
         holders = self._holders
         for block in hashes:
-            deeper = mask & holders[block & 63].get(block, 0)
+            deeper = mask & holders[hash(block) & 63].get(block, 0)
             if deeper != mask:
                 if depth:
                     found.append((depth, mask ^ deeper))
@@ -108,8 +108,20 @@ class PrefixIndex:
     def __len__(self) -> int:
         return sum(len(shard) for shard in self._holders)
 
-    def _drop(self, block: int, number: int) -> None:
-        shard = self._holders[block & 63]
+    def _shorten(self, given: OrderedDict[BlockName, None], number: int, most: int) -> None:
+        others = ~(1 << number)
+        holders = self._holders
+        while len(given) > most:
+            block = given.popitem(last=False)[0]
+            shard = holders[hash(block) & 63]
+            left = shard[block] & others
+            if left:
+                shard[block] = left
+            else:
+                del shard[block]
+
+    def _drop(self, block: BlockName, number: int) -> None:
+        shard = self._holders[hash(block) & 63]
         left = shard[block] & ~(1 << number)
         if left:
             shard[block] = left

@@ -132,7 +132,7 @@ class Place:
         return self.limit.slots
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Reading:
     """A request that was granted and has no first token yet."""
 
@@ -146,6 +146,26 @@ class Reading:
     since: float
     is_loading: bool
     is_streamed: bool = True
+
+    def __init__(
+        self,
+        model: str,
+        uncached: int,
+        cached: int,
+        seconds: float,
+        predicted_s: float,
+        since: float,
+        is_loading: bool,
+        is_streamed: bool = True,
+    ) -> None:
+        self.model = model
+        self.uncached = uncached
+        self.cached = cached
+        self.seconds = seconds
+        self.predicted_s = predicted_s
+        self.since = since
+        self.is_loading = is_loading
+        self.is_streamed = is_streamed
 
     @property
     def is_believed_over(self) -> float:
