@@ -80,8 +80,8 @@ docs: .venv/dev.stamp ## check what the documents claim: links, names, settings
 targets-foundation: .venv/dev.stamp ## measure the foundation's targets; also build/targets/foundation.jsonl
 	$(BIN)/python benchmarks/foundation.py
 
-targets-scheduler: .venv/dev.stamp ## measure the scheduler's targets; also build/targets/scheduler.jsonl; ARGS=--short is quicker
-	$(BIN)/python benchmarks/scheduler.py $(ARGS)
+targets-scheduler: build/core/.stamp ## measure the scheduler's targets; also build/targets/scheduler.jsonl; ARGS=--short is quicker
+	PYTHONPATH="$(CURDIR)/build/core" $(BIN)/python benchmarks/scheduler.py $(ARGS)
 
 clean: ## forget the environment and what was built
 	rm -rf .venv build

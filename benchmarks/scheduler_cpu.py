@@ -7,9 +7,11 @@ import random
 import time
 from dataclasses import dataclass
 
+import forebay_scheduler.policy
 from forebay_scheduler import decisions as de
 from forebay_scheduler import events as ev
 from forebay_scheduler.backend import Backend
+from forebay_scheduler.collector import calm
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import (
     BackendId,
@@ -41,6 +43,11 @@ def step_ns() -> float:
         numbers[n & 1023] = n
         numbers.get(n)
     return (time.thread_time_ns() - began) / 1_000_000
+
+
+def is_compiled() -> bool:
+    """Whether the core that is measured is native code."""
+    return not forebay_scheduler.policy.__file__.endswith(".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +141,7 @@ def decisions(
     """One request ends, the next one starts: release, settle, next, place, lease. The queue is kept at its length."""
     crowd = Crowd(queued=queued, backends=backends, users=users, models=models)
     policy, running, took = crowd.policy, crowd.running, []
-    gc.collect()
-    gc.freeze()
+    calm()
     for _ in range(rounds):
         crowd.submit()
         at = crowd.chance.randrange(len(running))
@@ -162,8 +168,7 @@ def uncontended(*, backends: int = 100, rounds: int = 8000) -> Costs:
     for ledger_id, lease in crowd.running:
         crowd.apply(ev.Settle(SESSION, ledger_id, lease, True, Used(100, 0, 10)))
     policy, took = crowd.policy, []
-    gc.collect()
-    gc.freeze()
+    calm()
     for _ in range(rounds):
         request = crowd.request()
         crowd.now += 0.001
@@ -179,6 +184,7 @@ def uncontended(*, backends: int = 100, rounds: int = 8000) -> Costs:
 
 
 if __name__ == "__main__":
+    print("compiled" if is_compiled() else "interpreted", f"{step_ns():.0f} ns a step")
     print("10k queued, 1k backends, 10k users:", decisions())
     print("the same, 8 models:", decisions(models=8))
     print("nobody waits:", uncontended())

@@ -32,6 +32,7 @@ from forebay_scheduler.request import BackendId, Epoch, PoolName
 from forebay_scheduler.rules import Rules
 from forebay_scheduler.sessions import Sessions
 
+_ROOT = Path(__file__).parents[1]
 USERS = 1000
 IN_FLIGHT = 512
 
@@ -174,7 +175,7 @@ def measure(*, queued: int, seconds: float = 5.0) -> tuple[float, float]:
         [sys.executable, __file__, "16" if not queued else "32", str(slots)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_ROOT))))},
     )
     try:
         assert scheduler.stdout is not None

@@ -28,8 +28,8 @@ Process = tuple[GatewayName, int]
 
 
 BlockName = Hashable
-"""A whole number that names the first blocks of a prompt. It is only ever looked up, and compiled code, each time that it does,
-makes a new object of what it knows to be a number."""
+"""A whole number that names the first blocks of a prompt. It is only ever looked up, and for each look compiled code would
+make a new object of what it knows to be a number."""
 
 
 class Band(StrEnum):
