@@ -96,7 +96,10 @@ def _key_options(key_file: Path | None) -> tuple[str, ...]:
 
 
 def _threads() -> int:
-    return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    """One core is left to the rest: the threads wait for each other after each layer, and when one has to wait for its core
+    they all do."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores - 1))
 
 
 async def _is_healthy(url: str) -> bool:
