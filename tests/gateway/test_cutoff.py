@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from forebay.wire.v1 import scheduler_pb2
-from forebay_gateway.chat_fold import fold
-from forebay_gateway.chat_stream import ChatStream
+from forebay_gateway.answer_stream import AnswerStream
+from forebay_gateway.folding import fold_chat as fold
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace
@@ -95,7 +95,7 @@ def chunk(index: int, text: str, finish: str | None = None) -> bytes:
 
 
 def test_only_the_choices_that_are_still_open_are_cut() -> None:
-    chat = ChatStream("m", 2, wants_usage=True)
+    chat = AnswerStream("m", 2, wants_usage=True)
     assert not chat.can_be_cut, "nothing is there yet"
     chat.feed(chunk(0, "a") + chunk(1, "b") + chunk(0, "", "stop"))
     assert chat.can_be_cut
@@ -111,13 +111,13 @@ def test_only_the_choices_that_are_still_open_are_cut() -> None:
 
 
 def test_an_answer_that_is_finished_already_is_not_cut() -> None:
-    chat = ChatStream("m", 1, wants_usage=False)
+    chat = AnswerStream("m", 1, wants_usage=False)
     chat.feed(chunk(0, "a") + chunk(0, "", "stop"))
     assert not chat.can_be_cut
 
 
 def test_a_cut_answer_is_folded_with_its_finish_reason() -> None:
-    chat = ChatStream("m", 1, wants_usage=True, keeps_chunks=True)
+    chat = AnswerStream("m", 1, wants_usage=True, keeps_chunks=True)
     chat.feed(chunk(0, "some ") + chunk(0, "words"))
     chat.cut(7)
     assert chat.chunks is not None

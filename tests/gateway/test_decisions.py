@@ -96,7 +96,13 @@ def test_only_a_key_that_does_not_work_is_cut() -> None:
 def test_a_request_is_read_and_its_unknown_fields_stay() -> None:
     body = {"model": "m", "messages": MESSAGES, "n": 2, "max_tokens": 5, "stream": True, "odd": [1]}
     chat = parse_chat(json.dumps(body).encode())
-    assert (chat.model, chat.n, chat.max_output_tokens, chat.stream, chat.include_usage) == ("m", 2, 5, True, False)
+    assert (chat.model, chat.choices, chat.max_output_tokens, chat.stream, chat.include_usage) == (
+        "m",
+        2,
+        5,
+        True,
+        False,
+    )
     assert json.loads(chat.for_engine(streamed=True)) == {**body, "stream_options": {"include_usage": True}}
     assert json.loads(chat.for_engine(streamed=True, ask_usage=False)) == body
     plain = parse_chat(b'{"model": "m",  "messages": [{}], "stream": null, "stream_options": {"x": 1}}')
@@ -151,7 +157,7 @@ def test_whatever_comes_is_read_or_refused(raw: bytes) -> None:
         chat = parse_chat(raw)
     except BadField:
         return
-    assert chat.n >= 1
+    assert chat.choices >= 1
     assert isinstance(json.loads(chat.for_engine(streamed=True)), dict)
 
 

@@ -253,7 +253,9 @@ async def test_progress_and_the_first_token_are_told(tmp_path: Path) -> None:
         await stream(house)
         (first,) = house.scheduler.first_tokens
         assert 90 <= first.ttft_ms < 1000
-        assert house.scheduler.progress[0].completion_tokens >= 64
+        progress = [told.completion_tokens for told in house.scheduler.progress]
+        assert progress == sorted(set(progress))
+        assert 0 < progress[0] <= 200  # the first after 64 tokens, or on a slow machine after a quarter of a second
         await eventually(lambda: house.scheduler.settles)
         assert house.scheduler.settles[0].usage.completion_tokens == 200
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay_gateway.prefix_hashes import BLOCK_BYTES, MOST_BLOCKS, hashes_of, prefix_hashes
+from forebay_gateway.prefix_hashes import BLOCK_BYTES, MOST_BLOCKS, chat_hashes, hashes_of
 
 
 def chat(*texts: str, **more: Any) -> dict[str, Any]:
@@ -23,8 +23,8 @@ def shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
 
 def test_the_next_turn_of_a_conversation_shares_all_whole_blocks_of_the_last() -> None:
     system, question, answer = "s" * 5000, "q" * 3000, "a" * 3000
-    first = prefix_hashes("m", "u", chat(system, question))
-    second = prefix_hashes("m", "u", chat(system, question, answer, "and then?"))
+    first = chat_hashes("m", "u", chat(system, question))
+    second = chat_hashes("m", "u", chat(system, question, answer, "and then?"))
     assert len(first) == 8000 // BLOCK_BYTES
     assert second[: len(first)] == first
     assert len(second) > len(first)
@@ -32,18 +32,18 @@ def test_the_next_turn_of_a_conversation_shares_all_whole_blocks_of_the_last() -
 
 def test_a_changed_message_leaves_the_hashes_before_it_as_they_were() -> None:
     one, other = chat("s" * 5000, "first" * 2000), chat("s" * 5000, "other" * 2000)
-    assert shared(prefix_hashes("m", "u", one), prefix_hashes("m", "u", other)) == 5000 // BLOCK_BYTES
+    assert shared(chat_hashes("m", "u", one), chat_hashes("m", "u", other)) == 5000 // BLOCK_BYTES
 
 
 def test_model_tenant_tools_and_roles_are_part_of_it() -> None:
     body = chat("s" * 5000)
-    usual = prefix_hashes("m", "u", body)
+    usual = chat_hashes("m", "u", body)
     as_user = {"messages": [{"role": "user", "content": "s" * 5000}]}
     for other in (
-        prefix_hashes("m2", "u", body),
-        prefix_hashes("m", "u2", body),
-        prefix_hashes("m", "u", {**body, "tools": [{"type": "function"}]}),
-        prefix_hashes("m", "u", as_user),
+        chat_hashes("m2", "u", body),
+        chat_hashes("m", "u2", body),
+        chat_hashes("m", "u", {**body, "tools": [{"type": "function"}]}),
+        chat_hashes("m", "u", as_user),
     ):
         assert shared(usual, other) == 0
 
@@ -51,14 +51,14 @@ def test_model_tenant_tools_and_roles_are_part_of_it() -> None:
 def test_a_text_is_the_same_prompt_as_a_list_with_that_text() -> None:
     text = "x" * 5000
     parts = {"messages": [{"role": "system", "content": [{"type": "text", "text": text}]}]}
-    assert prefix_hashes("m", "u", parts) == prefix_hashes("m", "u", chat(text))
+    assert chat_hashes("m", "u", parts) == chat_hashes("m", "u", chat(text))
 
 
 def test_images_and_tool_calls_count() -> None:
     def seen(url: str, name: str) -> tuple[int, ...]:
         image = {"type": "image_url", "image_url": {"url": url}}
         call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": name}}]}
-        return prefix_hashes(
+        return chat_hashes(
             "m", "u", {"messages": [{"role": "user", "content": [image]}, call, *chat("x" * 2048)["messages"]]}
         )
 
@@ -68,8 +68,8 @@ def test_images_and_tool_calls_count() -> None:
 
 
 def test_a_short_prompt_has_none_and_a_long_one_no_more_than_the_most() -> None:
-    assert prefix_hashes("m", "u", chat("short")) == ()
-    assert len(prefix_hashes("m", "u", chat("x" * 1_000_000))) == MOST_BLOCKS
+    assert chat_hashes("m", "u", chat("short")) == ()
+    assert len(chat_hashes("m", "u", chat("x" * 1_000_000))) == MOST_BLOCKS
 
 
 def test_odd_messages_do_no_harm() -> None:
@@ -82,8 +82,8 @@ def test_odd_messages_do_no_harm() -> None:
         {"role": [deep], "content": {"a": 1}},
         {"content": [None, 1, "x", {"type": "text"}]},
     ):
-        assert prefix_hashes("m", "u", {"messages": [message]}) == ()
-    assert prefix_hashes("m", "u", {"messages": [{"role": "user", "content": "x", "more": deep}]}) == ()
+        assert chat_hashes("m", "u", {"messages": [message]}) == ()
+    assert chat_hashes("m", "u", {"messages": [{"role": "user", "content": "x", "more": deep}]}) == ()
 
 
 def test_other_processes_find_the_same_numbers() -> None:

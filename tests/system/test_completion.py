@@ -64,6 +64,27 @@ def test_the_openai_sdk_streams_and_gets_true_usage(installation: Installation) 
         assert usage.prompt_tokens == plain.usage.prompt_tokens
 
 
+def test_the_openai_sdk_goes_on_with_texts_streamed_and_not(installation: Installation) -> None:
+    with openai.OpenAI(base_url=f"{installation.gateway}/v1", api_key=installation.key) as sdk:
+        plain = sdk.completions.create(
+            model="gemma-3-270m", prompt=["One, two, three,", "The capital of France is"], temperature=0, max_tokens=8
+        )
+        assert plain.object == "text_completion"
+        assert [choice.index for choice in plain.choices] == [0, 1]
+        assert all(choice.text for choice in plain.choices)
+        assert "four" in plain.choices[0].text
+        assert plain.usage is not None
+        assert plain.usage.completion_tokens == 16
+        assert plain.usage.prompt_tokens >= 10
+
+        text = ""
+        for chunk in sdk.completions.create(
+            model="gemma-3-270m", prompt="One, two, three,", temperature=0, max_tokens=8, stream=True
+        ):
+            text += "".join(choice.text for choice in chunk.choices)
+        assert text == plain.choices[0].text
+
+
 def test_a_usage_chunk_that_nobody_asked_for_is_not_sent(installation: Installation) -> None:
     with openai.OpenAI(base_url=f"{installation.gateway}/v1", api_key=installation.key) as sdk:
         chunks = list(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forebay.clock import Clock
 from forebay_gateway.accounting import NOTHING_USED, Entry, Outcome, Usage, UsageSource
-from forebay_gateway.chat_stream import ChatStream
+from forebay_gateway.answer_stream import AnswerStream
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
@@ -27,7 +27,7 @@ class Account:
         """Tokens."""
         self.is_running = False
         """It was sent to an engine, which has not refused it."""
-        self.stream: ChatStream | None = None
+        self.stream: AnswerStream | None = None
         """The answer on its way, when it comes as a stream."""
         self.reported: Usage | None = None
         """What the engine said of an answer that came whole."""

@@ -12,11 +12,16 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
+from forebay_gateway.asked import Asked
 from forebay_gateway.call import Call, new_request_id, read_call
+from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING
 from forebay_gateway.models import list_models, show_model
+from forebay_gateway.openai_chat import parse_chat
+from forebay_gateway.openai_completion import parse_completion
+from forebay_gateway.openai_embedding import parse_embedding
 from forebay_gateway.openai_errors import Rendered, render
 from forebay_gateway.refused import UnknownPath, WrongMethod
-from forebay_gateway.relay import CHAT_PATH, Exchange, Means
+from forebay_gateway.relay import Exchange, Means
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +36,9 @@ class Front:
         self._means = means
         self._created = int(means.clock.now())
         self._routes: dict[str, dict[str, Handler]] = {
-            CHAT_PATH: {"POST": self._chat},
+            CHAT.path: {"POST": self._relay(CHAT.path, parse_chat)},
+            COMPLETION.path: {"POST": self._relay(COMPLETION.path, parse_completion)},
+            EMBEDDING.path: {"POST": self._relay(EMBEDDING.path, parse_embedding)},
             MODELS_PATH: {"GET": self._list_models},
             "/": {"GET": self._welcome},
         }
@@ -66,8 +73,9 @@ class Front:
             methods = {"GET": self._show_model}
         if methods is None:
             raise UnknownPath(
-                f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT_PATH}, "
-                f"models at GET {MODELS_PATH}; SDKs take the base URL that ends in /v1."
+                f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT.path}, completions at "
+                f"{COMPLETION.path}, embeddings at {EMBEDDING.path}, models at GET {MODELS_PATH}; SDKs take the base URL "
+                "that ends in /v1."
             )
         handler = methods.get("GET" if call.method == "HEAD" else call.method)  # the server leaves the body out
         if handler is None:
@@ -75,8 +83,11 @@ class Front:
             raise WrongMethod(f"{path[:200]} takes {allowed}, not {call.method}.", allowed)
         return handler
 
-    async def _chat(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        return await Exchange(self._means, request, call).serve()
+    def _relay(self, path: str, parse: Callable[[bytes], Asked]) -> Handler:
+        async def relay(request: web.BaseRequest, call: Call) -> web.StreamResponse:
+            return await Exchange(self._means, request, call, path, parse).serve()
+
+        return relay
 
     async def _list_models(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = self._means.principals.verify(call.demand_key(), self._means.clock.now())
@@ -88,7 +99,16 @@ class Front:
         return _json(show_model(self._means.fleet, principal, name, self._created), call)
 
     async def _welcome(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        return _json({"service": "forebay", "models": MODELS_PATH, "chat_completions": CHAT_PATH}, call)
+        return _json(
+            {
+                "service": "forebay",
+                "models": MODELS_PATH,
+                "chat_completions": CHAT.path,
+                "completions": COMPLETION.path,
+                "embeddings": EMBEDDING.path,
+            },
+            call,
+        )
 
 
 def _json(body: dict[str, Any], call: Call) -> web.Response:

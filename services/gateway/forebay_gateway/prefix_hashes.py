@@ -19,13 +19,21 @@ _FIELD, _MESSAGE = b"\x1f", b"\x1e"
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 
 
-def prefix_hashes(model: str, tenant: str, fields: Mapping[str, Any]) -> tuple[int, ...]:
+def chat_hashes(model: str, tenant: str, fields: Mapping[str, Any]) -> tuple[int, ...]:
     """`fields`: the body of a chat request, which has a list of objects as `messages`. At most 64 numbers of 64 bits."""
     try:
         text = _text_of(fields)
     except orjson.JSONEncodeError:  # deeper than is written, such as tools in tools in tools
         return ()
     return hashes_of(model, tenant, text)
+
+
+def completion_hashes(model: str, tenant: str, fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """`fields`: the body of a completion request. Several prompts at once have no beginning in common that could be used."""
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        (prompt,) = prompt
+    return hashes_of(model, tenant, _encoded(prompt)) if isinstance(prompt, str) else ()
 
 
 def hashes_of(model: str, tenant: str, text: bytes) -> tuple[int, ...]:

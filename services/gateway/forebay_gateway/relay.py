@@ -1,4 +1,4 @@
-"""One chat completion from its arrival to its last byte: authenticate, read, journal, ask, relay, settle, in that order.
+"""One request from its arrival to its last byte: authenticate, read, journal, ask, relay, settle, in that order.
 
 Whatever happens on the way, exactly one record is closed, and before the last byte is sent. Until the first byte of an
 answer has reached the client another backend may take over; after it, an error is an event in the stream."""
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -18,11 +19,11 @@ from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.account import Account
 from forebay_gateway.accounting import Entry, Outcome
+from forebay_gateway.answer_stream import AnswerStream, StreamError, read_usage
+from forebay_gateway.asked import Asked
 from forebay_gateway.asking import Ask, Grant, Slots
 from forebay_gateway.body import BodyBudget, read_body
 from forebay_gateway.call import Call, wished_band, wished_deadline_ms
-from forebay_gateway.chat_fold import fold
-from forebay_gateway.chat_stream import ChatStream, StreamError, read_usage
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.estimate import TokenRatios
@@ -30,9 +31,7 @@ from forebay_gateway.fleet import Fleet
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
-from forebay_gateway.openai_chat import ChatRequest, parse_chat
 from forebay_gateway.openai_errors import render
-from forebay_gateway.prefix_hashes import prefix_hashes
 from forebay_gateway.principals import Principal, Principals
 from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
@@ -52,7 +51,6 @@ from forebay_gateway.usage_record import RecordForm
 
 log = logging.getLogger(__name__)
 
-CHAT_PATH = "/v1/chat/completions"
 _PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
 _LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
 _ENGINE_END_S = 0.1
@@ -81,13 +79,18 @@ class Means:
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, means: Means, request: web.BaseRequest, call: Call) -> None:
+    def __init__(
+        self, means: Means, request: web.BaseRequest, call: Call, path: str, parse: Callable[[bytes], Asked]
+    ) -> None:
+        """`path`: the route, at the gateway and at engines. `parse` raises BadField."""
         self._means = means
+        self._path = path
+        self._parse = parse
         self._request = request
         self._call = call
         now = means.clock.now()
         self.ledger_id = new_ledger_id(now)
-        self._entry = Entry(self.ledger_id, call.request_id, CHAT_PATH, now, means.clock.monotonic())
+        self._entry = Entry(self.ledger_id, call.request_id, path, now, means.clock.monotonic())
         self._account = Account(
             self._entry,
             clock=means.clock,
@@ -101,7 +104,7 @@ class Exchange:
         self._interruptible = Interruptible()
         self._attempting = Interruptible()
         self._principal: Principal | None = None
-        self._chat: ChatRequest | None = None
+        self._asked: Asked | None = None
         self._grant: Grant | None = None
         self._granted_at = 0.0
         self._is_asking = False
@@ -173,15 +176,15 @@ class Exchange:
         return self._reply.response
 
     async def _run(self) -> None:
-        chat, ask = self._admit(await self._read())
+        asked, ask = self._admit(await self._read())
         self._account.open()
-        if chat.stream:
+        if asked.stream:
             self._reply.comment_while_waiting(self._means.settings.waiting_s)
         grant = await self._wait_for_slot(ask)
         while True:
             try:
                 with self._attempting:
-                    await self._attempt(grant, chat)
+                    await self._attempt(grant, asked)
             except TroubledEngine as troubled:
                 grant = await self._fail_over(grant, troubled.trouble)
             else:
@@ -200,43 +203,43 @@ class Exchange:
             self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
         )
 
-    def _admit(self, raw: bytes) -> tuple[ChatRequest, Ask]:
+    def _admit(self, raw: bytes) -> tuple[Asked, Ask]:
         """No await here, nor from here to the asking."""
         means, entry, principal = self._means, self._entry, self._principal
         assert principal is not None
-        chat = self._chat = parse_chat(raw)
-        entry.model_requested, entry.stream, entry.width = chat.model, chat.stream, chat.n
+        asked = self._asked = self._parse(raw)
+        entry.model_requested, entry.stream, entry.width = asked.model, asked.stream, asked.width
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
-        if not principal.may_use(chat.model):
+        if not principal.may_use(asked.model):
             raise NotAllowed(
-                f"This API key does not allow the model {chat.model}. `GET /v1/models` lists what it allows."
+                f"This API key does not allow the model {asked.model}. `GET /v1/models` lists what it allows."
             )
         if not means.fleet.is_known:
             raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
-        if not means.fleet.has(chat.model, principal.pool):
-            raise ModelUnknown(f"No backend has the model {chat.model}. `GET /v1/models` lists those there are.")
-        entry.model = chat.model
-        self._reply.headers["x-forebay-model"] = chat.model.encode("ascii", "replace").decode()
+        if not means.fleet.has(asked.model, principal.pool):
+            raise ModelUnknown(f"No backend has the model {asked.model}. `GET /v1/models` lists those there are.")
+        entry.model = asked.model
+        self._reply.headers["x-forebay-model"] = asked.model.encode("ascii", "replace").decode()
         if deadline_ms:
             self._deadline_in(deadline_ms / 1000)
-        return chat, Ask(
+        return asked, Ask(
             ledger_id=self.ledger_id,
             request_id=self._call.request_id,
             pool=principal.pool,
-            model=chat.model,
+            model=asked.model,
             key_id=principal.key_id,
             user_id=principal.user_id,
             group_id=principal.group_id,
             band=band,
-            width=chat.n,
-            prompt_tokens=self._account.estimate(chat.model, len(raw)),
-            max_output_tokens=chat.max_output_tokens,
+            width=asked.width,
+            prompt_tokens=self._account.estimate(asked.model, len(raw)),
+            max_output_tokens=asked.max_output_tokens,
             deadline_ms=deadline_ms,
             session_key=self._call.session_key,
             started_at=entry.started_at,
             arrived=entry.arrived,
-            prefix_hashes=prefix_hashes(chat.model, principal.user_id, chat.fields),
-            is_plain=not chat.stream,
+            prefix_hashes=asked.form.prefix_hashes(asked.model, principal.user_id, asked.fields),
+            is_plain=not asked.stream,
         )
 
     # --- slots ------------------------------------------------------------------------------------------------------
@@ -312,31 +315,35 @@ class Exchange:
 
     # --- relaying ---------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, grant: Grant, chat: ChatRequest) -> None:
+    async def _attempt(self, grant: Grant, asked: Asked) -> None:
         backend = self._means.fleet.get(grant.backend_id)
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
         # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
-        streamed = chat.stream or grant.is_limited or not backend.kind.cancels_plain_requests
+        streamed = asked.stream or (
+            asked.form.fold is not None and (grant.is_limited or not backend.kind.cancels_plain_requests)
+        )
         self._silent_since = self._means.clock.monotonic()
         async with self._means.upstream.send(
             backend,
-            CHAT_PATH,
-            lambda ask_usage: chat.for_engine(streamed=streamed, ask_usage=ask_usage),
+            self._path,
+            lambda ask_usage: asked.for_engine(streamed=streamed, ask_usage=ask_usage),
             request_id=self._call.request_id,
             traceparent=self._call.traceparent,
             before_write=self._start,
         ) as answer:
-            if chat.stream:
-                await self._relay_stream(answer, chat)
+            if asked.stream:
+                await self._relay_stream(answer, asked)
             elif answer.is_event_stream:
-                await self._relay_folded(answer, chat)
+                await self._relay_folded(answer, asked)
             else:
-                await self._relay_plain(answer, chat)
+                await self._relay_plain(answer, asked)
 
-    async def _relay_stream(self, answer: EngineAnswer, chat: ChatRequest) -> None:
-        stream = self._account.stream = ChatStream(chat.model, chat.n, wants_usage=chat.include_usage)
+    async def _relay_stream(self, answer: EngineAnswer, asked: Asked) -> None:
+        stream = self._account.stream = AnswerStream(
+            asked.model, asked.choices, wants_usage=asked.include_usage, form=asked.form, samples=asked.samples
+        )
         out = b""
         while not stream.is_done:
             piece = await self._listen(answer)
@@ -359,9 +366,11 @@ class Exchange:
         self._finish(Outcome.FINISHED, await self._end_engine(answer, stream))
         await self._reply.end_stream(out + stream.tail)
 
-    async def _relay_folded(self, answer: EngineAnswer, chat: ChatRequest) -> None:
+    async def _relay_folded(self, answer: EngineAnswer, asked: Asked) -> None:
         """The engine streams although the client does not, so that it stops when the client goes."""
-        stream = self._account.stream = ChatStream(chat.model, chat.n, wants_usage=True, keeps_chunks=True)
+        stream = self._account.stream = AnswerStream(
+            asked.model, asked.choices, wants_usage=True, keeps_chunks=True, form=asked.form, samples=asked.samples
+        )
         size = 0
         while not stream.is_done:
             piece = await self._listen(answer)
@@ -378,27 +387,30 @@ class Exchange:
             if self._cutoff is not None and stream.can_be_cut:
                 stream.cut(self._account.estimated_prompt)
         assert stream.chunks is not None
-        whole = orjson.dumps(fold(stream.chunks, chat.model, stream.reported))
+        assert asked.form.fold is not None, "else it is not asked for in chunks"
+        whole = orjson.dumps(asked.form.fold(stream.chunks, asked.model, stream.reported))
         await self._send_whole(whole, await self._end_engine(answer, stream))
 
-    async def _relay_plain(self, answer: EngineAnswer, chat: ChatRequest) -> None:
+    async def _relay_plain(self, answer: EngineAnswer, asked: Asked) -> None:
         raw = await answer.read_all(self._means.settings.max_answer_bytes)
         self._silent_since = math.inf
         try:
             told = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is not valid JSON.")) from error
-        if not isinstance(told, dict) or not isinstance(told.get("choices"), list):
+        if not isinstance(told, dict) or not isinstance(told.get(asked.form.results), list):
             error_body = told.get("error") if isinstance(told, dict) else None
             body = error_body if isinstance(error_body, dict) else None
-            raise _before_answer(StreamError(str((body or {}).get("message", "Its answer is no completion.")), body))
-        text_bytes = sum(_text_bytes(choice) for choice in told["choices"])
-        self._account.reported = read_usage(told.get("usage")) or self._account.estimate_answer(chat.model, text_bytes)
-        if told.get("model", chat.model) != chat.model:
-            raw = orjson.dumps({**told, "model": chat.model})
+            raise _before_answer(
+                StreamError(str((body or {}).get("message", f"Its answer has no `{asked.form.results}`.")), body)
+            )
+        text_bytes = sum(len(asked.form.text_of(result).encode()) for result in told[asked.form.results])
+        self._account.reported = read_usage(told.get("usage")) or self._account.estimate_answer(asked.model, text_bytes)
+        if told.get("model", asked.model) != asked.model:
+            raw = orjson.dumps({**told, "model": asked.model})
         await self._send_whole(raw)
 
-    async def _end_engine(self, answer: EngineAnswer, stream: ChatStream) -> str:
+    async def _end_engine(self, answer: EngineAnswer, stream: AnswerStream) -> str:
         """The answer is whole, or is cut here. Gives the word for why it was cut."""
         if stream.is_cut and self._cutoff is not None:
             answer.close()
@@ -424,8 +436,8 @@ class Exchange:
     def _note_first_byte(self) -> None:
         self._has_begun = True
         self._body.release()
-        if self._chat is not None:
-            self._chat.forget_body()
+        if self._asked is not None:
+            self._asked.forget_body()
         now = self._means.clock.monotonic()
         self._entry.ttft_ms = round((now - self._entry.arrived) * 1000)
         self._means.slots.first_token(self.ledger_id, round((now - self._granted_at) * 1000))
@@ -487,9 +499,3 @@ def _before_answer(error: StreamError) -> Exception:
     """An engine's error when nothing of an answer has reached the client."""
     judged = in_stream(error.body, error.message)
     return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
-
-
-def _text_bytes(choice: object) -> int:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    content = message.get("content") if isinstance(message, dict) else None
-    return len(content.encode()) if isinstance(content, str) else 0

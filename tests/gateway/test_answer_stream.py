@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from forebay_gateway.accounting import UsageSource
-from forebay_gateway.chat_fold import fold
-from forebay_gateway.chat_stream import DONE, ChatStream, read_usage
+from forebay_gateway.answer_stream import DONE, AnswerStream, read_usage
+from forebay_gateway.folding import fold_chat as fold
 
 
 def event(*choices: dict[str, Any], **more: Any) -> bytes:
@@ -23,7 +23,7 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
 def test_bytes_pass_as_they_came_and_the_usage_chunk_does_not() -> None:
-    stream = ChatStream("m", 1, wants_usage=False)
+    stream = AnswerStream("m", 1, wants_usage=False)
     begin, end = event(piece("a")), event(piece(None, finish="stop"))
     assert stream.feed(begin) == begin
     assert stream.feed(end + event(usage=USAGE) + DONE) == end
@@ -33,13 +33,13 @@ def test_bytes_pass_as_they_came_and_the_usage_chunk_does_not() -> None:
 
 
 def test_the_usage_chunk_comes_last_for_those_who_asked() -> None:
-    stream = ChatStream("m", 1, wants_usage=True)
+    stream = AnswerStream("m", 1, wants_usage=True)
     stream.feed(event(piece("a")) + event(usage=USAGE) + DONE)
     assert stream.tail == event(usage=USAGE) + DONE
 
 
 def test_usage_that_is_told_again_and_again_of_one_choice_is_not_added_up() -> None:
-    stream = ChatStream("m", 1, wants_usage=True)
+    stream = AnswerStream("m", 1, wants_usage=True)
     soon = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     stream.feed(event(piece("a")) + event(usage=soon) + event(piece("b")) + event(usage=USAGE) + DONE)
     assert stream.usage(99).completion == 2
@@ -47,13 +47,13 @@ def test_usage_that_is_told_again_and_again_of_one_choice_is_not_added_up() -> N
 
 
 def test_another_models_name_is_replaced_and_nothing_else() -> None:
-    stream = ChatStream("asked", 1, wants_usage=False)
+    stream = AnswerStream("asked", 1, wants_usage=False)
     told = json.loads(stream.feed(event(piece('"model":"asked"'), x=1))[6:])
     assert told == {"model": "asked", "choices": [piece('"model":"asked"')], "x": 1}
 
 
 def test_a_stream_that_ends_before_its_choices_do_is_an_error() -> None:
-    stream = ChatStream("m", 2, wants_usage=False)
+    stream = AnswerStream("m", 2, wants_usage=False)
     stream.feed(event(piece("a", 0, "stop"), piece("b", 1)))
     stream.end()
     assert stream.error is not None
@@ -61,14 +61,14 @@ def test_a_stream_that_ends_before_its_choices_do_is_an_error() -> None:
 
 
 def test_a_stream_that_ends_without_its_mark_after_all_choices_did_is_whole() -> None:
-    stream = ChatStream("m", 2, wants_usage=False)
+    stream = AnswerStream("m", 2, wants_usage=False)
     stream.feed(event(piece("a", 0, "stop"), piece("b", 1, "length")))
     stream.end()
     assert stream.is_done
 
 
 def test_an_end_mark_before_anything_else_is_an_error() -> None:
-    stream = ChatStream("m", 1, wants_usage=False)
+    stream = AnswerStream("m", 1, wants_usage=False)
     stream.feed(DONE)
     assert stream.error is not None
     assert not stream.has_begun
@@ -80,14 +80,14 @@ def test_engines_errors_are_recognised_in_each_of_their_shapes() -> None:
         b'data: {"error": "boom"}\n\n',
         b'event: error\ndata: {"message": "boom"}\n\n',
     ):
-        stream = ChatStream("m", 1, wants_usage=False)
+        stream = AnswerStream("m", 1, wants_usage=False)
         assert stream.feed(shape) == b""
         assert stream.error is not None
         assert stream.error.message == "boom"
 
 
 def test_tokens_are_counted_by_chunks_that_carry_something() -> None:
-    stream = ChatStream("m", 2, wants_usage=False)
+    stream = AnswerStream("m", 2, wants_usage=False)
     stream.feed(event({"index": 0, "delta": {"role": "assistant", "content": ""}}))
     stream.feed(event(piece("a", 0), piece("b", 1)))
     stream.feed(event({"index": 0, "delta": {"reasoning_content": "hm"}}))
@@ -98,7 +98,7 @@ def test_tokens_are_counted_by_chunks_that_carry_something() -> None:
 
 
 def test_usage_told_in_passing_counts_when_there_is_no_other() -> None:
-    stream = ChatStream("m", 1, wants_usage=False)
+    stream = AnswerStream("m", 1, wants_usage=False)
     passing = event(piece("a", finish="stop"), usage=USAGE)
     assert stream.feed(passing) == passing
     assert stream.usage(0).completion == 2

@@ -1,4 +1,4 @@
-"""A streamed chat completion on its way through: events in, the bytes that the client gets out, and what was learnt.
+"""A streamed answer on its way through: events in, the bytes that the client gets out, and what was learnt.
 
 Pure. Three things are changed and nothing else: the usage chunk is dropped when the client did not ask for it (the gateway
 always does), several usage chunks become one, and the model's name is the one that the client asked for."""
@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 
 from forebay_gateway.accounting import Usage, UsageSource
+from forebay_gateway.forms import CHAT, Form
 from forebay_gateway.sse import Event, EventTooLong, Splitter
 
 DONE = b"data: [DONE]\n\n"
-_TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal", "audio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,22 @@ class StreamError:
     """The engine's own error object, when it sent one."""
 
 
-class ChatStream:
+class AnswerStream:
     """Feed it what the engine sends. After `is_done` or `error` nothing more is taken."""
 
-    def __init__(self, model: str, choices: int, *, wants_usage: bool, keeps_chunks: bool = False) -> None:
+    def __init__(
+        self,
+        model: str,
+        choices: int,
+        *,
+        wants_usage: bool,
+        keeps_chunks: bool = False,
+        form: Form = CHAT,
+        samples: int | None = None,
+    ) -> None:
+        """`samples`: of the choices, so many in a row answer the same prompt; None: all."""
+        self._form = form
+        self._samples = choices if samples is None else samples
         self._model = model
         self._named = (f'"model":{_json_text(model)}'.encode(), f'"model": {_json_text(model)}'.encode())
         self._wants_usage = wants_usage
@@ -39,6 +51,8 @@ class ChatStream:
         self._usage_chunk: dict[str, Any] | None = None
         self._usage_raw = b""
         self._usage_in_passing: dict[str, Any] | None = None
+        self._usage_of: dict[int, dict[str, Any]] | None = {}
+        """Of each choice, as its last chunk said. None: chunks in between tell it too, and then of all together."""
         self._cut_usage: Usage | None = None
         """Of an answer that was cut."""
         self.counted = 0
@@ -89,8 +103,10 @@ class ChatStream:
         body: dict[str, Any] = {
             name: self._latest[name] for name in ("id", "created", "system_fingerprint") if name in self._latest
         }
-        body |= {"object": "chat.completion.chunk", "model": self._model}
-        choices = [{"index": index, "delta": {}, "finish_reason": "length"} for index in sorted(self._open_choices)]
+        body |= {"object": self._form.chunk, "model": self._model}
+        choices = [
+            {"index": index, **self._form.unchanged, "finish_reason": "length"} for index in sorted(self._open_choices)
+        ]
         last = {**body, "choices": choices}
         if self.chunks is not None:
             self.chunks.append(last)
@@ -164,17 +180,36 @@ class ChatStream:
             return b""
         self.has_begun = True
         self._latest = chunk
-        if isinstance(usage, dict):
-            self._usage_in_passing = usage
+        ended = []
         for choice in choices or ():
-            if _carries_text(choice.get("delta")):
+            if self._form.has_text(choice):
                 self.counted += 1
             if choice.get("finish_reason"):
                 self._open_choices.discard(choice.get("index", 0))
+                ended.append(choice.get("index", 0))
+        if isinstance(usage, dict):
+            self._note_in_passing(usage, ended)
         if self.chunks is not None:
             self.chunks.append(chunk)
             return b""
         return self._named_as_asked(event, chunk)
+
+    def _note_in_passing(self, usage: dict[str, Any], ended: list[int]) -> None:
+        """Beside a part of the answer. llama.cpp tells of each text, at its end, what that one used."""
+        if len(ended) != 1:
+            self._usage_of = None
+        if self._usage_of is None:
+            self._usage_in_passing = usage
+            return
+        self._usage_of[ended[0]] = usage
+        known = [(index, read_usage(told)) for index, told in sorted(self._usage_of.items())]
+        prompts = {index // self._samples: used.prompt for index, used in known if used is not None}
+        if len(known) == 1 or not prompts:
+            self._usage_in_passing = usage
+            return
+        prompt, completion = sum(prompts.values()), sum(used.completion for _, used in known if used is not None)
+        whole = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        self._usage_in_passing = {**usage, **whole}
 
     def _keep_usage(self, event: Event, chunk: dict[str, Any]) -> None:
         """Usage chunks wait for the end: llama.cpp sends one for each choice, and a client expects one. Of a single choice
@@ -217,10 +252,6 @@ def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         return other if first is None else one
     completion = first.completion + second.completion
     return {**one, "completion_tokens": completion, "total_tokens": first.prompt + completion}
-
-
-def _carries_text(delta: Any) -> bool:
-    return isinstance(delta, dict) and any(delta.get(field) for field in _TEXT_FIELDS)
 
 
 def _is_count(value: Any) -> bool:

@@ -1,32 +1,58 @@
-"""Folds the chunks of a streamed chat completion into the answer that a client gets who did not ask for a stream.
+"""Folds the chunks of a streamed answer into the one that a client gets who did not ask for a stream.
 
 For engines that notice a client's going only while they stream. Pure; nothing an engine said is dropped: texts are joined,
 lists of log probabilities are joined, tool calls are put together by index, and of any other field the last value stands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _JOINED_PIECES = "\0pieces"
 
 
-def fold(chunks: Iterable[dict[str, Any]], model: str, usage: dict[str, Any] | None) -> dict[str, Any]:
+def fold_chat(chunks: Iterable[dict[str, Any]], model: str, usage: dict[str, Any] | None) -> dict[str, Any]:
     """A `chat.completion` object from `chat.completion.chunk` objects, in the order in which they came."""
     answer: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
+    for piece in _pieces(chunks, answer):
+        index = piece.get("index", 0)
+        choice = choices.setdefault(index, {"index": index, "message": {"role": "assistant", "content": None}})
+        _add_choice(choice, piece)
+    finished = [_finished(choices[index]) for index in sorted(choices)]
+    return _whole(answer, "chat.completion", model, finished, usage)
+
+
+def fold_completion(chunks: Iterable[dict[str, Any]], model: str, usage: dict[str, Any] | None) -> dict[str, Any]:
+    """A `text_completion` object from pieces that are called so too, in the order in which they came."""
+    answer: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    for piece in _pieces(chunks, answer):
+        index = piece.get("index", 0)
+        choice = choices.setdefault(index, {"text": "", "index": index, "logprobs": None, "finish_reason": None})
+        for name, value in piece.items():
+            if name == "text" and isinstance(value, str):
+                _append(choice, name, value)
+            elif name == "logprobs":
+                choice[name] = _joined_logprobs(choice.get(name), value)
+            elif value is not None or name not in choice:
+                choice[name] = value
+    finished = [{name: _text_of(value) for name, value in choices[index].items()} for index in sorted(choices)]
+    return _whole(answer, "text_completion", model, finished, usage)
+
+
+def _pieces(chunks: Iterable[dict[str, Any]], answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of all choices; what else the chunks say goes into the answer."""
     for chunk in chunks:
         answer.update({name: value for name, value in chunk.items() if name not in ("choices", "usage")})
-        for piece in chunk.get("choices") or ():
-            index = piece.get("index", 0)
-            choice = choices.setdefault(index, {"index": index, "message": {"role": "assistant", "content": None}})
-            _add_choice(choice, piece)
-    answer["object"] = "chat.completion"
-    answer["model"] = model
-    answer["choices"] = [_finished(choices[index]) for index in sorted(choices)]
-    if usage is not None:
-        answer["usage"] = usage
-    return answer
+        yield from chunk.get("choices") or ()
+
+
+def _whole(
+    answer: dict[str, Any], kind: str, model: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None
+) -> dict[str, Any]:
+    whole = {**answer, "object": kind, "model": model, "choices": choices}
+    return whole if usage is None else {**whole, "usage": usage}
 
 
 def _add_choice(choice: dict[str, Any], piece: dict[str, Any]) -> None:

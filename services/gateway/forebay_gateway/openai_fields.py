@@ -1,0 +1,125 @@
+"""The fields that OpenAI's requests have in common: parsed once, checked where the gateway itself relies on them.
+
+Fields that are unknown here travel on untouched; the engine judges them. Every complaint names its parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from forebay_gateway.refused import BadField
+
+LONGEST_MODEL_NAME = 256
+MOST_CHOICES = 128
+
+
+def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
+    """`fields`: what it needs, in words. Raises BadField."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadField(
+            f"The request's body is not valid JSON: {error}. Send one JSON object with {fields}.", code="invalid_json"
+        ) from error
+    if not isinstance(body, dict):
+        raise BadField(
+            f"The request's body must be a JSON object with {fields}, not {kind_of(body)}.", code="invalid_type"
+        )
+    return body
+
+
+def model_in(body: dict[str, Any]) -> str:
+    if body.get("model") in (None, ""):
+        raise BadField(
+            "`model` is missing: name one of those that `GET /v1/models` lists.",
+            param="model",
+            code="missing_required_parameter",
+        )
+    model = body["model"]
+    if not isinstance(model, str):
+        raise wrong_type("model", "a string", model)
+    if len(model) > LONGEST_MODEL_NAME:
+        raise BadField(
+            f"`model` is {len(model)} characters long; no model's name has more than {LONGEST_MODEL_NAME}.",
+            param="model",
+            code="invalid_value",
+        )
+    return model
+
+
+def flag_in(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise wrong_type(name, "true or false", value)
+    return value
+
+
+def count_in(body: dict[str, Any], name: str, *, least: int = 1, most: int | None = None) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(name, "a whole number", value)
+    if value < least or (most is not None and value > most) or value >= 1 << 32:
+        upto = f" and at most {most}" if most is not None else ""
+        raise BadField(f"`{name}` is {value}; it must be at least {least}{upto}.", param=name, code="invalid_value")
+    return value
+
+
+def include_usage_in(body: dict[str, Any]) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise wrong_type("stream_options", "an object", options)
+    wanted = options.get("include_usage")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise wrong_type("stream_options.include_usage", "true or false", wanted)
+    return bool(wanted)
+
+
+def texts_in(body: dict[str, Any], name: str, what: str) -> int:
+    """How many texts there are: one string, a list of them, one text's tokens, or a list of such. `what` says what to send
+    when there is nothing. Raises BadField."""
+    value = body.get(name)
+    if value is None:
+        raise BadField(f"`{name}` is missing: {what}.", param=name, code="missing_required_parameter")
+    if isinstance(value, str):
+        return 1
+    if not isinstance(value, list):
+        raise wrong_type(name, "a string, a list of strings, or tokens", value)
+    if not value:
+        raise BadField(f"`{name}` is empty: {what}.", param=name, code="invalid_value")
+    if all(_is_token(entry) for entry in value):
+        return 1
+    for place, entry in enumerate(value):
+        if not isinstance(entry, str) and not (isinstance(entry, list) and all(map(_is_token, entry))):
+            raise wrong_type(f"{name}[{place}]", "a string or a list of tokens, like the others", entry)
+    return len(value)
+
+
+def wrong_type(param: str, wanted: str, given: Any) -> BadField:
+    return BadField(f"`{param}` must be {wanted}, not {kind_of(given)}.", param=param, code="invalid_type")
+
+
+def kind_of(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
