@@ -29,4 +29,5 @@ def parse_embedding(raw: bytes) -> Asked:
             param="encoding_format",
             code="invalid_value",
         )
-    return Asked(EMBEDDING, model, False, 1, inputs, 1, 0, False, body, raw)
+    nearly_none = 1  # tokens that it makes: without a number the scheduler would expect an answer as long as usual
+    return Asked(EMBEDDING, model, False, 1, inputs, 1, nearly_none, False, body, raw)
