@@ -110,6 +110,22 @@ def test_an_answer_that_is_cut_ends_with_length() -> None:
     assert done == "[DONE]"
 
 
+def test_an_event_that_says_nothing_is_not_passed_on() -> None:
+    """As llama.cpp sends first for several prompts; and what each of them used comes beside its end."""
+
+    def end(index: int, prompt: int) -> bytes:
+        choice = {"index": index, "text": "", "finish_reason": "length"}
+        usage = {"prompt_tokens": prompt, "completion_tokens": 2, "total_tokens": prompt + 2}
+        return b"data: " + json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode() + b"\n\n"
+
+    stream = AnswerStream("m", 2, wants_usage=True, keeps_chunks=True, form=COMPLETION, samples=1)
+    assert stream.feed(b"data: null\n\n") == b""
+    assert (stream.has_begun, stream.error) == (False, None)
+    stream.feed(end(1, 7) + end(0, 5) + b"data: [DONE]\n\n")
+    assert stream.is_done
+    assert (stream.usage(0).prompt, stream.usage(0).completion) == (12, 4)
+
+
 def test_log_probabilities_of_pieces_are_joined() -> None:
     def piece(text: str, finish: str | None) -> dict[str, Any]:
         logprobs = {"tokens": [text], "token_logprobs": [-1.0], "text_offset": [0]}

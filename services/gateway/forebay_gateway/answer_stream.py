@@ -156,6 +156,8 @@ class AnswerStream:
             if not self.has_begun:
                 self.error = StreamError("The engine ended its answer before it began.")
             return b""
+        if event.data.strip() == b"null":
+            return b""  # llama.cpp begins so when it goes on with several prompts: it says nothing
         try:
             chunk = orjson.loads(event.data)
         except orjson.JSONDecodeError:
