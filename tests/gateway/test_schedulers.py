@@ -135,7 +135,10 @@ async def test_without_a_scheduler_the_gateway_goes_on_within_its_ceilings(tmp_p
         await eventually(lambda: new.hellos)
         (hello,) = new.hellos
         assert [(held.epoch.revision, held.epoch.term_us) for held in hello.held] == [(0, 0)]
-        assert len(hello.unconfirmed) == 6
+        begun_alone = [settle for settle in hello.unconfirmed if not settle.epoch.revision]
+        assert (
+            len(begun_alone) == 6
+        )  # the end of the first request may not have been confirmed either, before the first leader died
         assert {settle.request.user_id for settle in hello.unconfirmed} == {"u-1"}
         await running
         await eventually(lambda: house.metric("forebay_gateway_settles_unconfirmed") == 6)
