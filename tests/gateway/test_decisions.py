@@ -354,3 +354,13 @@ def test_a_star_in_what_a_key_allows_stands_for_anything() -> None:
     allowed = [name for name in ("llama3:8b", "llama", "qwen/exact", "qwen/other", "my-llama") if limited.may_use(name)]
     assert allowed == ["llama3:8b", "llama", "qwen/exact"]
     assert Principal("k", "u").may_use("anything")
+
+
+def test_what_an_engine_cannot_do_is_told_to_the_client_and_not_held_against_the_engine() -> None:
+    body = {
+        "error": {"code": 501, "message": "This server does not support embeddings.", "type": "not_supported_error"}
+    }
+    error = judge(501, json.dumps(body).encode(), None)
+    assert isinstance(error, EngineRefused)
+    assert (error.status, error.type) == (400, "not_supported_error")
+    assert "does not support embeddings" in error.message

@@ -55,6 +55,9 @@ def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | 
     message = _message(told, body)
     if status in (429, 503):
         return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after))
+    if status == 501:
+        # It is well, and was not built or started for this. As a 501 client libraries would ask again.
+        return refusal(400, told, message)
     if status >= 500 or status in (401, 403, 407, 408) or status < 400:
         # 401 and 403 are about Forebay's credential for the engine, never about the client's key.
         return EngineTrouble(Blame.FAILED, f"It answered {status}: {message}")
