@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forebay_scheduler import events as ev
 from forebay_scheduler.decisions import Grant
-from forebay_scheduler.request import LedgerId
+from forebay_scheduler.request import GatewayName, LedgerId, SessionId
 from tests.scheduler.test_policy import GPU1, S1, backend, hear, policy_with, want
 
 
@@ -21,3 +21,14 @@ def test_of_those_that_have_started_no_moment_of_giving_up_is_kept() -> None:
     queues = policy.dispatch.queues
     assert len(queues._expiries) < 2000
     assert [request.ledger_id for _, request in queues.expired(now=1e9)] == [LedgerId(b"4999")]
+
+
+def test_a_gateway_that_comes_back_often_has_one_moment_for_each_request() -> None:
+    policy = policy_with(backend(GPU1, slots=1))
+    waiting = tuple(want(str(count)) for count in range(400))
+    for session in range(2, 12):
+        number = SessionId(session)
+        policy.apply([ev.SessionOpened(number, GatewayName("g1"), 1, queued=waiting), ev.SessionLost(number)], 0.0)
+    queues = policy.dispatch.queues
+    queues._sweep_expiries()
+    assert len(queues._expiries) == 400

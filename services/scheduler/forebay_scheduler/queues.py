@@ -121,8 +121,10 @@ class Queues:
                 yield gateway, request
 
     def _sweep_expiries(self) -> None:
-        """Drop the moments of those that wait no longer: most start long before theirs, which may be an hour away."""
-        self._expiries = [(at, ledger_id) for at, ledger_id in self._expiries if ledger_id in self._owners]
+        """One moment for each that waits: most start long before theirs, which may be an hour away, and whoever comes back
+        with its gateway is put a second time."""
+        waiting = [(ledger_id, gateway.waiting[ledger_id]) for ledger_id, gateway in self._owners.items()]
+        self._expiries = [(self._expires_at(request), ledger_id) for ledger_id, request in waiting]
         heapq.heapify(self._expiries)
 
     def _expires_at(self, request: Request) -> float:
