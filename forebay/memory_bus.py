@@ -66,7 +66,8 @@ class _MemoryConsumer:
                 return [_MemoryDelivery(self._bus, m, self._stored) for m in due]
             self._stored.arrived.clear()
             try:
-                await asyncio.wait_for(self._stored.arrived.wait(), min(until - now, 0.05))
+                async with asyncio.timeout(min(until - now, 0.05)):
+                    await self._stored.arrived.wait()
             except TimeoutError:
                 continue
 

@@ -94,14 +94,14 @@ class _NatsBucket:
 
         async with self._bound() as kv:
             try:
-                entry = await asyncio.wait_for(kv.get(key), _CALL_S)
+                entry = await kv.get(key)
             except KeyNotFoundError:
                 return None
         return Entry(entry.value or b"", entry.revision)
 
     async def put(self, key: str, value: bytes) -> int:
         async with self._bound() as kv:
-            return int(await asyncio.wait_for(kv.put(key, value), _CALL_S))
+            return int(await kv.put(key, value))
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         from nats.js.errors import KeyNotFoundError
@@ -109,14 +109,14 @@ class _NatsBucket:
         async with self._bound() as kv:
             if revision == 0:  # what a deletion leaves behind has a revision of its own
                 try:
-                    return int(await asyncio.wait_for(kv.create(key, value), _CALL_S))
+                    return int(await kv.create(key, value))
                 except KeyNotFoundError:  # it was there, and its life ended while it was looked at
-                    return int(await asyncio.wait_for(kv.create(key, value), _CALL_S))
-            return int(await asyncio.wait_for(kv.update(key, value, last=revision), _CALL_S))
+                    return int(await kv.create(key, value))
+            return int(await kv.update(key, value, last=revision))
 
     async def delete(self, key: str, revision: int) -> None:
         async with self._bound() as kv:
-            await asyncio.wait_for(kv.delete(key, last=revision), _CALL_S)
+            await kv.delete(key, last=revision)
 
     @asynccontextmanager
     async def _bound(self) -> AsyncIterator[Any]:
@@ -126,7 +126,8 @@ class _NatsBucket:
         await self.bind()
         with _as_unavailable():
             try:
-                yield self._kv
+                async with asyncio.timeout(_CALL_S):
+                    yield self._kv
             except NoStreamResponseError:  # somebody has deleted the bucket: the next call makes it anew
                 self._connection = None
                 raise
@@ -356,7 +357,8 @@ async def _connected(bus: NatsBus, options: dict[str, Any]) -> AsyncIterator[Cal
         while client.is_connected:
             # nats-py forgets to call back when closing fails half-way, so look now and then.
             with suppress(TimeoutError):
-                await asyncio.wait_for(closed.wait(), 1)
+                async with asyncio.timeout(1):
+                    await closed.wait()
 
     try:
         try:
@@ -372,7 +374,8 @@ async def _connected(bus: NatsBus, options: dict[str, Any]) -> AsyncIterator[Cal
 async def _close(client: Any) -> None:
     try:
         if client.is_connected:
-            await asyncio.wait_for(client.flush(), 1)
+            async with asyncio.timeout(1):
+                await client.flush()
     except Exception as error:
         log.debug("bus flush failed", extra={"action": "bus_error", "error": repr(error)})
     try:
@@ -388,18 +391,25 @@ def _is_about_the_revision(error: Exception) -> bool:
 
 
 class _as_unavailable:
-    """Every way in which nats-py says "not now" becomes Unavailable."""
+    """Every way in which nats-py says "not now" becomes Unavailable.
 
-    def __enter__(self) -> None: ...
+    And a cancellation stays one: nats-py waits with `asyncio.wait_for`, which before Python 3.12 returns the answer instead
+    when that comes at the same moment. A task that asks the bus in a loop would go on for ever."""
+
+    def __enter__(self) -> None:
+        self._cancellings = _cancellings()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None or isinstance(error, ForebayError):
+        if _cancellings() > self._cancellings:
+            if not isinstance(error, asyncio.CancelledError):
+                raise asyncio.CancelledError from error
             return
-        if isinstance(error, asyncio.CancelledError):
-            # nats-py cancels its own waits when a connection closes; that is not the cancelling of this task.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                return
-        elif not isinstance(error, Exception):
+        # nats-py cancels its own waits when a connection closes; that is not the cancelling of this task.
+        if isinstance(error, ForebayError) or not isinstance(error, Exception | asyncio.CancelledError):
             return
         raise Unavailable(f"The bus (NATS) did not answer: {error!r}") from error
+
+
+def _cancellings() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0

@@ -86,7 +86,8 @@ class Child:
         """Asks it to end, then makes it, with all that it started itself."""
         self.send(self.command.stop_signal)
         try:
-            await asyncio.wait_for(self._process.wait(), self.command.grace_s)
+            async with asyncio.timeout(self.command.grace_s):
+                await self._process.wait()
         except TimeoutError:
             self.send(signal.SIGKILL)
             await self._process.wait()

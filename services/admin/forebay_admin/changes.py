@@ -99,7 +99,8 @@ class Changes:
                 await self._look(connection)
                 tell(None)
                 try:
-                    await asyncio.wait_for(lost.wait(), _LOOK_S)
+                    async with asyncio.timeout(_LOOK_S):
+                        await lost.wait()
                 except TimeoutError:
                     continue
             raise ConnectionResetError("the listening connection ended")

@@ -59,7 +59,8 @@ class Directory:
         """Returns when this replica decides by `version`, so that whoever was just given a key can use it here at once; and
         after two seconds anyway, since the change itself is committed."""
         try:
-            await asyncio.wait_for(self._until(version), _CATCH_UP_S)
+            async with asyncio.timeout(_CATCH_UP_S):
+                await self._until(version)
         except TimeoutError:
             return
 
