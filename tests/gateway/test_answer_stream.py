@@ -28,14 +28,14 @@ def test_bytes_pass_as_they_came_and_the_usage_chunk_does_not() -> None:
     assert stream.feed(begin) == begin
     assert stream.feed(end + event(usage=USAGE) + DONE) == end
     assert stream.is_done
-    assert stream.tail == DONE
+    assert stream.tail(9) == DONE
     assert stream.usage(99).completion == 2
 
 
 def test_the_usage_chunk_comes_last_for_those_who_asked() -> None:
     stream = AnswerStream("m", 1, wants_usage=True)
     stream.feed(event(piece("a")) + event(usage=USAGE) + DONE)
-    assert stream.tail == event(usage=USAGE) + DONE
+    assert stream.tail(9) == event(usage=USAGE) + DONE
 
 
 def test_usage_that_is_told_again_and_again_of_one_choice_is_not_added_up() -> None:
@@ -43,7 +43,7 @@ def test_usage_that_is_told_again_and_again_of_one_choice_is_not_added_up() -> N
     soon = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     stream.feed(event(piece("a")) + event(usage=soon) + event(piece("b")) + event(usage=USAGE) + DONE)
     assert stream.usage(99).completion == 2
-    assert stream.tail == event(usage=USAGE) + DONE
+    assert stream.tail(9) == event(usage=USAGE) + DONE
 
 
 def test_another_models_name_is_replaced_and_nothing_else() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from forebay.wire.v1 import types_pb2
 from forebay_gateway.answer_stream import AnswerStream
+from forebay_gateway.dialects.openai.completion import parse_completion
 from forebay_gateway.folding import fold_completion
 from forebay_gateway.forms import COMPLETION
-from forebay_gateway.openai_completion import parse_completion
 from forebay_gateway.prefix_hashes import BLOCK_BYTES, completion_hashes
 from forebay_gateway.refused import BadField
 from tests.fakes.engine import FakeEngine
@@ -105,7 +105,7 @@ def test_an_answer_that_is_cut_ends_with_length() -> None:
     (last,) = events(stream.cut(estimated_prompt=5).decode())
     assert last["object"] == "text_completion"
     assert last["choices"] == [{"index": 1, "text": "", "logprobs": None, "finish_reason": "length"}]
-    usage, done = events(stream.tail.decode())
+    usage, done = events(stream.tail(9).decode())
     assert usage["usage"]["completion_tokens"] == 1
     assert done == "[DONE]"
 

@@ -99,7 +99,7 @@ def test_only_the_choices_that_are_still_open_are_cut() -> None:
     assert not chat.can_be_cut, "nothing is there yet"
     chat.feed(chunk(0, "a") + chunk(1, "b") + chunk(0, "", "stop"))
     assert chat.can_be_cut
-    told = events((chat.cut(7) + chat.tail).decode())
+    told = events((chat.cut(7) + chat.tail(9)).decode())
     assert told[0]["choices"] == [{"index": 1, "delta": {}, "finish_reason": "length"}]
     assert (told[0]["id"], told[0]["created"], told[0]["object"]) == ("c", 3, "chat.completion.chunk")
     assert told[1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}

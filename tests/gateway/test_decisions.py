@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from forebay.errors import ForebayError, Refusal, Unavailable
 from forebay.keys import new_key, seal_secret
 from forebay_gateway.call import read_call, wished_band, wished_deadline_ms
+from forebay_gateway.dialects.openai.chat import parse_chat
+from forebay_gateway.dialects.openai.errors import render
+from forebay_gateway.dialects.shape import SHAPES
 from forebay_gateway.engine_errors import Blame, EngineTrouble, judge
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fence import Fence
 from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend, OfferedModel
 from forebay_gateway.interrupt import Interruptible
-from forebay_gateway.openai_chat import parse_chat
-from forebay_gateway.openai_errors import SHAPES, render
 from forebay_gateway.principals import Band, KeyState, KnownKey, Principal, Principals
 from forebay_gateway.refused import (
     BadField,
@@ -31,6 +32,7 @@ from forebay_gateway.refused import (
     Refused,
     as_refusal,
 )
+from forebay_gateway.speech import OpenAISpeech
 
 PEPPER = b"pepper"
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -103,11 +105,14 @@ def test_a_request_is_read_and_its_unknown_fields_stay() -> None:
         True,
         False,
     )
-    assert json.loads(chat.for_engine(streamed=True)) == {**body, "stream_options": {"include_usage": True}}
-    assert json.loads(chat.for_engine(streamed=True, ask_usage=False)) == body
+    assert json.loads(OpenAISpeech(chat).body(streamed=True, ask_usage=True)) == {
+        **body,
+        "stream_options": {"include_usage": True},
+    }
+    assert json.loads(OpenAISpeech(chat).body(streamed=True, ask_usage=False)) == body
     plain = parse_chat(b'{"model": "m",  "messages": [{}], "stream": null, "stream_options": {"x": 1}}')
-    assert plain.for_engine(streamed=False) is plain.raw
-    assert json.loads(plain.for_engine(streamed=True, ask_usage=False)) == {
+    assert OpenAISpeech(plain).body(streamed=False, ask_usage=True) is plain.raw
+    assert json.loads(OpenAISpeech(plain).body(streamed=True, ask_usage=False)) == {
         "model": "m",
         "messages": [{}],
         "stream": True,
@@ -158,7 +163,7 @@ def test_whatever_comes_is_read_or_refused(raw: bytes) -> None:
     except BadField:
         return
     assert chat.choices >= 1
-    assert isinstance(json.loads(chat.for_engine(streamed=True)), dict)
+    assert isinstance(json.loads(OpenAISpeech(chat).body(streamed=True, ask_usage=True)), dict)
 
 
 def test_wishes_are_capped_by_the_key() -> None:
@@ -190,7 +195,7 @@ def test_a_key_in_the_path_is_taken_out_of_it() -> None:
 def test_every_refusal_has_a_shape_that_sdks_understand() -> None:
     assert set(SHAPES) == set(Refusal)
     for word in Refusal:
-        rendered = render(Refused(word, "Why, and what to do."))
+        rendered = render(Refused(word, "Why, and what to do."), "req-1")
         body = json.loads(rendered.body)["error"]
         assert set(body) == {"message", "type", "param", "code"}
         assert rendered.headers["x-forebay-reason"] == word
@@ -203,11 +208,11 @@ def test_every_refusal_has_a_shape_that_sdks_understand() -> None:
 
 
 def test_a_time_to_retry_is_told_in_both_headers_and_never_beyond_what_sdks_read() -> None:
-    headers = render(Refused(Refusal.RATE_LIMITED, "x", retry_after_s=0.25)).headers
+    headers = render(Refused(Refusal.RATE_LIMITED, "x", retry_after_s=0.25), "req-1").headers
     assert (headers["retry-after"], headers["retry-after-ms"]) == ("1", "250")
-    headers = render(Refused(Refusal.QUEUE_FULL, "x", retry_after_s=4000)).headers
+    headers = render(Refused(Refusal.QUEUE_FULL, "x", retry_after_s=4000), "req-1").headers
     assert (headers["retry-after"], headers["retry-after-ms"]) == ("120", "120000")
-    spent = render(Refused(Refusal.QUOTA_SPENT, "x", retry_after_s=4000)).headers
+    spent = render(Refused(Refusal.QUOTA_SPENT, "x", retry_after_s=4000), "req-1").headers
     assert "retry-after" not in spent
     assert spent["x-should-retry"] == "false"
 

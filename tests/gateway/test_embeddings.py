@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from forebay.wire.v1 import types_pb2
-from forebay_gateway.openai_embedding import parse_embedding
+from forebay_gateway.dialects.openai.embedding import parse_embedding
 from forebay_gateway.refused import BadField
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour

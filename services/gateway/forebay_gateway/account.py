@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from forebay.clock import Clock
 from forebay_gateway.accounting import NOTHING_USED, Entry, Outcome, Usage, UsageSource
-from forebay_gateway.answer_stream import AnswerStream
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
+from forebay_gateway.speech import Stream
 from forebay_gateway.usage_record import RecordForm
 
 
@@ -27,7 +27,7 @@ class Account:
         """Tokens."""
         self.is_running = False
         """It was sent to an engine, which has not refused it."""
-        self.stream: AnswerStream | None = None
+        self.stream: Stream | None = None
         """The answer on its way, when it comes as a stream."""
         self.reported: Usage | None = None
         """What the engine said of an answer that came whole."""

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from forebay_gateway.accounting import Usage, UsageSource
+from forebay_gateway.dialects.dialect import ChunkWriter, Translation
 from forebay_gateway.forms import CHAT, Form
 from forebay_gateway.sse import Event, EventTooLong, Splitter
 
@@ -38,8 +39,12 @@ class AnswerStream:
         keeps_chunks: bool = False,
         form: Form = CHAT,
         samples: int | None = None,
+        writer: ChunkWriter | None = None,
+        translation: Translation | None = None,
     ) -> None:
-        """`samples`: of the choices, so many in a row answer the same prompt; None: all."""
+        """`samples`: of the choices, so many in a row answer the same prompt; None: all. `writer`: for a client of another
+        dialect; `translation`: for one that gets it folded."""
+        self._writer, self._translation = writer, translation
         self._form = form
         self._samples = choices if samples is None else samples
         self._model = model
@@ -112,20 +117,18 @@ class AnswerStream:
             self.chunks.append(last)
         self._cut_usage = used
         if self._usage_chunk is None:
-            usage = self._usage_in_passing or {
-                "prompt_tokens": used.prompt,
-                "completion_tokens": used.completion,
-                "total_tokens": used.prompt + used.completion,
-            }
-            whole = {**body, "choices": [], "usage": usage}
+            whole = {**body, "choices": [], "usage": self._usage_in_passing or as_reported(used)}
             self._usage_chunk, self._usage_raw = whole, b"data: " + orjson.dumps(whole) + b"\n\n"
         self._open_choices.clear()
         self.is_done = True
+        if self._writer is not None:
+            return self._writer.write(last)
         return b"data: " + orjson.dumps(last) + b"\n\n"
 
-    @property
-    def tail(self) -> bytes:
+    def tail(self, estimated_prompt: int) -> bytes:
         """The last bytes of a whole answer: usage if it was asked for, and the end mark."""
+        if self._writer is not None:
+            return self._writer.end(self.reported or as_reported(self.usage(estimated_prompt)))
         if not self._wants_usage or self._usage_chunk is None:
             return DONE
         return self._usage_raw + DONE
@@ -137,6 +140,15 @@ class AnswerStream:
             usage: dict[str, Any] = self._usage_chunk["usage"]
             return usage
         return self._usage_in_passing
+
+    def fold(self, estimated_prompt: int) -> bytes:
+        """All of it as one answer, of a stream that keeps its chunks."""
+        assert self.chunks is not None
+        assert self._form.fold is not None, "else it does not come in chunks"
+        if self._translation is None:
+            return orjson.dumps(self._form.fold(self.chunks, self._model, self.reported))
+        used = self.reported or as_reported(self.usage(estimated_prompt))
+        return orjson.dumps(self._translation.whole(self._form.fold(self.chunks, self._model, used)))
 
     def usage(self, estimated_prompt: int) -> Usage:
         """What the answer used so far."""
@@ -194,6 +206,8 @@ class AnswerStream:
         if self.chunks is not None:
             self.chunks.append(chunk)
             return b""
+        if self._writer is not None:
+            return self._writer.write(chunk)
         return self._named_as_asked(event, chunk)
 
     def _note_in_passing(self, usage: dict[str, Any], ended: list[int]) -> None:
@@ -245,6 +259,12 @@ def read_usage(reported: Any) -> Usage | None:
         completion=int(completion or 0),
         source=UsageSource.ENGINE,
     )
+
+
+def as_reported(used: Usage) -> dict[str, Any]:
+    """OpenAI's usage object."""
+    total = used.prompt + used.completion
+    return {"prompt_tokens": used.prompt, "completion_tokens": used.completion, "total_tokens": total}
 
 
 def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from forebay_gateway.dialects.dialect import Translation
+from forebay_gateway.fleet import EngineKind
 from forebay_gateway.forms import Form
+from forebay_gateway.speech import OpenAISpeech, Speech
 
 
 @dataclass(slots=True)
 class Asked:
     form: Form
     model: str
+    """As the client calls it."""
     stream: bool
     width: int
     """Slots that it needs at once."""
@@ -25,24 +28,24 @@ class Asked:
     """Tokens of one answer; 0 when the client set no limit."""
     include_usage: bool
     """The client wants the usage chunk at the end of its stream."""
-    fields: dict[str, Any]
-    """The whole body, until it is forgotten."""
+    fields: Mapping[str, Any]
+    """The whole body, in OpenAI's dialect, until it is forgotten."""
     raw: bytes
-    """The same as it came."""
+    """The same as it came; nothing when it came in another dialect."""
+    translation: Translation | None = None
+    """What the client gets instead of OpenAI's answer."""
+    native: Mapping[EngineKind, Speech] = field(default_factory=dict)
+    """For engines that speak the client's own dialect."""
+    model_at_engines: str = ""
+    """As the fleet calls it."""
+
+    def __post_init__(self) -> None:
+        self.model_at_engines = self.model_at_engines or self.model
+
+    def speech(self, kind: EngineKind) -> Speech:
+        native = self.native.get(kind)
+        return OpenAISpeech(self) if native is None else native
 
     def forget_body(self) -> None:
         """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""
         self.fields, self.raw = {}, b""
-
-    def for_engine(self, *, streamed: bool, ask_usage: bool = True) -> bytes:
-        """The body that the engine gets. A plain request to an engine that is asked plainly passes byte by byte."""
-        if not streamed:
-            return self.raw
-        body = {**self.fields, "stream": True}
-        if ask_usage:
-            # Of a client that streams nothing they mean nothing, and the engine must not be asked to judge them.
-            options = (self.fields.get("stream_options") or {}) if self.stream else {}
-            body["stream_options"] = {**options, "include_usage": True}
-        elif not self.stream:
-            body.pop("stream_options", None)
-        return orjson.dumps(body)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+_USUAL_TAG = ":latest"
+
 
 class EngineKind(StrEnum):
     OPENAI = "openai"
@@ -81,6 +83,12 @@ class Fleet:
 
     def has(self, model: str, pool: str) -> bool:
         return bool(self.serving(model, pool))
+
+    def name_of(self, asked: str, pool: str) -> str | None:
+        """The name of the model that a client calls `asked`: that itself or, as Ollama has it, with the tag `latest` added
+        or left out. None: the pool has no such model."""
+        other = asked.removesuffix(_USUAL_TAG) if asked.endswith(_USUAL_TAG) else f"{asked}{_USUAL_TAG}"
+        return next((name for name in (asked, other) if self.serving(name, pool)), None)
 
     def serving(self, model: str, pool: str) -> tuple[Backend, ...]:
         """The enabled backends of this pool that have the model, healthy or not."""

@@ -1,4 +1,4 @@
-"""The HTTP front: which address answers what, an id on every answer, and an OpenAI-shaped body for every error."""
+"""The HTTP front: which address answers what and in which dialect; an id on every answer, a fitting body for every error."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
-from forebay_gateway.asked import Asked
 from forebay_gateway.call import Call, new_request_id, read_call
+from forebay_gateway.dialects.dialect import Dialect, Rendered
+from forebay_gateway.dialects.openai.chat import parse_chat
+from forebay_gateway.dialects.openai.completion import parse_completion
+from forebay_gateway.dialects.openai.embedding import parse_embedding
+from forebay_gateway.dialects.openai.errors import OPENAI
+from forebay_gateway.dialects.openai.models import list_models, show_model
 from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING
-from forebay_gateway.models import list_models, show_model
-from forebay_gateway.openai_chat import parse_chat
-from forebay_gateway.openai_completion import parse_completion
-from forebay_gateway.openai_embedding import parse_embedding
-from forebay_gateway.openai_errors import Rendered, render
 from forebay_gateway.refused import UnknownPath, WrongMethod
-from forebay_gateway.relay import Exchange, Means
+from forebay_gateway.relay import Exchange, Means, Route
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,13 @@ class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._created = int(means.clock.now())
+        relayed = (
+            Route(CHAT.path, OPENAI, parse_chat),
+            Route(COMPLETION.path, OPENAI, parse_completion),
+            Route(EMBEDDING.path, OPENAI, parse_embedding),
+        )
         self._routes: dict[str, dict[str, Handler]] = {
-            CHAT.path: {"POST": self._relay(CHAT.path, parse_chat)},
-            COMPLETION.path: {"POST": self._relay(COMPLETION.path, parse_completion)},
-            EMBEDDING.path: {"POST": self._relay(EMBEDDING.path, parse_embedding)},
+            **{route.path: {"POST": self._relay(route)} for route in relayed},
             MODELS_PATH: {"GET": self._list_models},
             "/": {"GET": self._welcome},
         }
@@ -58,13 +61,13 @@ class Front:
             handler = self._find(call)
             return await handler(request, call)
         except ForebayError as error:
-            return _response(render(error), call.request_id)
+            return _response(_dialect_of(call).render(error, call.request_id), call.request_id)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
             log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
             mistake = ForebayError(f"Forebay made a mistake; its log has request {call.request_id}.")
-            return _response(render(mistake), call.request_id)
+            return _response(_dialect_of(call).render(mistake, call.request_id), call.request_id)
 
     def _find(self, call: Call) -> Handler:
         path = call.path.rstrip("/") or "/"
@@ -83,9 +86,9 @@ class Front:
             raise WrongMethod(f"{path[:200]} takes {allowed}, not {call.method}.", allowed)
         return handler
 
-    def _relay(self, path: str, parse: Callable[[bytes], Asked]) -> Handler:
+    def _relay(self, route: Route) -> Handler:
         async def relay(request: web.BaseRequest, call: Call) -> web.StreamResponse:
-            return await Exchange(self._means, request, call, path, parse).serve()
+            return await Exchange(self._means, request, call, route).serve()
 
         return relay
 
@@ -109,6 +112,10 @@ class Front:
             },
             call,
         )
+
+
+def _dialect_of(call: Call) -> Dialect:
+    return OPENAI
 
 
 def _json(body: dict[str, Any], call: Call) -> web.Response:
@@ -140,7 +147,8 @@ class _Connection(RequestHandler):
             error: ForebayError = BadInput("This is not a well-formed HTTP/1.1 request.")
         else:
             error = ForebayError()
-        response = _response(render(error), new_request_id())
+        request_id = new_request_id()
+        response = _response(OPENAI.render(error, request_id), request_id)
         response.force_close()
         return response
 

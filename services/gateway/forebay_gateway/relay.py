@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
 from aiohttp import web
 
 from forebay.clock import Clock
@@ -19,19 +18,19 @@ from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.account import Account
 from forebay_gateway.accounting import Entry, Outcome
-from forebay_gateway.answer_stream import AnswerStream, StreamError, read_usage
+from forebay_gateway.answer_stream import StreamError
 from forebay_gateway.asked import Asked
 from forebay_gateway.asking import Ask, Grant, Slots
 from forebay_gateway.body import BodyBudget, read_body
 from forebay_gateway.call import Call, wished_band, wished_deadline_ms
 from forebay_gateway.config import GatewaySettings
+from forebay_gateway.dialects.dialect import Dialect
 from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
-from forebay_gateway.openai_errors import render
 from forebay_gateway.principals import Principal, Principals
 from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
@@ -46,6 +45,7 @@ from forebay_gateway.refused import (
 )
 from forebay_gateway.reply import Reply
 from forebay_gateway.running import Running
+from forebay_gateway.speech import NoAnswer, Speech, Stream
 from forebay_gateway.upstream import EngineAnswer, TroubledEngine, Upstream
 from forebay_gateway.usage_record import RecordForm
 
@@ -55,6 +55,14 @@ _PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
 _LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
 _ENGINE_END_S = 0.1
 _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    path: str
+    dialect: Dialect
+    parse: Callable[[bytes], Asked]
+    """Raises BadField."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +87,14 @@ class Means:
 class Exchange:
     """One request and its answer."""
 
-    def __init__(
-        self, means: Means, request: web.BaseRequest, call: Call, path: str, parse: Callable[[bytes], Asked]
-    ) -> None:
-        """`path`: the route, at the gateway and at engines. `parse` raises BadField."""
+    def __init__(self, means: Means, request: web.BaseRequest, call: Call, route: Route) -> None:
         self._means = means
-        self._path = path
-        self._parse = parse
+        self._route = route
         self._request = request
         self._call = call
         now = means.clock.now()
         self.ledger_id = new_ledger_id(now)
-        self._entry = Entry(self.ledger_id, call.request_id, path, now, means.clock.monotonic())
+        self._entry = Entry(self.ledger_id, call.request_id, route.path, now, means.clock.monotonic())
         self._account = Account(
             self._entry,
             clock=means.clock,
@@ -99,7 +103,7 @@ class Exchange:
             ratios=means.ratios,
             meters=means.meters,
         )
-        self._reply = Reply(request, call.request_id)
+        self._reply = Reply(request, call.request_id, route.dialect)
         self._body = means.bodies.hold()
         self._interruptible = Interruptible()
         self._attempting = Interruptible()
@@ -207,38 +211,39 @@ class Exchange:
         """No await here, nor from here to the asking."""
         means, entry, principal = self._means, self._entry, self._principal
         assert principal is not None
-        asked = self._asked = self._parse(raw)
+        asked = self._asked = self._route.parse(raw)
         entry.model_requested, entry.stream, entry.width = asked.model, asked.stream, asked.width
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
-        if not principal.may_use(asked.model):
+        model = asked.model_at_engines = means.fleet.name_of(asked.model, principal.pool) or asked.model
+        if not principal.may_use(model):
             raise NotAllowed(
                 f"This API key does not allow the model {asked.model}. `GET /v1/models` lists what it allows."
             )
         if not means.fleet.is_known:
             raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
-        if not means.fleet.has(asked.model, principal.pool):
+        if not means.fleet.has(model, principal.pool):
             raise ModelUnknown(f"No backend has the model {asked.model}. `GET /v1/models` lists those there are.")
-        entry.model = asked.model
-        self._reply.headers["x-forebay-model"] = asked.model.encode("ascii", "replace").decode()
+        entry.model = model
+        self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
         if deadline_ms:
             self._deadline_in(deadline_ms / 1000)
         return asked, Ask(
             ledger_id=self.ledger_id,
             request_id=self._call.request_id,
             pool=principal.pool,
-            model=asked.model,
+            model=model,
             key_id=principal.key_id,
             user_id=principal.user_id,
             group_id=principal.group_id,
             band=band,
             width=asked.width,
-            prompt_tokens=self._account.estimate(asked.model, len(raw)),
+            prompt_tokens=self._account.estimate(model, len(raw)),
             max_output_tokens=asked.max_output_tokens,
             deadline_ms=deadline_ms,
             session_key=self._call.session_key,
             started_at=entry.started_at,
             arrived=entry.arrived,
-            prefix_hashes=asked.form.prefix_hashes(asked.model, principal.user_id, asked.fields),
+            prefix_hashes=asked.form.prefix_hashes(model, principal.user_id, asked.fields),
             is_plain=not asked.stream,
         )
 
@@ -320,30 +325,29 @@ class Exchange:
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
+        speech = asked.speech(backend.kind)
         # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
         streamed = asked.stream or (
-            asked.form.fold is not None and (grant.is_limited or not backend.kind.cancels_plain_requests)
+            speech.comes_in_pieces and (grant.is_limited or not backend.kind.cancels_plain_requests)
         )
         self._silent_since = self._means.clock.monotonic()
         async with self._means.upstream.send(
             backend,
-            self._path,
-            lambda ask_usage: asked.for_engine(streamed=streamed, ask_usage=ask_usage),
+            speech.path,
+            lambda ask_usage: speech.body(streamed=streamed, ask_usage=ask_usage),
             request_id=self._call.request_id,
             traceparent=self._call.traceparent,
             before_write=self._start,
         ) as answer:
             if asked.stream:
-                await self._relay_stream(answer, asked)
-            elif answer.is_event_stream:
-                await self._relay_folded(answer, asked)
+                await self._relay_stream(answer, speech)
+            elif answer.is_stream:
+                await self._relay_folded(answer, speech)
             else:
-                await self._relay_plain(answer, asked)
+                await self._relay_plain(answer, asked, speech)
 
-    async def _relay_stream(self, answer: EngineAnswer, asked: Asked) -> None:
-        stream = self._account.stream = AnswerStream(
-            asked.model, asked.choices, wants_usage=asked.include_usage, form=asked.form, samples=asked.samples
-        )
+    async def _relay_stream(self, answer: EngineAnswer, speech: Speech) -> None:
+        stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
         out = b""
         while not stream.is_done:
             piece = await self._listen(answer)
@@ -364,13 +368,11 @@ class Exchange:
                 out = stream.cut(self._account.estimated_prompt)
                 break
         self._finish(Outcome.FINISHED, await self._end_engine(answer, stream))
-        await self._reply.end_stream(out + stream.tail)
+        await self._reply.end_stream(out + stream.tail(self._account.estimated_prompt))
 
-    async def _relay_folded(self, answer: EngineAnswer, asked: Asked) -> None:
+    async def _relay_folded(self, answer: EngineAnswer, speech: Speech) -> None:
         """The engine streams although the client does not, so that it stops when the client goes."""
-        stream = self._account.stream = AnswerStream(
-            asked.model, asked.choices, wants_usage=True, keeps_chunks=True, form=asked.form, samples=asked.samples
-        )
+        stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
         size = 0
         while not stream.is_done:
             piece = await self._listen(answer)
@@ -386,31 +388,19 @@ class Exchange:
             self._tell_progress(stream.counted)
             if self._cutoff is not None and stream.can_be_cut:
                 stream.cut(self._account.estimated_prompt)
-        assert stream.chunks is not None
-        assert asked.form.fold is not None, "else it is not asked for in chunks"
-        whole = orjson.dumps(asked.form.fold(stream.chunks, asked.model, stream.reported))
-        await self._send_whole(whole, await self._end_engine(answer, stream))
+        await self._send_whole(stream.fold(self._account.estimated_prompt), await self._end_engine(answer, stream))
 
-    async def _relay_plain(self, answer: EngineAnswer, asked: Asked) -> None:
+    async def _relay_plain(self, answer: EngineAnswer, asked: Asked, speech: Speech) -> None:
         raw = await answer.read_all(self._means.settings.max_answer_bytes)
         self._silent_since = math.inf
         try:
-            told = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is not valid JSON.")) from error
-        if not isinstance(told, dict) or not isinstance(told.get(asked.form.results), list):
-            error_body = told.get("error") if isinstance(told, dict) else None
-            body = error_body if isinstance(error_body, dict) else None
-            raise _before_answer(
-                StreamError(str((body or {}).get("message", f"Its answer has no `{asked.form.results}`.")), body)
-            )
-        text_bytes = sum(len(asked.form.text_of(result).encode()) for result in told[asked.form.results])
-        self._account.reported = read_usage(told.get("usage")) or self._account.estimate_answer(asked.model, text_bytes)
-        if told.get("model", asked.model) != asked.model:
-            raw = orjson.dumps({**told, "model": asked.model})
-        await self._send_whole(raw)
+            whole = speech.whole(raw)
+        except NoAnswer as none:
+            raise _before_answer(none.error) from none
+        self._account.reported = whole.usage or self._account.estimate_answer(asked.model_at_engines, whole.text_bytes)
+        await self._send_whole(whole.body)
 
-    async def _end_engine(self, answer: EngineAnswer, stream: AnswerStream) -> str:
+    async def _end_engine(self, answer: EngineAnswer, stream: Stream) -> str:
         """The answer is whole, or is cut here. Gives the word for why it was cut."""
         if stream.is_cut and self._cutoff is not None:
             answer.close()
@@ -460,7 +450,7 @@ class Exchange:
         if isinstance(error, ContextTooLong | EngineRefused):
             self._account.forget_attempt()
         if not self._entry.http_status:
-            self._entry.http_status = self._reply.status or render(error).status
+            self._entry.http_status = self._reply.status or self._reply.status_of(error)
         self._finish(outcome, word_of(error))
         if isinstance(error, Refused) and error.standing is not None:
             self._reply.headers.update(rate_headers(error.standing))

@@ -10,12 +10,11 @@ import logging
 from aiohttp import web
 
 from forebay.errors import ForebayError
-from forebay_gateway.openai_errors import render
+from forebay_gateway.dialects.dialect import Dialect
 
 log = logging.getLogger(__name__)
 
 _STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
@@ -23,8 +22,8 @@ _COMMENT = b": waiting\n\n"
 
 
 class Reply:
-    def __init__(self, request: web.BaseRequest, request_id: str) -> None:
-        self._request = request
+    def __init__(self, request: web.BaseRequest, request_id: str, dialect: Dialect) -> None:
+        self._request, self._request_id, self._dialect = request, request_id, dialect
         self.headers = {"x-request-id": request_id}
         """Those of the answer, as far as known; what comes after they went out is not told."""
         self.response: web.StreamResponse | None = None
@@ -41,7 +40,10 @@ class Reply:
     # --- streamed ---------------------------------------------------------------------------------------------------
 
     def comment_while_waiting(self, every_s: float) -> None:
-        """Until the stream begins. Proxies and clients give up on a connection that says nothing."""
+        """Until the stream begins, if the dialect has comments. Proxies and clients give up on a connection that says
+        nothing."""
+        if not self._dialect.takes_comments:
+            return
         loop = asyncio.get_running_loop()
 
         def start() -> None:
@@ -75,12 +77,15 @@ class Reply:
     async def refuse(self, error: ForebayError) -> None:
         """As status and body, or as the last event of a stream whose headers went out."""
         await self._end_comments()
-        rendered = render(error)
+        rendered = self._dialect.render(error, self._request_id)
         if self.response is None:
             self.headers.update(rendered.headers)
             await self.send(rendered.status, rendered.body, rendered.headers["content-type"])
             return
         await self.response.write_eof(rendered.event)
+
+    def status_of(self, error: ForebayError) -> int:
+        return self._dialect.render(error, self._request_id).status
 
     def abort(self) -> None:
         """Drops the connection, unsent bytes and all."""
@@ -97,7 +102,9 @@ class Reply:
     # ----------------------------------------------------------------------------------------------------------------
 
     async def _open_stream(self) -> None:
-        self.response = web.StreamResponse(headers={**self.headers, **_STREAM_HEADERS})
+        self.response = web.StreamResponse(
+            headers={**self.headers, **_STREAM_HEADERS, "content-type": self._dialect.stream_type}
+        )
         if self._request.version >= (1, 1):
             self.response.enable_chunked_encoding()
         else:

@@ -56,8 +56,8 @@ class EngineAnswer:
         self._response = response
 
     @property
-    def is_event_stream(self) -> bool:
-        return self._response.content_type == "text/event-stream"
+    def is_stream(self) -> bool:
+        return self._response.content_type in ("text/event-stream", "application/x-ndjson")
 
     async def read(self) -> bytes:
         """What has arrived; empty at the end. Raises TroubledEngine when the connection broke."""

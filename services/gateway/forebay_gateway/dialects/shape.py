@@ -1,14 +1,11 @@
-"""How a refusal looks to an OpenAI client: status, headers and body, from one table.
+"""What a refusal comes to in HTTP, from one table: status, headers, and the words that OpenAI's clients switch on.
 
-SDKs switch on `code`, retry by status and headers, and show `message` to a person: it says what happened and what to do."""
+SDKs of every dialect retry by status and headers; how the body looks is each dialect's own."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from forebay.errors import ForebayError, Refusal
 from forebay_gateway.refused import BadField, BodyStalled, EngineRefused, NoKey, UnknownPath, WrongMethod, word_of
@@ -59,39 +56,9 @@ SHAPES: dict[Refusal, Shape] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def event(self) -> bytes:
-        """The same in a stream that has begun."""
-        return b"data: " + self.body + b"\n\n"
-
-
-def render(error: ForebayError) -> Rendered:
-    word = word_of(error)
-    shape = _shape(error, SHAPES[word])
-    headers = {"content-type": "application/json", "x-forebay-reason": str(word)}
-    retry_after_s = error.retry_after_s if error.retry_after_s is not None else shape.retry_after_s
-    if retry_after_s is not None and shape.status in (429, 502, 503) and shape.should_retry is not False:
-        after = min(LONGEST_RETRY_S, max(0.0, retry_after_s))
-        headers["retry-after"] = str(max(1, math.ceil(after)))
-        headers["retry-after-ms"] = str(max(1, round(after * 1000)))
-    if shape.should_retry is not None:
-        headers["x-should-retry"] = "true" if shape.should_retry else "false"
-    if isinstance(error, WrongMethod):
-        headers["allow"] = error.allowed
-    if shape.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    body: dict[str, Any] = {"message": error.message, "type": shape.type, "param": shape.param, "code": shape.code}
-    return Rendered(shape.status, headers, orjson.dumps({"error": body}))
-
-
-def _shape(error: ForebayError, usual: Shape) -> Shape:
+def shape_of(error: ForebayError) -> Shape:
     """A few errors say more than their word."""
+    usual = SHAPES[word_of(error)]
     match error:
         case EngineRefused():
             return Shape(error.status, error.type, error.code, param=error.param)
@@ -107,3 +74,20 @@ def _shape(error: ForebayError, usual: Shape) -> Shape:
             return Shape(401, _REQUEST, "invalid_api_key")
         case _:
             return usual
+
+
+def headers_of(error: ForebayError, shape: Shape) -> dict[str, str]:
+    """`shape`: as it is in the dialect."""
+    headers = {"content-type": "application/json", "x-forebay-reason": str(word_of(error))}
+    retry_after_s = error.retry_after_s if error.retry_after_s is not None else shape.retry_after_s
+    if retry_after_s is not None and shape.status in (429, 502, 503, 529) and shape.should_retry is not False:
+        after = min(LONGEST_RETRY_S, max(0.0, retry_after_s))
+        headers["retry-after"] = str(max(1, math.ceil(after)))
+        headers["retry-after-ms"] = str(max(1, round(after * 1000)))
+    if shape.should_retry is not None:
+        headers["x-should-retry"] = "true" if shape.should_retry else "false"
+    if isinstance(error, WrongMethod):
+        headers["allow"] = error.allowed
+    if shape.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers

@@ -11,18 +11,19 @@ from forebay_gateway.refused import ModelUnknown
 
 def list_models(fleet: Fleet, principal: Principal, created: int) -> dict[str, Any]:
     """`created`: seconds since the epoch; OpenAI's shape wants one, and engines do not tell."""
-    return {"object": "list", "data": [_model(m, created) for m in _allowed(fleet, principal)]}
+    return {"object": "list", "data": [_model(m, created) for m in allowed_models(fleet, principal)]}
 
 
 def show_model(fleet: Fleet, principal: Principal, name: str, created: int) -> dict[str, Any]:
     """Raises ModelUnknown."""
-    for model in _allowed(fleet, principal):
+    for model in allowed_models(fleet, principal):
         if model.name == name:
             return _model(model, created)
     raise ModelUnknown(f"There is no model {name[:256]} for this API key. `GET /v1/models` lists those there are.")
 
 
-def _allowed(fleet: Fleet, principal: Principal) -> list[OfferedModel]:
+def allowed_models(fleet: Fleet, principal: Principal) -> list[OfferedModel]:
+    """Those that this key may ask for."""
     return [model for model in fleet.offered(principal.pool) if principal.may_use(model.name)]
 
 

@@ -1,0 +1,1 @@
+"""Anthropic's dialect: messages, translated to OpenAI's chat and back."""

@@ -1,0 +1,1 @@
+"""Ollama's own dialect: passed through to Ollama, translated to OpenAI's for every other engine."""

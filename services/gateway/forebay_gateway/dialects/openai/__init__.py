@@ -1,0 +1,1 @@
+"""OpenAI's dialect: what its requests must hold, and how errors and models look in it."""
