@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from forebay.errors import ForebayError, Refusal, Unavailable
 from forebay.keys import new_key, seal_secret
+from forebay_gateway.asked import Asked
 from forebay_gateway.call import read_call, wished_band, wished_deadline_ms
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.errors import render
@@ -95,6 +96,12 @@ def test_only_a_key_that_does_not_work_is_cut() -> None:
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
+def _body(asked: Asked, *, ask_usage: bool) -> Any:
+    body = OpenAISpeech(asked).body(streamed=True, ask_usage=ask_usage)
+    assert isinstance(body, bytes)
+    return json.loads(body)
+
+
 def test_a_request_is_read_and_its_unknown_fields_stay() -> None:
     body = {"model": "m", "messages": MESSAGES, "n": 2, "max_tokens": 5, "stream": True, "odd": [1]}
     chat = parse_chat(json.dumps(body).encode())
@@ -105,14 +112,14 @@ def test_a_request_is_read_and_its_unknown_fields_stay() -> None:
         True,
         False,
     )
-    assert json.loads(OpenAISpeech(chat).body(streamed=True, ask_usage=True)) == {
+    assert _body(chat, ask_usage=True) == {
         **body,
         "stream_options": {"include_usage": True},
     }
-    assert json.loads(OpenAISpeech(chat).body(streamed=True, ask_usage=False)) == body
+    assert _body(chat, ask_usage=False) == body
     plain = parse_chat(b'{"model": "m",  "messages": [{}], "stream": null, "stream_options": {"x": 1}}')
     assert OpenAISpeech(plain).body(streamed=False, ask_usage=True) is plain.raw
-    assert json.loads(OpenAISpeech(plain).body(streamed=True, ask_usage=False)) == {
+    assert _body(plain, ask_usage=False) == {
         "model": "m",
         "messages": [{}],
         "stream": True,
@@ -163,7 +170,7 @@ def test_whatever_comes_is_read_or_refused(raw: bytes) -> None:
     except BadField:
         return
     assert chat.choices >= 1
-    assert isinstance(json.loads(OpenAISpeech(chat).body(streamed=True, ask_usage=True)), dict)
+    assert isinstance(_body(chat, ask_usage=True), dict)
 
 
 def test_wishes_are_capped_by_the_key() -> None:

@@ -195,7 +195,7 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape_and_h
             assert answer.headers["allow"] == "POST"
             assert (await answer.json())["error"]["code"] == "method_not_supported"
         async with house.client.get(f"{house.url}/") as answer:
-            assert (await answer.json())["models"] == "/v1/models"
+            assert "/v1/models" in (await answer.json())["addresses"]
         async with house.client.head(f"{house.url}/") as answer:
             assert answer.status == 200
             assert await answer.read() == b""

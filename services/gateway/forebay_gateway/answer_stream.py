@@ -249,6 +249,8 @@ def read_usage(reported: Any) -> Usage | None:
     if not isinstance(reported, dict):
         return None
     prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    if prompt is None and completion is None:  # of what only reads, such as ranking, vLLM tells the total alone
+        prompt = reported.get("total_tokens")
     if not _is_count(prompt) or not _is_count(completion if completion is not None else 0):
         return None
     details = reported.get("prompt_tokens_details")

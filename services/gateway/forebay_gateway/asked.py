@@ -10,6 +10,7 @@ from forebay_gateway.dialects.dialect import Translation
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.forms import Form
 from forebay_gateway.speech import OpenAISpeech, Speech
+from forebay_gateway.upload import Upload
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class Asked:
     """The whole body, in OpenAI's dialect, until it is forgotten."""
     raw: bytes
     """The same as it came; nothing when it came in another dialect."""
+    upload: Upload | None = None
+    """The body, when it is a form."""
     translation: Translation | None = None
     """What the client gets instead of OpenAI's answer."""
     native: Mapping[EngineKind, Speech] = field(default_factory=dict)

@@ -1,13 +1,27 @@
-"""Reads a request's body: no longer and not slower than allowed, and within what all requests together may hold."""
+"""Reads a request's body: no longer and not slower than allowed, and within what all requests together may hold.
+
+Of a form, files go to the disk as they come: however large a recording is, only a piece of it is in memory."""
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from forebay.errors import BadInput, Refusal
 from forebay_gateway.refused import BodyStalled, BodyTooLarge, Refused
+from forebay_gateway.upload import File, Upload
+
+T = TypeVar("T")
+
+_LONGEST_TEXT = 1 << 20
+_MOST_PARTS = 64
+_PIECE = 64 << 10
 
 
 class BodyBudget:
@@ -74,6 +88,69 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
     except web.RequestPayloadError as error:
         raise BadInput("The request's body was cut off, or is not encoded as its headers say.") from error
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@asynccontextmanager
+async def reading_upload(request: web.BaseRequest, *, most_bytes: int, idle_s: float) -> AsyncIterator[Upload]:
+    """Its files lie on the disk until left. Raises BadInput, BodyTooLarge, BodyStalled."""
+    if not request.content_type.startswith("multipart/form-data"):
+        raise BadInput(f"This address takes a multipart/form-data form, not {request.content_type[:80]}.")
+    if (request.content_length or 0) > most_bytes:
+        raise _too_large(most_bytes)
+    with tempfile.TemporaryDirectory(prefix="forebay-upload-", ignore_cleanup_errors=True) as directory:
+        try:
+            upload = await _Reading(Path(directory), most_bytes, idle_s).read(request)
+        except TimeoutError as error:
+            raise BodyStalled from error
+        except (ValueError, web.HTTPException, web.RequestPayloadError) as error:
+            raise BadInput("The form was cut off, or is not encoded as its headers say.") from error
+        yield upload
+
+
+class _Reading:
+    def __init__(self, directory: Path, most_bytes: int, idle_s: float) -> None:
+        self._directory, self._most_bytes, self._idle_s = directory, most_bytes, idle_s
+        self._size = 0
+
+    async def read(self, request: web.BaseRequest) -> Upload:
+        upload = Upload()
+        reader = await request.multipart()
+        while (part := await self._in_time(reader.next)) is not None:
+            if not isinstance(part, BodyPartReader) or not part.name:
+                raise BadInput("Each part of the form needs a name, and none may be a form itself.")
+            if len(upload.texts) + len(upload.files) >= _MOST_PARTS:
+                raise BadInput(f"The form has more than {_MOST_PARTS} parts.")
+            if part.filename is None:
+                upload.texts.append((part.name, await self._text(part)))
+            else:
+                upload.files.append(await self._file(part, self._directory / str(len(upload.files))))
+        return upload
+
+    async def _text(self, part: BodyPartReader) -> str:
+        text = bytearray()
+        while piece := await self._piece(part):
+            text += piece
+            if len(text) > _LONGEST_TEXT:
+                raise BodyTooLarge(f"The form's field {part.name} is longer than {_LONGEST_TEXT} bytes.")
+        return text.decode()
+
+    async def _file(self, part: BodyPartReader, path: Path) -> File:
+        with path.open("wb") as content:
+            while piece := await self._piece(part):
+                await asyncio.to_thread(content.write, piece)
+        content_type = part.headers.get("content-type", "application/octet-stream")
+        return File(str(part.name), str(part.filename), content_type, path)
+
+    async def _piece(self, part: BodyPartReader) -> bytes:
+        piece: bytes = await self._in_time(lambda: part.read_chunk(_PIECE))
+        self._size += len(piece)
+        if self._size > self._most_bytes:
+            raise _too_large(self._most_bytes)
+        return piece
+
+    async def _in_time(self, step: Callable[[], Awaitable[T]]) -> T:
+        async with asyncio.timeout(self._idle_s):
+            return await step()
 
 
 def _too_large(most_bytes: int) -> BodyTooLarge:

@@ -21,13 +21,15 @@ LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 class Call:
     method: str
     path: str
-    """Without the key that may have stood in front of it."""
+    """Without the key that may have stood in front of it, and without `/anthropic`."""
     key: str | None
     request_id: str
     priority: str | None
     deadline_ms: str | None
     session_key: str
     traceparent: str | None
+    is_anthropic: bool
+    """By its path, or by the version that Anthropic's clients always send and others never do."""
 
     def demand_key(self) -> str:
         if not self.key:
@@ -39,16 +41,20 @@ def read_call(method: str, path: str, headers: Mapping[str, str]) -> Call:
     """Never fails: what is wrong is refused where it is used. `headers` are looked up without regard to case."""
     in_path = _KEY_IN_PATH.fullmatch(path)
     key = in_path[1] if in_path else _key_in(headers)
+    if in_path:
+        path = in_path[2] or "/"
+    bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
     session = headers.get("x-session-id", "")
     traceparent = headers.get("traceparent", "")
     return Call(
         method=method,
-        path=(in_path[2] or "/") if in_path else path,
+        path=bare,
         key=key,
         request_id=_request_id(headers.get("x-request-id")),
         priority=headers.get("x-forebay-priority"),
         deadline_ms=headers.get("x-forebay-deadline-ms"),
         session_key=session if _SESSION.fullmatch(session) else "",
+        is_anthropic=bare is not path or "anthropic-version" in headers,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 

@@ -58,6 +58,8 @@ class GatewaySettings:
 
     max_body_bytes: int = 32 << 20
     """Of one request."""
+    max_upload_bytes: int = 512 << 20
+    """Of one request that is a form with files. They lie in the system's directory for temporary files meanwhile."""
     held_bodies_bytes: int = 512 << 20
     """Of all requests that have not begun to be answered, in this process."""
     max_answer_bytes: int = 64 << 20

@@ -52,6 +52,8 @@ class OfferedModel:
     name: str
     context_length: int | None
     """Tokens; the smallest among its backends, since any of them may answer."""
+    capabilities: tuple[str, ...] = ()
+    """Those that all of its backends tell that tell any, since any of them may answer; by name."""
 
 
 class Fleet:
@@ -99,13 +101,21 @@ class Fleet:
                 self._serving[model, pool] = known
         return known
 
+    def context_length(self, model: str, pool: str) -> int | None:
+        """The smallest among the backends that have it."""
+        return _offered(model, [backend.models[model] for backend in self.serving(model, pool)]).context_length
+
     def offered(self, pool: str) -> list[OfferedModel]:
         """The models of a pool by name. One whose backends are all down is still listed: they usually come back."""
-        lengths: dict[str, list[int]] = {}
+        offers: dict[str, list[ModelOnBackend]] = {}
         for backend in self._backends.values():
             if backend.enabled and backend.pool == pool:
                 for model in backend.models.values():
-                    known = lengths.setdefault(model.name, [])
-                    if model.context_length:
-                        known.append(model.context_length)
-        return [OfferedModel(name, min(known, default=None)) for name, known in sorted(lengths.items())]
+                    offers.setdefault(model.name, []).append(model)
+        return [_offered(name, offers[name]) for name in sorted(offers)]
+
+
+def _offered(name: str, offers: list[ModelOnBackend]) -> OfferedModel:
+    lengths = [offer.context_length for offer in offers if offer.context_length]
+    told = [set(offer.capabilities) for offer in offers if offer.capabilities]
+    return OfferedModel(name, min(lengths, default=None), tuple(sorted(set.intersection(*told))) if told else ())

@@ -31,6 +31,8 @@ class Form:
     """(chunks, model, usage) to a whole answer. None: it does not come in chunks."""
     prefix_hashes: Callable[[str, str, Mapping[str, Any]], tuple[int, ...]]
     """(model, tenant, body)."""
+    passes_bytes: bool = False
+    """An answer is not looked into: it may be sound, or subtitles."""
 
 
 def _delta_has_text(choice: Json) -> bool:
@@ -69,13 +71,29 @@ COMPLETION = Form(
     fold=fold_completion,
     prefix_hashes=completion_hashes,
 )
-EMBEDDING = Form(
-    path="/v1/embeddings",
-    results="data",
-    chunk="",
-    unchanged={},
-    has_text=lambda choice: False,
-    text_of=lambda result: "",
-    fold=None,
-    prefix_hashes=lambda model, tenant, fields: (),
-)
+
+
+def _batch(path: str, results: str, *, passes_bytes: bool = False) -> Form:
+    """What is answered at once, about a few inputs, without a text that could come in pieces."""
+    return Form(
+        path=path,
+        results=results,
+        chunk="",
+        unchanged={},
+        has_text=lambda choice: False,
+        text_of=lambda result: "",
+        fold=None,
+        prefix_hashes=lambda model, tenant, fields: (),
+        passes_bytes=passes_bytes,
+    )
+
+
+EMBEDDING = _batch("/v1/embeddings", "data")
+RERANK = _batch("/v1/rerank", "results")
+SCORE = _batch("/v1/score", "data")
+MODERATION = _batch("/v1/moderations", "results")
+IMAGE = _batch("/v1/images/generations", "data")
+IMAGE_EDIT = _batch("/v1/images/edits", "data")
+SPEECH = _batch("/v1/audio/speech", "", passes_bytes=True)
+TRANSCRIPTION = _batch("/v1/audio/transcriptions", "", passes_bytes=True)
+TRANSLATION = _batch("/v1/audio/translations", "", passes_bytes=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -13,13 +12,33 @@ from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
 from forebay_gateway.call import Call, new_request_id, read_call
+from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
+from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.dialect import Dialect, Rendered
+from forebay_gateway.dialects.openai.audio import parse_speech, parse_transcription, parse_translation
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.completion import parse_completion
 from forebay_gateway.dialects.openai.embedding import parse_embedding
 from forebay_gateway.dialects.openai.errors import OPENAI
-from forebay_gateway.dialects.openai.models import list_models, show_model
-from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING
+from forebay_gateway.dialects.openai.image import parse_image, parse_image_edit
+from forebay_gateway.dialects.openai.moderation import parse_moderation
+from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
+from forebay_gateway.dialects.responses.errors import RESPONSES
+from forebay_gateway.dialects.responses.request import parse_response
+from forebay_gateway.forms import (
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    IMAGE,
+    IMAGE_EDIT,
+    MODERATION,
+    RERANK,
+    SCORE,
+    SPEECH,
+    TRANSCRIPTION,
+    TRANSLATION,
+)
+from forebay_gateway.pages import MODELS_PATH, Pages
 from forebay_gateway.refused import UnknownPath, WrongMethod
 from forebay_gateway.relay import Exchange, Means, Route
 
@@ -27,24 +46,39 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.BaseRequest, Call], Awaitable[web.StreamResponse]]
 
-MODELS_PATH = "/v1/models"
+_MESSAGES_PATH = "/v1/messages"
+_RESPONSES_PATH = "/v1/responses"
 _LONGEST_HEADER = 16 << 10
 
 
 class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._created = int(means.clock.now())
+        pages = Pages(means)
         relayed = (
             Route(CHAT.path, OPENAI, parse_chat),
             Route(COMPLETION.path, OPENAI, parse_completion),
             Route(EMBEDDING.path, OPENAI, parse_embedding),
+            Route(RERANK.path, OPENAI, parse_rerank),
+            Route("/v2/rerank", OPENAI, parse_cohere_rerank),
+            Route(SCORE.path, OPENAI, parse_score),
+            Route(MODERATION.path, OPENAI, parse_moderation),
+            Route(IMAGE.path, OPENAI, parse_image),
+            Route(IMAGE_EDIT.path, OPENAI, parse_upload=parse_image_edit),
+            Route(SPEECH.path, OPENAI, parse_speech),
+            Route(TRANSCRIPTION.path, OPENAI, parse_upload=parse_transcription),
+            Route(TRANSLATION.path, OPENAI, parse_upload=parse_translation),
+            Route(_RESPONSES_PATH, RESPONSES, parse_response),
+            Route(_MESSAGES_PATH, ANTHROPIC, parse_messages),
         )
         self._routes: dict[str, dict[str, Handler]] = {
             **{route.path: {"POST": self._relay(route)} for route in relayed},
-            MODELS_PATH: {"GET": self._list_models},
+            MODELS_PATH: {"GET": pages.list_models},
+            f"{_MESSAGES_PATH}/count_tokens": {"POST": pages.count_message_tokens},
+            "/v1/tokenize": {"POST": pages.tokenize},
             "/": {"GET": self._welcome},
         }
+        self._show_model: dict[str, Handler] = {"GET": pages.show_model}
 
     def make_server(self) -> web.Server:
         return _Server(
@@ -73,7 +107,7 @@ class Front:
         path = call.path.rstrip("/") or "/"
         methods = self._routes.get(path)
         if methods is None and path.startswith(f"{MODELS_PATH}/"):
-            methods = {"GET": self._show_model}
+            methods = self._show_model
         if methods is None:
             raise UnknownPath(
                 f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT.path}, completions at "
@@ -92,36 +126,16 @@ class Front:
 
         return relay
 
-    async def _list_models(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        principal = self._means.principals.verify(call.demand_key(), self._means.clock.now())
-        return _json(list_models(self._means.fleet, principal, self._created), call)
-
-    async def _show_model(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        principal = self._means.principals.verify(call.demand_key(), self._means.clock.now())
-        name = call.path.removeprefix(f"{MODELS_PATH}/").rstrip("/")
-        return _json(show_model(self._means.fleet, principal, name, self._created), call)
-
     async def _welcome(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        return _json(
-            {
-                "service": "forebay",
-                "models": MODELS_PATH,
-                "chat_completions": CHAT.path,
-                "completions": COMPLETION.path,
-                "embeddings": EMBEDDING.path,
-            },
-            call,
+        told = {"service": "forebay", "addresses": sorted(self._routes)}
+        return web.Response(
+            body=orjson.dumps(told), headers={"x-request-id": call.request_id, "content-type": "application/json"}
         )
 
 
 def _dialect_of(call: Call) -> Dialect:
-    return OPENAI
-
-
-def _json(body: dict[str, Any], call: Call) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body), headers={"x-request-id": call.request_id, "content-type": "application/json"}
-    )
+    """Of the answer to a call that no route has taken."""
+    return ANTHROPIC if call.is_anthropic or call.path.startswith(_MESSAGES_PATH) else OPENAI
 
 
 def _response(rendered: Rendered, request_id: str) -> web.Response:

@@ -17,11 +17,11 @@ from forebay.clock import Clock
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.account import Account
-from forebay_gateway.accounting import Entry, Outcome
+from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
 from forebay_gateway.answer_stream import StreamError
 from forebay_gateway.asked import Asked
 from forebay_gateway.asking import Ask, Grant, Slots
-from forebay_gateway.body import BodyBudget, read_body
+from forebay_gateway.body import BodyBudget, read_body, reading_upload
 from forebay_gateway.call import Call, wished_band, wished_deadline_ms
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.dialects.dialect import Dialect
@@ -46,6 +46,7 @@ from forebay_gateway.refused import (
 from forebay_gateway.reply import Reply
 from forebay_gateway.running import Running
 from forebay_gateway.speech import NoAnswer, Speech, Stream
+from forebay_gateway.upload import Upload
 from forebay_gateway.upstream import EngineAnswer, TroubledEngine, Upstream
 from forebay_gateway.usage_record import RecordForm
 
@@ -61,8 +62,10 @@ _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
 class Route:
     path: str
     dialect: Dialect
-    parse: Callable[[bytes], Asked]
+    parse: Callable[[bytes], Asked] | None = None
     """Raises BadField."""
+    parse_upload: Callable[[Upload], Asked] | None = None
+    """For what comes as a form. Raises BadField."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,25 @@ class Exchange:
         return self._reply.response
 
     async def _run(self) -> None:
-        asked, ask = self._admit(await self._read())
+        self._authenticate()
+        settings, route = self._means.settings, self._route
+        if route.parse is not None:
+            await self._answer(*await self._read(route.parse))
+        elif route.parse_upload is not None:
+            reading = reading_upload(self._request, most_bytes=settings.max_upload_bytes, idle_s=settings.body_idle_s)
+            async with reading as upload:
+                await self._answer(route.parse_upload(upload), upload.text_bytes)
+
+    async def _read(self, parse: Callable[[bytes], Asked]) -> tuple[Asked, int]:
+        """The request, and of how many bytes it was made, which nobody else keeps."""
+        settings = self._means.settings
+        raw = await read_body(
+            self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
+        )
+        return parse(raw), len(raw)
+
+    async def _answer(self, asked: Asked, prompt_bytes: int) -> None:
+        ask = self._admit(asked, prompt_bytes)
         self._account.open()
         if asked.stream:
             self._reply.comment_while_waiting(self._means.settings.waiting_s)
@@ -194,8 +215,8 @@ class Exchange:
             else:
                 return
 
-    async def _read(self) -> bytes:
-        means, settings = self._means, self._means.settings
+    def _authenticate(self) -> None:
+        means = self._means
         principal = means.principals.verify(self._call.demand_key(), means.clock.now())
         self._principal = principal
         entry = self._entry
@@ -203,15 +224,12 @@ class Exchange:
         entry.pool = principal.pool
         if means.is_draining.is_set():
             raise Draining
-        return await read_body(
-            self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
-        )
 
-    def _admit(self, raw: bytes) -> tuple[Asked, Ask]:
+    def _admit(self, asked: Asked, prompt_bytes: int) -> Ask:
         """No await here, nor from here to the asking."""
         means, entry, principal = self._means, self._entry, self._principal
         assert principal is not None
-        asked = self._asked = self._route.parse(raw)
+        self._asked = asked
         entry.model_requested, entry.stream, entry.width = asked.model, asked.stream, asked.width
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
         model = asked.model_at_engines = means.fleet.name_of(asked.model, principal.pool) or asked.model
@@ -227,7 +245,7 @@ class Exchange:
         self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
         if deadline_ms:
             self._deadline_in(deadline_ms / 1000)
-        return asked, Ask(
+        return Ask(
             ledger_id=self.ledger_id,
             request_id=self._call.request_id,
             pool=principal.pool,
@@ -237,7 +255,7 @@ class Exchange:
             group_id=principal.group_id,
             band=band,
             width=asked.width,
-            prompt_tokens=self._account.estimate(model, len(raw)),
+            prompt_tokens=self._account.estimate(model, prompt_bytes),
             max_output_tokens=asked.max_output_tokens,
             deadline_ms=deadline_ms,
             session_key=self._call.session_key,
@@ -339,7 +357,9 @@ class Exchange:
             traceparent=self._call.traceparent,
             before_write=self._start,
         ) as answer:
-            if asked.stream:
+            if speech.passes_bytes:
+                await self._relay_bytes(answer)
+            elif asked.stream:
                 await self._relay_stream(answer, speech)
             elif answer.is_stream:
                 await self._relay_folded(answer, speech)
@@ -399,6 +419,18 @@ class Exchange:
             raise _before_answer(none.error) from none
         self._account.reported = whole.usage or self._account.estimate_answer(asked.model_at_engines, whole.text_bytes)
         await self._send_whole(whole.body)
+
+    async def _relay_bytes(self, answer: EngineAnswer) -> None:
+        """As they come. The last piece is held back until the record is closed."""
+        last = await self._listen(answer)
+        self._account.reported = Usage(self._account.estimated_prompt, source=UsageSource.ESTIMATED)
+        self._note_first_byte()
+        await self._reply.begin_bytes(answer.content_type)
+        while piece := await self._listen(answer):
+            await self._reply.write(last)
+            last = piece
+        self._finish(Outcome.FINISHED, "")
+        await self._reply.end_stream(last)
 
     async def _end_engine(self, answer: EngineAnswer, stream: Stream) -> str:
         """The answer is whole, or is cut here. Gives the word for why it was cut."""

@@ -28,6 +28,8 @@ class Reply:
         """Those of the answer, as far as known; what comes after they went out is not told."""
         self.response: web.StreamResponse | None = None
         """None until anything went out."""
+        self._takes_events = True
+        """A stream that has begun may end with an error."""
         self._writing = asyncio.Lock()
         self._alarm: asyncio.TimerHandle | None = None
         self._commenting: asyncio.Task[None] | None = None
@@ -55,7 +57,12 @@ class Reply:
         """Status and headers, unless a comment took them out already. No comment is written after this."""
         await self._end_comments()
         if self.response is None:
-            await self._open_stream()
+            await self._open_stream(self._dialect.stream_type)
+
+    async def begin_bytes(self, content_type: str) -> None:
+        """Status and headers of an answer that no error can be put into: one that breaks is cut off."""
+        self._takes_events = False
+        await self._open_stream(content_type)
 
     async def write(self, piece: bytes) -> None:
         """Raises ConnectionError when the client has gone."""
@@ -82,7 +89,10 @@ class Reply:
             self.headers.update(rendered.headers)
             await self.send(rendered.status, rendered.body, rendered.headers["content-type"])
             return
-        await self.response.write_eof(rendered.event)
+        if self._takes_events:
+            await self.response.write_eof(rendered.event)
+        else:
+            self.abort()
 
     def status_of(self, error: ForebayError) -> int:
         return self._dialect.render(error, self._request_id).status
@@ -101,10 +111,8 @@ class Reply:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    async def _open_stream(self) -> None:
-        self.response = web.StreamResponse(
-            headers={**self.headers, **_STREAM_HEADERS, "content-type": self._dialect.stream_type}
-        )
+    async def _open_stream(self, content_type: str) -> None:
+        self.response = web.StreamResponse(headers={**self.headers, **_STREAM_HEADERS, "content-type": content_type})
         if self._request.version >= (1, 1):
             self.response.enable_chunked_encoding()
         else:
@@ -116,7 +124,7 @@ class Reply:
             try:
                 async with self._writing:
                     if self.response is None:
-                        await self._open_stream()
+                        await self._open_stream(self._dialect.stream_type)
                     await self.write(_COMMENT)
             except ConnectionError as error:
                 log.debug("client went while it waited", extra={"action": "client_gone", "error": repr(error)})

@@ -15,6 +15,8 @@ from forebay_gateway.accounting import Usage
 from forebay_gateway.answer_stream import AnswerStream, StreamError, read_usage
 from forebay_gateway.dialects.dialect import Translation
 from forebay_gateway.forms import Form
+from forebay_gateway.refused import BadField
+from forebay_gateway.upload import Upload
 
 
 class Stream(Protocol):
@@ -79,8 +81,10 @@ class Speech(Protocol):
     """At the engine."""
     comes_in_pieces: bool
     """Whether it may be asked for as a stream by a gateway whose client wants it whole."""
+    passes_bytes: bool
+    """The answer is not looked into; neither `stream` nor `whole` is called."""
 
-    def body(self, *, streamed: bool, ask_usage: bool) -> bytes: ...
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload: ...
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> Stream: ...
 
@@ -101,7 +105,16 @@ class Said(Protocol):
     include_usage: bool
     fields: Mapping[str, Any]
     raw: bytes
+    upload: Upload | None
     translation: Translation | None
+
+
+def dumped(body: Mapping[str, Any]) -> bytes:
+    """As JSON. Raises BadField."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # orjson reads four times as deep as it writes
+        raise BadField(f"The request is nested too deeply to be sent on: {error}.", code="invalid_json") from error
 
 
 class OpenAISpeech:
@@ -109,10 +122,13 @@ class OpenAISpeech:
         self._asked = asked
         self.path = asked.form.path
         self.comes_in_pieces = asked.form.fold is not None
+        self.passes_bytes = asked.form.passes_bytes
 
-    def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload:
         """A plain request to an engine that is asked plainly passes byte by byte."""
         asked = self._asked
+        if asked.upload is not None:
+            return asked.upload.with_text("model", asked.model_at_engines)
         if not streamed and asked.raw and asked.model == asked.model_at_engines:
             return asked.raw
         body = {**asked.fields, "model": asked.model_at_engines}
@@ -124,7 +140,7 @@ class OpenAISpeech:
                 body["stream_options"] = {**options, "include_usage": True}
             elif not asked.stream:
                 body.pop("stream_options", None)
-        return orjson.dumps(body)
+        return dumped(body)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> AnswerStream:
         asked = self._asked

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import orjson
 
 from forebay.errors import ForebayError
 from forebay_gateway.engine_errors import (
@@ -24,11 +25,14 @@ from forebay_gateway.engine_errors import (
     mentions_stream_options,
 )
 from forebay_gateway.fleet import Backend
+from forebay_gateway.upload import Upload
 
 _IDLE_S = 3.0
 """Unused connections are kept so long. llama.cpp's and vLLM's servers close theirs after 5 s."""
 _READ_BUFFER = 1 << 16
 _MOST_STALE = 8
+_MOST_ASKED = 16 << 20
+"""Bytes of a small answer: a list of many models, or the tokens of a long prompt."""
 _LARGE_BODY = 1 << 20
 """Bytes from which on a request is written piece by piece, as fast as the engine takes it."""
 
@@ -58,6 +62,11 @@ class EngineAnswer:
     @property
     def is_stream(self) -> bool:
         return self._response.content_type in ("text/event-stream", "application/x-ndjson")
+
+    @property
+    def content_type(self) -> str:
+        """With its parameters."""
+        return self._response.headers.get("content-type", "application/octet-stream")
 
     async def read(self) -> bytes:
         """What has arrived; empty at the end. Raises TroubledEngine when the connection broke."""
@@ -120,7 +129,7 @@ class Upstream:
         self,
         backend: Backend,
         path: str,
-        body: Callable[[bool], bytes],
+        body: Callable[[bool], bytes | Upload],
         *,
         request_id: str,
         traceparent: str | None,
@@ -149,6 +158,38 @@ class Upstream:
             else:
                 answer.close()
 
+    async def ask(
+        self, backend: Backend, path: str, body: bytes | None, *, request_id: str, within_s: float
+    ) -> dict[str, Any]:
+        """A small JSON object that costs the engine nothing: `body` is posted; without one it is a GET. Raises
+        TroubledEngine, or the engine's refusal as a ForebayError."""
+        headers = self._headers(backend, request_id, None)
+        context = _Start(lambda: None)
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._session.request(
+                    "GET" if body is None else "POST",
+                    f"{backend.url}{path}",
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=context,
+                ) as response,
+            ):
+                if response.status != 200:
+                    raise _as_error(judge(response.status, await _read_error(response), None))
+                raw = await EngineAnswer(response).read_all(_MOST_ASKED)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
+        try:
+            told = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            told = None
+        if not isinstance(told, dict):
+            raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer to {path} is not a JSON object."))
+        return told
+
     def _headers(self, backend: Backend, request_id: str, traceparent: str | None) -> dict[str, str]:
         headers = {
             "content-type": "application/json",
@@ -167,7 +208,12 @@ class Upstream:
         return headers
 
     async def _post(
-        self, backend: Backend, path: str, body: bytes, headers: dict[str, str], before_write: Callable[[], None]
+        self,
+        backend: Backend,
+        path: str,
+        body: bytes | Upload,
+        headers: dict[str, str],
+        before_write: Callable[[], None],
     ) -> aiohttp.ClientResponse:
         start = _Start(before_write)
         try:
@@ -185,9 +231,13 @@ class Upstream:
             raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
 
     async def _post_once(
-        self, backend: Backend, path: str, body: bytes, headers: dict[str, str], start: _Start
+        self, backend: Backend, path: str, body: bytes | Upload, headers: dict[str, str], start: _Start
     ) -> aiohttp.ClientResponse:
-        data = io.BytesIO(body) if len(body) > _LARGE_BODY else body
+        data: Any
+        if isinstance(body, Upload):
+            data, headers = _form_of(body), {name: headers[name] for name in headers if name != "content-type"}
+        else:
+            data = io.BytesIO(body) if len(body) > _LARGE_BODY else body
         return await self._session.post(
             f"{backend.url}{path}", data=data, headers=headers, allow_redirects=False, trace_request_ctx=start
         )
@@ -222,6 +272,15 @@ async def _on_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _
 async def _on_create(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
     start: _Start = context.trace_request_ctx
     start.before_write()
+
+
+def _form_of(upload: Upload) -> aiohttp.FormData:
+    form = aiohttp.FormData(default_to_multipart=True)
+    for name, value in upload.texts:
+        form.add_field(name, value)
+    for file in upload.files:  # whoever sends them closes them
+        form.add_field(file.field, file.path.open("rb"), filename=file.filename, content_type=file.content_type)
+    return form
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:

@@ -25,11 +25,12 @@ def parse_chat(raw: bytes) -> Asked:
     choices = count_in(body, "n", most=MOST_CHOICES) or 1
     max_output_tokens = count_in(body, "max_completion_tokens") or count_in(body, "max_tokens") or 0
     include_usage = include_usage_in(body)
-    _demand_messages(body)
+    demand_messages(body)
     return Asked(CHAT, model, stream, choices, choices, choices, max_output_tokens, include_usage, body, raw)
 
 
-def _demand_messages(body: dict[str, Any]) -> None:
+def demand_messages(body: dict[str, Any]) -> None:
+    """Raises BadField."""
     messages = body.get("messages")
     if messages is None:
         raise BadField(

@@ -30,13 +30,17 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
 
 
 def model_in(body: dict[str, Any]) -> str:
-    if body.get("model") in (None, ""):
+    return model_of(body.get("model"))
+
+
+def model_of(model: Any) -> str:
+    """Raises BadField when it cannot be the name of one."""
+    if model in (None, ""):
         raise BadField(
             "`model` is missing: name one of those that `GET /v1/models` lists.",
             param="model",
             code="missing_required_parameter",
         )
-    model = body["model"]
     if not isinstance(model, str):
         raise wrong_type("model", "a string", model)
     if len(model) > LONGEST_MODEL_NAME:

@@ -31,4 +31,6 @@ def _model(model: OfferedModel, created: int) -> dict[str, Any]:
     shape: dict[str, Any] = {"id": model.name, "object": "model", "created": created, "owned_by": "forebay"}
     if model.context_length is not None:
         shape["context_length"] = model.context_length
+    if model.capabilities:
+        shape["capabilities"] = model.capabilities
     return shape

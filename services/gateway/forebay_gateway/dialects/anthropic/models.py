@@ -1,0 +1,44 @@
+"""GET /v1/models: what a key may ask for, in Anthropic's shape."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.openai.models import allowed_models
+from forebay_gateway.fleet import Fleet, OfferedModel
+from forebay_gateway.principals import Principal
+from forebay_gateway.refused import ModelUnknown
+
+
+def list_models(fleet: Fleet, principal: Principal, created: int) -> Json:
+    """All on one page. `created`: seconds since the epoch; Anthropic's shape wants a moment, and engines do not tell."""
+    models = [_model(model, created) for model in allowed_models(fleet, principal)]
+    return {
+        "data": models,
+        "has_more": False,
+        "first_id": models[0]["id"] if models else None,
+        "last_id": models[-1]["id"] if models else None,
+    }
+
+
+def show_model(fleet: Fleet, principal: Principal, name: str, created: int) -> Json:
+    """Raises ModelUnknown."""
+    for model in allowed_models(fleet, principal):
+        if model.name == name:
+            return _model(model, created)
+    raise ModelUnknown(f"There is no model {name[:256]} for this API key. `GET /v1/models` lists those there are.")
+
+
+def _model(model: OfferedModel, created: int) -> Json:
+    moment = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    shape: Json = {
+        "type": "model",
+        "id": model.name,
+        "display_name": model.name,
+        "created_at": moment,
+        "lifecycle": "active",
+    }
+    if model.context_length is not None:
+        shape["max_input_tokens"] = model.context_length
+    return shape

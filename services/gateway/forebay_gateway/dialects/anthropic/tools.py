@@ -1,0 +1,57 @@
+"""The tools that a client offers a model, from Anthropic's words to OpenAI's. Pure.
+
+Tools that Anthropic runs itself, such as web_search, are refused rather than left out: the client counts on them."""
+
+from __future__ import annotations
+
+from forebay_gateway.dialects.anthropic.checked import at, flag_at, object_at, objects_at, text_at, unknown
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.refused import BadField
+
+
+def tool_fields(body: Json) -> Json:
+    """`tools`, `tool_choice` and `parallel_tool_calls`; nothing when there are no tools. Raises BadField."""
+    if objects_at(body, "mcp_servers"):
+        raise _no_server_tools("mcp_servers", "It asks for tools of other servers")
+    tools = [_function(tool, where) for where, tool in objects_at(body, "tools")]
+    wishes = _wishes(object_at(body, "tool_choice")) if body.get("tool_choice") is not None else {}
+    if tools:
+        return {"tools": tools, **wishes}
+    if wishes.get("tool_choice", "none") not in ("auto", "none"):
+        raise BadField("`tool_choice` demands a tool, and `tools` has none.", param="tool_choice")
+    return {}
+
+
+def _function(tool: Json, where: str) -> Json:
+    if tool.get("type") is not None and text_at(tool, "type", where) != "custom":
+        raise _no_server_tools(f"{where}.type", f"It is `{tool['type'][:64]}`")
+    function: Json = {"name": text_at(tool, "name", where)}
+    if tool.get("description") is not None:
+        function["description"] = text_at(tool, "description", where)
+    function["parameters"] = object_at(tool, "input_schema", where)
+    return {"type": "function", "function": function}
+
+
+def _wishes(choice: Json) -> Json:
+    where = "tool_choice"
+    wishes: Json = {}
+    match text_at(choice, "type", where):
+        case "auto" | "none" as same:
+            wishes["tool_choice"] = same
+        case "any":
+            wishes["tool_choice"] = "required"
+        case "tool":
+            wishes["tool_choice"] = {"type": "function", "function": {"name": text_at(choice, "name", where)}}
+        case kind:
+            raise unknown(at(where, "type"), kind, "auto, any, tool or none")
+    if flag_at(choice, "disable_parallel_tool_use", where):
+        wishes["parallel_tool_calls"] = False
+    return wishes
+
+
+def _no_server_tools(place: str, why: str) -> BadField:
+    return BadField(
+        f"`{place}`: {why}, and this gateway runs no server tools. Send tools that your client runs: type `custom`, with "
+        "`name` and `input_schema`.",
+        param=place,
+    )

@@ -1,0 +1,59 @@
+"""From chat's answer to a response: a whole one here, one that grows in `stream`. Pure but for the names of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Spoken, new_id
+from forebay_gateway.dialects.responses.said import (
+    arguments_in,
+    logprobs_in,
+    object_in,
+    objects_in,
+    said_in,
+    text_in,
+)
+from forebay_gateway.dialects.responses.snapshot import Snapshot, is_cut
+from forebay_gateway.dialects.responses.stream import ResponseWriter
+
+
+class ResponseTranslation:
+    """For one request."""
+
+    def __init__(self, model: str, echo: Json, new_id: NewId = new_id) -> None:
+        """`echo`: what the response repeats of its request."""
+        self._model = model
+        self._echo = echo
+        self._new_id = new_id
+
+    def whole(self, answer: Json) -> Json:
+        snapshot = self._snapshot()
+        snapshot.note_created(answer)
+        choice = next(iter(objects_in(answer, "choices")), {})
+        finish_reason = choice.get("finish_reason")
+        items = list(self._items(choice))
+        output = [item.ended("completed") for item in items[:-1]]
+        output += [item.ended("incomplete" if is_cut(finish_reason) else "completed") for item in items[-1:]]
+        return snapshot.ended(output, finish_reason, answer.get("usage"))
+
+    def writer(self, estimated_prompt: int) -> ResponseWriter:
+        return ResponseWriter(self._snapshot(), self._new_id)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._new_id("resp"), self._model, self._echo)
+
+    def _items(self, choice: Json) -> Iterator[Spoken | Called]:
+        message = object_in(choice, "message")
+        for part in PARTS:
+            if said := said_in(message, part):
+                logprobs = logprobs_in(choice) if part is TEXT else []
+                yield Spoken(part, self._new_id(part.prefix), [said], logprobs)
+        for call in objects_in(message, "tool_calls"):
+            function = object_in(call, "function")
+            yield Called(
+                id=self._new_id("fc"),
+                call_id=text_in(call, "id") or self._new_id("call"),
+                name=text_in(function, "name"),
+                pieces=[arguments_in(function)],
+            )

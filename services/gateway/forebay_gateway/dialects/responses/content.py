@@ -1,0 +1,70 @@
+"""What an item says: its text and images, as the parts of a chat message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.openai.fields import wrong_type
+from forebay_gateway.dialects.responses.typed import bad_value, demand_string, missing, string_in
+
+_DETAILS = ("auto", "low", "high")
+"""Those that chat knows."""
+
+
+def parts_in(item: Json, name: str, at: str) -> list[Json]:
+    """A text, or a list of parts. Raises BadField."""
+    value = item.get(name)
+    if value is None:
+        raise missing(at + name, "send a text, or a list of parts such as {type: input_text, text}")
+    if isinstance(value, str):
+        return [_text(value)]
+    if not isinstance(value, list):
+        raise wrong_type(at + name, "a string or a list of parts", value)
+    return [_part(part, f"{at}{name}[{place}]") for place, part in enumerate(value)]
+
+
+def is_text(part: Json) -> bool:
+    return bool(part["type"] == "text")
+
+
+def texts_of(parts: list[Json]) -> list[str]:
+    return [part["text"] for part in parts if is_text(part)]
+
+
+def images_of(parts: list[Json]) -> list[Json]:
+    return [part for part in parts if not is_text(part)]
+
+
+def _part(part: Any, at: str) -> Json:
+    if not isinstance(part, dict):
+        raise wrong_type(at, "an object with a `type`", part)
+    match part.get("type"):
+        case "input_text" | "output_text" | "text":
+            return _text(demand_string(part, "text", f"{at}.", "it is what the part says"))
+        case "refusal":
+            return _text(demand_string(part, "refusal", f"{at}.", "it is what the part says"))
+        case "input_image":
+            return _image(part, f"{at}.")
+        case "input_file":
+            raise bad_value(at, f"`{at}` is a file, which this gateway does not read: send its text as `input_text`.")
+        case _:
+            kind = demand_string(part, "type", f"{at}.", "such as input_text or input_image")
+            raise bad_value(
+                f"{at}.type",
+                f'`{at}.type` is "{kind[:40]}"; it can be input_text, output_text, refusal or input_image.',
+            )
+
+
+def _text(text: str) -> Json:
+    return {"type": "text", "text": text}
+
+
+def _image(part: Json, at: str) -> Json:
+    if part.get("file_id") is not None:
+        raise bad_value(
+            f"{at}file_id", f"`{at}file_id` names a stored file, and this gateway keeps none: send `image_url`."
+        )
+    url = demand_string(part, "image_url", at, "send the image's URL, or the image itself as a data URI")
+    detail = string_in(part, "detail", at)
+    return {"type": "image_url", "image_url": {"url": url, **({"detail": detail} if detail in _DETAILS else {})}}

@@ -1,0 +1,32 @@
+"""What a response repeats of its request."""
+
+from __future__ import annotations
+
+from forebay_gateway.dialects.dialect import Json
+
+
+def echo_of(body: Json, functions: list[Json]) -> Json:
+    """`body`: a request whose fields were checked. Defaults are said where they are the gateway's; those of the engine, such
+    as its temperature, nobody here knows."""
+    text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
+    parallel, choice = body.get("parallel_tool_calls"), body.get("tool_choice")
+    return {
+        "background": False,
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "max_tool_calls": None,
+        "metadata": body.get("metadata") or {},
+        "parallel_tool_calls": True if parallel is None else parallel,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None, **reasoning},
+        "safety_identifier": body.get("safety_identifier"),
+        "store": False,
+        "temperature": body.get("temperature"),
+        "text": {**text, "format": text.get("format") or {"type": "text"}},
+        "tool_choice": "auto" if choice is None else choice,
+        "tools": functions,
+        "top_logprobs": body.get("top_logprobs") or 0,
+        "top_p": body.get("top_p"),
+        "truncation": "disabled",
+        "user": body.get("user"),
+    }

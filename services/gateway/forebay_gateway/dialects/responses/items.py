@@ -1,0 +1,115 @@
+"""The items that a response is made of, while they grow and when they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from secrets import token_hex
+
+import orjson
+
+from forebay_gateway.dialects.dialect import Json
+
+NewId = Callable[[str], str]
+"""From a prefix to a name that nothing else has."""
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}_{token_hex(16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The only part of an item that says something."""
+
+    type: str
+    """Also of its events."""
+    told_as: tuple[str, ...]
+    """In a chat message. The first of them that is there counts."""
+    prefix: str
+    """Of the item's name."""
+
+
+REASONING = Part("reasoning_text", ("reasoning_content", "reasoning"), "rs")
+"""Engines have one name for it or the other, and some send both, with the same text."""
+TEXT = Part("output_text", ("content",), "msg")
+REFUSAL = Part("refusal", ("refusal",), "msg")
+PARTS = (REASONING, TEXT, REFUSAL)
+"""In the order in which models say them."""
+
+
+@dataclass(slots=True, eq=False)
+class Spoken:
+    """Reasoning, or a message."""
+
+    part: Part
+    id: str
+    pieces: list[str] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
+    has_ended: bool = False
+
+    @property
+    def said(self) -> str:
+        return "".join(self.pieces)
+
+    def is_whole(self) -> bool:
+        """Whatever comes next ends it."""
+        return True
+
+    def begun(self) -> Json:
+        return self._item([], "in_progress")
+
+    def ended(self, status: str) -> Json:
+        return self._item([self.part_with(self.said, self.logprobs)], status)
+
+    def part_with(self, said: str, logprobs: list[Json]) -> Json:
+        part: Json = {"type": self.part.type, ("refusal" if self.part is REFUSAL else "text"): said}
+        return {**part, "annotations": [], "logprobs": logprobs} if self.part is TEXT else part
+
+    def _item(self, content: list[Json], status: str) -> Json:
+        if self.part is REASONING:
+            return {"id": self.id, "type": "reasoning", "summary": [], "content": content, "status": status}
+        return {"id": self.id, "type": "message", "role": "assistant", "content": content, "status": status}
+
+
+@dataclass(slots=True, eq=False)
+class Called:
+    """A function call."""
+
+    id: str
+    call_id: str
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    has_ended: bool = False
+
+    @property
+    def said(self) -> str:
+        """The arguments."""
+        return "".join(self.pieces)
+
+    def is_whole(self) -> bool:
+        """Arguments are an object: once that is closed, nothing can be added to it."""
+        arguments = self.said
+        if not arguments.lstrip().startswith("{"):
+            return False
+        try:
+            orjson.loads(arguments)
+        except orjson.JSONDecodeError:
+            return False
+        return True
+
+    def begun(self) -> Json:
+        return self._item("", "in_progress")
+
+    def ended(self, status: str) -> Json:
+        return self._item(self.said, status)
+
+    def _item(self, arguments: str, status: str) -> Json:
+        return {
+            "id": self.id,
+            "type": "function_call",
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": arguments,
+            "status": status,
+        }

@@ -1,0 +1,176 @@
+"""OpenAI's request for a response, as the chat request that an engine gets.
+
+Only what a chat engine understands travels on. What the answer has to repeat is kept in its translation. Nothing is
+stored: a request that builds on something stored is refused."""
+
+from __future__ import annotations
+
+import orjson
+
+from forebay_gateway.asked import Asked
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.dialects.responses.answer import ResponseTranslation
+from forebay_gateway.dialects.responses.conversation import messages_in
+from forebay_gateway.dialects.responses.echo import echo_of
+from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
+from forebay_gateway.dialects.responses.typed import (
+    bad_value,
+    demand_string,
+    missing,
+    number_in,
+    object_in,
+    string_in,
+    switch_in,
+)
+from forebay_gateway.forms import CHAT
+
+_MOST_LOGPROBS = 20
+_STORED = ("previous_response_id", "conversation", "prompt")
+
+
+def parse_response(raw: bytes) -> Asked:
+    """Raises BadField."""
+    body = parse_object(raw, "`model` and `input`")
+    model, stream = model_in(body), flag_in(body, "stream")
+    _refuse_stored(body)
+    _check_the_rest(body)
+    functions = functions_in(body)
+    max_output_tokens = count_in(body, "max_output_tokens")
+    fields: Json = {"model": model, "messages": messages_in(body), **tool_fields(body, functions)}
+    fields |= _sampling(body) | _logprobs(body) | _reasoning(body) | _format(body) | _user(body)
+    if max_output_tokens is not None:
+        fields["max_tokens"] = max_output_tokens  # the newer name is not known to every engine
+    echo = echo_of(body, functions)
+    _demand_shallow(echo)
+    return Asked(
+        form=CHAT,
+        model=model,
+        stream=stream,
+        width=1,
+        choices=1,
+        samples=1,
+        max_output_tokens=max_output_tokens or 0,
+        include_usage=True,
+        fields=fields,
+        raw=b"",
+        translation=ResponseTranslation(model, echo),
+    )
+
+
+def _refuse_stored(body: Json) -> None:
+    for name in _STORED:
+        if body.get(name) is not None:
+            raise bad_value(
+                name,
+                f"`{name}` builds on something stored, and this gateway keeps no responses yet: send the whole input.",
+            )
+    if flag_in(body, "background"):
+        raise bad_value(
+            "background",
+            "`background` is true, and this gateway keeps no responses yet from which to fetch the answer later: "
+            "leave it out and, if the answer takes long, stream it.",
+        )
+
+
+def _check_the_rest(body: Json) -> None:
+    """What the engine never sees."""
+    flag_in(body, "store")
+    object_in(body, "stream_options")
+    for name, value in (object_in(body, "metadata") or {}).items():
+        if not isinstance(value, str):
+            raise wrong_type(f"metadata.{name[:64]}", "a string", value)
+    if string_in(body, "truncation") not in (None, "auto", "disabled"):
+        raise bad_value("truncation", "`truncation` can be auto or disabled.")
+
+
+def _sampling(body: Json) -> Json:
+    given = {
+        "temperature": number_in(body, "temperature"),
+        "top_p": number_in(body, "top_p"),
+        "seed": _seed(body),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _seed(body: Json) -> int | None:
+    """Any whole number, negative ones too."""
+    seed = body.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise wrong_type("seed", "a whole number", seed)
+    return seed
+
+
+def _logprobs(body: Json) -> Json:
+    most = count_in(body, "top_logprobs", least=0, most=_MOST_LOGPROBS)
+    if not most and "message.output_text.logprobs" not in _include(body):
+        return {}
+    return {"logprobs": True, **({} if most is None else {"top_logprobs": most})}
+
+
+def _include(body: Json) -> list[str]:
+    """What else the answer should have. Of things that there are not here, such as encrypted reasoning, it has none."""
+    names = body.get("include")
+    if names is None:
+        return []
+    if not isinstance(names, list):
+        raise wrong_type("include", "a list of strings", names)
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise wrong_type(f"include[{place}]", "a string", name)
+    return names
+
+
+def _reasoning(body: Json) -> Json:
+    effort = string_in(object_in(body, "reasoning") or {}, "effort", "reasoning.")
+    if effort == "none":  # an effort that engines do not know; most models' templates have this switch
+        return {"chat_template_kwargs": {"enable_thinking": False}}
+    return {} if effort is None else {"reasoning_effort": effort}
+
+
+def _format(body: Json) -> Json:
+    text = object_in(body, "text") or {}
+    string_in(text, "verbosity", "text.")
+    wanted = object_in(text, "format", "text.")
+    if wanted is None:
+        return {}
+    match demand_string(wanted, "type", "text.format.", "it can be text, json_object or json_schema"):
+        case "text":
+            return {}
+        case "json_object":
+            return {"response_format": {"type": "json_object"}}
+        case "json_schema":
+            return {"response_format": {"type": "json_schema", "json_schema": _json_schema(wanted, "text.format.")}}
+        case kind:
+            raise bad_value(
+                "text.format.type", f'`text.format.type` is "{kind[:40]}"; it can be text, json_object or json_schema.'
+            )
+
+
+def _json_schema(wanted: Json, at: str) -> Json:
+    schema = object_in(wanted, "schema", at)
+    if schema is None:
+        raise missing(f"{at}schema", "send the JSON schema that the answer must match")
+    description, strict = string_in(wanted, "description", at), switch_in(wanted, "strict", at)
+    return {
+        "name": demand_string(wanted, "name", at, "give the schema a name"),
+        "schema": schema,
+        **({} if description is None else {"description": description}),
+        **({} if strict is None else {"strict": strict}),
+    }
+
+
+def _user(body: Json) -> Json:
+    newer, older = string_in(body, "safety_identifier"), string_in(body, "user")
+    user = older if older is not None else newer
+    return {} if user is None else {"user": user}
+
+
+def _demand_shallow(echo: Json) -> None:
+    """JSON can be read deeper than it can be written; schemas are the only part that a client can make so deep."""
+    try:
+        orjson.dumps([[echo]])
+    except orjson.JSONEncodeError as error:
+        raise bad_value(
+            "tools", "The request is nested too deeply; look at the schemas in `tools` and `text`."
+        ) from error

@@ -1,0 +1,64 @@
+"""What a field of a request must be, at any depth. Complaints name it in full, such as `input[3].content[0].text`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.openai.fields import wrong_type
+from forebay_gateway.refused import BadField
+
+T = TypeVar("T")
+
+
+def string_in(holder: Json, name: str, at: str = "") -> str | None:
+    """`at`: what comes before the name in a complaint, such as `tools[0].`"""
+    return _of_kind(holder.get(name), str, "a string", at + name)
+
+
+def switch_in(holder: Json, name: str, at: str = "") -> bool | None:
+    return _of_kind(holder.get(name), bool, "true or false", at + name)
+
+
+def object_in(holder: Json, name: str, at: str = "") -> Json | None:
+    return _of_kind(holder.get(name), dict, "an object", at + name)
+
+
+def objects_in(holder: Json, name: str, at: str = "") -> list[Json]:
+    """Nothing is an empty list."""
+    entries: list[Any] = _of_kind(holder.get(name), list, "a list of objects", at + name) or []
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise wrong_type(f"{at}{name}[{place}]", "an object", entry)
+    return entries
+
+
+def number_in(holder: Json, name: str, at: str = "") -> float | None:
+    value = holder.get(name)
+    if isinstance(value, bool):
+        raise wrong_type(at + name, "a number", value)
+    return _of_kind(value, (int, float), "a number", at + name)
+
+
+def demand_string(holder: Json, name: str, at: str, what: str) -> str:
+    """`what` says what to send when there is nothing."""
+    value = string_in(holder, name, at)
+    if value is None:
+        raise missing(at + name, what)
+    return value
+
+
+def missing(param: str, what: str) -> BadField:
+    return BadField(f"`{param}` is missing: {what}.", param=param, code="missing_required_parameter")
+
+
+def bad_value(param: str, message: str) -> BadField:
+    return BadField(message, param=param, code="invalid_value")
+
+
+def _of_kind(value: Any, kind: type[T] | tuple[type[T], ...], wanted: str, param: str) -> T | None:
+    if value is None:
+        return None
+    if not isinstance(value, kind):
+        raise wrong_type(param, wanted, value)
+    return value

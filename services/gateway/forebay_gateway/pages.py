@@ -1,0 +1,98 @@
+"""What is answered without a slot: lists of models, in each dialect's shape, and counts of tokens.
+
+A page needs a valid key and nothing else; it leaves no row in the ledger, since nothing is generated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from forebay.errors import NotAllowed
+from forebay_gateway.body import read_body
+from forebay_gateway.call import Call
+from forebay_gateway.counting import Counted, count_tokens
+from forebay_gateway.dialects.anthropic import models as anthropic_models
+from forebay_gateway.dialects.anthropic.request import parse_messages
+from forebay_gateway.dialects.openai import models as openai_models
+from forebay_gateway.dialects.openai.fields import parse_object
+from forebay_gateway.dialects.openai.tokenizing import parse_tokenize
+from forebay_gateway.principals import Principal
+from forebay_gateway.refused import ModelUnknown
+from forebay_gateway.relay import Means
+from forebay_gateway.speech import dumped
+
+MODELS_PATH = "/v1/models"
+
+
+class Pages:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._created = int(means.clock.now())
+        """Of every model, in seconds since the epoch: the dialects want a time, and engines tell none."""
+
+    async def list_models(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        principal = self._principal(call)
+        shape = anthropic_models if call.is_anthropic else openai_models
+        return _json(shape.list_models(self._means.fleet, principal, self._created), call)
+
+    async def show_model(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        principal = self._principal(call)
+        shape = anthropic_models if call.is_anthropic else openai_models
+        name = call.path.removeprefix(f"{MODELS_PATH}/").rstrip("/")
+        return _json(shape.show_model(self._means.fleet, principal, name, self._created), call)
+
+    async def count_message_tokens(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """Anthropic's: a message request without `max_tokens`."""
+        principal = self._principal(call)
+        body = parse_object(await self._read(request), "`model` and `messages`")
+        asked = parse_messages(dumped({**body, "max_tokens": 1}))
+        counted, _ = await self._count(principal, asked.model, dict(asked.fields), call)
+        return _json({"input_tokens": counted.count}, call, is_estimate=counted.is_estimate)
+
+    async def tokenize(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        principal = self._principal(call)
+        model, fields = parse_tokenize(await self._read(request))
+        counted, longest = await self._count(principal, model, fields, call)
+        told: dict[str, Any] = {"count": counted.count, "max_model_len": longest}
+        if counted.tokens is not None:
+            told["tokens"] = counted.tokens
+        return _json({**told, "is_estimate": counted.is_estimate}, call, is_estimate=counted.is_estimate)
+
+    async def _count(
+        self, principal: Principal, asked: str, fields: dict[str, Any], call: Call
+    ) -> tuple[Counted, int | None]:
+        means = self._means
+        model = means.fleet.name_of(asked, principal.pool)
+        if not principal.may_use(model or asked):
+            raise NotAllowed(f"This API key does not allow the model {asked}. `GET /v1/models` lists what it allows.")
+        if model is None:
+            raise ModelUnknown(f"No backend has the model {asked}. `GET /v1/models` lists those there are.")
+        counted = await count_tokens(
+            fields,
+            model=model,
+            pool=principal.pool,
+            fleet=means.fleet,
+            upstream=means.upstream,
+            ratios=means.ratios,
+            request_id=call.request_id,
+        )
+        return counted, means.fleet.context_length(model, principal.pool)
+
+    def _principal(self, call: Call) -> Principal:
+        return self._means.principals.verify(call.demand_key(), self._means.clock.now())
+
+    async def _read(self, request: web.BaseRequest) -> bytes:
+        settings, held = self._means.settings, self._means.bodies.hold()
+        try:
+            return await read_body(request, held, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s)
+        finally:
+            held.release()
+
+
+def _json(body: dict[str, Any], call: Call, *, is_estimate: bool = False) -> web.Response:
+    headers = {"x-request-id": call.request_id, "content-type": "application/json"}
+    if is_estimate:
+        headers["x-forebay-estimated"] = "true"
+    return web.Response(body=orjson.dumps(body), headers=headers)
