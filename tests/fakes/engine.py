@@ -20,8 +20,8 @@ What is true of every engine here, as of the real one: a stream's headers go out
 while it waits; the first chunk carries the role; the last one with a choice has the finish reason and an empty delta;
 closing a running stream frees its slots at once; `n` choices take `n` slots at the same moment, and more
 than there are is 400. Where engines differ is in `engine_flavours.Traits`. Simpler than any real engine: prompts cost
-no time of their own beyond `ttft_s`, choices come in lockstep, nothing is ever cached, and tools, images, log
-probabilities and JSON schemas are ignored.
+no time of their own beyond `ttft_s`, choices come in lockstep, nothing is ever cached, and tools, thoughts, images, JSON
+schemas and log probabilities are answered by rule: which words of a request have which effect is in `engine_wishes`.
 """
 
 from __future__ import annotations
@@ -34,29 +34,26 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
+from tests.fakes.engine_errands import Errands, errands_of
 from tests.fakes.engine_faults import BadFault, Fault, FaultBox, FaultKind
 from tests.fakes.engine_flavours import TRAITS, Flavour, Traits
-from tests.fakes.engine_generation import (
-    EMBEDDINGS,
-    GENERATION,
-    HIT,
-    SEEN,
-    Broken,
-    Generator,
-    Refused,
-    close_connection,
-)
+from tests.fakes.engine_forms import FORM_TYPE, BadForm, read_form
+from tests.fakes.engine_generation import GENERATION, Generator
+from tests.fakes.engine_jobs import Jobs
 from tests.fakes.engine_orders import BadOrder, Pace
 from tests.fakes.engine_pages import Pages, UnknownModel
 from tests.fakes.engine_record import Ending, Record, Seen
+from tests.fakes.engine_refusals import Refused
+from tests.fakes.engine_sending import HIT, SEEN, Broken, close_connection
 from tests.fakes.engine_slots import Slots, SlotsFull
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-_RECORDED = (*GENERATION, *EMBEDDINGS)
+_RECORDED = frozenset((*GENERATION, *errands_of(Flavour.ANY, 0)))
+"""Whichever of them the flavour serves."""
 
 
 class FakeEngine:
@@ -85,9 +82,9 @@ class FakeEngine:
         self.faults = FaultBox()
         self._api_key = api_key
         self._pages = Pages(flavour, tuple(models), context_tokens, self.slots, self.record)
-        self._generator = Generator(
-            pages=self._pages, slots=self.slots, record=self.record, traits=self.traits, pace=pace or Pace()
-        )
+        self._jobs = Jobs(cancels=self.traits.cancels_plain)
+        self._generator = Generator(pages=self._pages, traits=self.traits, jobs=self._jobs, pace=pace or Pace())
+        self._errands = Errands(pages=self._pages, traits=self.traits, jobs=self._jobs, pace=pace or Pace())
         self._runner = web.AppRunner(
             self._app(),
             handler_cancellation=True,
@@ -110,7 +107,7 @@ class FakeEngine:
     @pace.setter
     def pace(self, pace: Pace) -> None:
         """From the next request on."""
-        self._generator.pace = pace
+        self._generator.pace = self._errands.pace = pace
 
     async def start(self) -> None:
         await self._runner.setup()
@@ -121,7 +118,7 @@ class FakeEngine:
         if self._listening_again is not None:
             self._listening_again.cancel()
             await asyncio.gather(self._listening_again, return_exceptions=True)
-        await self._generator.stop()
+        await self._jobs.stop()
         await self._runner.cleanup()
 
     async def __aenter__(self) -> Self:
@@ -151,9 +148,7 @@ class FakeEngine:
         for path in GENERATION:
             if ollama or not path.startswith("/api/"):
                 app.router.add_post(path, self._generator.generate)
-        app.router.add_post("/v1/embeddings", self._generator.embed)
-        if ollama:
-            app.router.add_post("/api/embed", self._generator.embed)
+        app.add_routes(self._errands.routes())
         app.add_routes(self._pages.routes())
         app.add_routes(
             [
@@ -183,7 +178,7 @@ class FakeEngine:
         if request.path.startswith("/control/"):
             return await handler(request)
         recorded = request.path in _RECORDED
-        seen = self._write_down(request, await request.read()) if recorded else None
+        seen = self._write_down(request, await _body(request)) if recorded else None
         request[HIT] = self.faults.take(request.path, generates=recorded)
         try:
             self._check_key(request)
@@ -209,11 +204,7 @@ class FakeEngine:
                 seen.ended_at = time.monotonic()
         return response
 
-    def _write_down(self, request: web.Request, raw: bytes) -> Seen:
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = raw.decode(errors="replace")
+    def _write_down(self, request: web.Request, body: Any) -> Seen:
         headers = {name.lower(): value for name, value in request.headers.items()}
         seen = self.record.arrive(request.path, headers, body)
         request[SEEN] = seen
@@ -290,6 +281,20 @@ class FakeEngine:
                 "peak_width": self.slots.peak_width,
             }
         )
+
+
+async def _body(request: web.Request) -> Any:
+    """Of JSON or a form; text where it is neither."""
+    if request.content_type == FORM_TYPE:
+        try:
+            return await read_form(request)
+        except BadForm as error:
+            return f"broken form: {error}"
+    raw = await request.read()
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw.decode(errors="replace")
 
 
 def _note_disconnect(seen: Seen | None) -> None:

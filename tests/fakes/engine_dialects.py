@@ -7,13 +7,16 @@ import json
 import secrets
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from tests.fakes.engine_composing import CallArguments, CallOpening, Piece, Speech, Thought
 from tests.fakes.engine_flavours import Traits
 from tests.fakes.engine_orders import Answer, Order, Usage
 
 Json = dict[str, Any]
+LOGPROB = -0.5
 
 
 class Dialect(Protocol):
@@ -21,7 +24,10 @@ class Dialect(Protocol):
     """Content type of a stream."""
 
     def opening(self, choice: int) -> bytes: ...
-    def token(self, choice: int, text: str) -> bytes: ...
+    def token(self, choice: int, piece: Piece) -> bytes:
+        """Empty where the piece shows nothing yet."""
+        ...
+
     def closing(self, choice: int) -> bytes: ...
     def tail(self, *, done: bool) -> bytes:
         """What comes after every choice has closed; `done` False leaves the end mark out."""
@@ -60,7 +66,11 @@ class _OpenAI(ABC):
         return sse(self._envelope([]) | self._usage_field())
 
     def _usage_field(self) -> Json:
-        return {} if self.usage is None else {"usage": openai_usage(self.usage)}
+        return {} if self.usage is None else {"usage": openai_usage(self.usage, self.order.cached_tokens)}
+
+    def _stop_reason(self) -> Json:
+        tells = self.traits.tells_stop_reason and self.answer.stopped_by is not None
+        return {"stop_reason": self.answer.stopped_by} if tells else {}
 
     @abstractmethod
     def _envelope(self, choices: list[Json]) -> Json: ...
@@ -70,23 +80,60 @@ class OpenAIChat(_OpenAI):
     def opening(self, choice: int) -> bytes:
         return self._chunk(choice, {"role": "assistant", "content": self.traits.first_content})
 
-    def token(self, choice: int, text: str) -> bytes:
-        return self._chunk(choice, {"content": text})
+    def token(self, choice: int, piece: Piece) -> bytes:
+        match piece:
+            case Thought(text):
+                return self._chunk(choice, {self.traits.reasoning_field: text})
+            case Speech(""):
+                return b""
+            case Speech(text):
+                return self._chunk(choice, {"content": text}, **self._logprobs([text]))
+            case CallOpening(index, name):
+                return self._call_chunk(choice, self._call(choice, index, name, ""))
+            case CallArguments(index, text):
+                return self._call_chunk(choice, {"index": index, "function": {"arguments": text}})
 
     def closing(self, choice: int) -> bytes:
         own_usage = self.usage is not None and self.order.wants_usage and self.traits.usage_per_choice
-        return self._chunk(choice, {}, self.answer.finish) + (self._usage_chunk() if own_usage else b"")
+        last = self._chunk(choice, {}, self._finish(), **self._stop_reason())
+        return last + (self._usage_chunk() if own_usage else b"")
 
     def whole(self) -> Json:
-        message = {"role": "assistant", "content": self.answer.text}
         choices = [
-            {"index": choice, "message": message, "finish_reason": self.answer.finish}
+            {"index": choice, "message": self._message(choice), "finish_reason": self._finish()}
+            | self._logprobs(spoken(self.answer))
+            | self._stop_reason()
             for choice in range(self.order.width)
         ]
         return self._envelope(choices) | {"object": "chat.completion"} | self._usage_field()
 
-    def _chunk(self, choice: int, delta: Json, finish: str | None = None) -> bytes:
-        return sse(self._envelope([{"index": choice, "delta": delta, "finish_reason": finish}]))
+    def _message(self, choice: int) -> Json:
+        calls = [self._call(choice, index, call.name, call.arguments) for index, call in enumerate(self.answer.calls)]
+        says_nothing = not self.answer.text and (calls or self.answer.thoughts)
+        message: Json = {"role": "assistant", "content": None if says_nothing else self.answer.text}
+        if self.answer.thoughts:
+            message[self.traits.reasoning_field] = self.answer.thoughts
+        if calls:
+            message["tool_calls"] = [{name: value for name, value in call.items() if name != "index"} for call in calls]
+        return message
+
+    def _call(self, choice: int, index: int, name: str, arguments: str) -> Json:
+        function = {"name": name, "arguments": arguments}
+        return {"index": index, "id": f"call_{self._id}{choice}{index}", "type": "function", "function": function}
+
+    def _finish(self) -> str:
+        """Calls that are complete have their own reason; cut short they are like any answer."""
+        return "tool_calls" if self.answer.calls and self.answer.finish == "stop" else self.answer.finish
+
+    def _logprobs(self, tokens: list[str]) -> Json:
+        top = self.order.top_logprobs
+        return {} if top is None else {"logprobs": {"content": [logprob(token, top) for token in tokens]}}
+
+    def _call_chunk(self, choice: int, call: Json) -> bytes:
+        return self._chunk(choice, {"tool_calls": [call]})
+
+    def _chunk(self, choice: int, delta: Json, finish: str | None = None, **more: Any) -> bytes:
+        return sse(self._envelope([{"index": choice, "delta": delta, "finish_reason": finish, **more}]))
 
     def _envelope(self, choices: list[Json]) -> Json:
         return {
@@ -102,12 +149,13 @@ class OpenAICompletion(_OpenAI):
     def opening(self, choice: int) -> bytes:
         return b""
 
-    def token(self, choice: int, text: str) -> bytes:
-        return sse(self._envelope([self._choice(choice, text, None)]))
+    def token(self, choice: int, piece: Piece) -> bytes:
+        text = piece.text if isinstance(piece, Speech) else ""
+        return sse(self._envelope([self._choice(choice, text, None)])) if text else b""
 
     def closing(self, choice: int) -> bytes:
         usage = self._usage_field() if self.traits.completions_always_tell_usage else {}
-        return sse(self._envelope([self._choice(choice, "", self.answer.finish)]) | usage)
+        return sse(self._envelope([self._choice(choice, "", self.answer.finish) | self._stop_reason()]) | usage)
 
     def tail(self, *, done: bool) -> bytes:
         if self.traits.completions_always_tell_usage:
@@ -115,7 +163,8 @@ class OpenAICompletion(_OpenAI):
         return super().tail(done=done)
 
     def whole(self) -> Json:
-        choices = [self._choice(i, self.answer.text, self.answer.finish) for i in range(self.order.width)]
+        closed = self._stop_reason()
+        choices = [self._choice(i, self.answer.text, self.answer.finish) | closed for i in range(self.order.width)]
         return self._envelope(choices) | self._usage_field()
 
     @staticmethod
@@ -144,14 +193,24 @@ class _Ollama(ABC):
     def opening(self, choice: int) -> bytes:
         return b""
 
-    def token(self, choice: int, text: str) -> bytes:
-        return ndjson(self._head() | self._text(text) | {"done": False})
+    def token(self, choice: int, piece: Piece) -> bytes:
+        match piece:
+            case Thought(text):
+                return self._part(self._says("", thoughts=text))
+            case Speech(""):
+                return b""
+            case Speech(text):
+                return self._part(self._says(text) | self._logprobs([text]))
+            case CallArguments(index, is_last=True):  # a call comes whole
+                return self._part(self._says("", calls=[self._call(index)]))
+            case _:
+                return b""
 
     def closing(self, choice: int) -> bytes:
         return b""
 
     def tail(self, *, done: bool) -> bytes:
-        return ndjson(self._head() | self._text("") | self._end()) if done else b""
+        return ndjson(self._head() | self._says("") | self._end()) if done else b""
 
     def malformed(self) -> bytes:
         return b'{"model":"broken\n'
@@ -160,7 +219,25 @@ class _Ollama(ABC):
         return ndjson({"error": message})
 
     def whole(self) -> Json:
-        return self._head() | self._text(self.answer.text) | self._end()
+        calls = [
+            self._call(piece.index)
+            for piece in self.answer.pieces
+            if isinstance(piece, CallArguments) and piece.is_last
+        ]
+        said = self._says(self.answer.text, thoughts=self.answer.thoughts, calls=calls)
+        return self._head() | said | self._logprobs(spoken(self.answer)) | self._end()
+
+    def _part(self, said: Json) -> bytes:
+        return ndjson(self._head() | said | {"done": False})
+
+    def _call(self, index: int) -> Json:
+        call = self.answer.calls[index]
+        function = {"index": index, "name": call.name, "arguments": json.loads(call.arguments)}
+        return {"id": f"call_{secrets.token_hex(4)}", "function": function}
+
+    def _logprobs(self, tokens: list[str]) -> Json:
+        top = self.order.top_logprobs
+        return {} if top is None or not tokens else {"logprobs": [logprob(token, top) for token in tokens]}
 
     def _head(self) -> Json:
         return {"model": self.order.model, "created_at": ollama_time()}
@@ -183,33 +260,60 @@ class _Ollama(ABC):
         return end
 
     @abstractmethod
-    def _text(self, text: str) -> Json: ...
+    def _says(self, text: str, *, thoughts: str = "", calls: Sequence[Json] = ()) -> Json: ...
 
 
 class OllamaChat(_Ollama):
-    def _text(self, text: str) -> Json:
-        return {"message": {"role": "assistant", "content": text}}
+    def _says(self, text: str, *, thoughts: str = "", calls: Sequence[Json] = ()) -> Json:
+        message: Json = {"role": "assistant", "content": text}
+        if thoughts:
+            message["thinking"] = thoughts
+        if calls:
+            message["tool_calls"] = list(calls)
+        return {"message": message}
 
 
 class OllamaGenerate(_Ollama):
-    def _text(self, text: str) -> Json:
-        return {"response": text}
+    def _says(self, text: str, *, thoughts: str = "", calls: Sequence[Json] = ()) -> Json:
+        return {"response": text} | ({"thinking": thoughts} if thoughts else {})
 
 
 def sse(event: Json) -> bytes:
-    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + compact(event) + b"\n\n"
 
 
 def ndjson(event: Json) -> bytes:
-    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+    return compact(event) + b"\n"
 
 
-def openai_usage(usage: Usage) -> Json:
-    return {
+def compact(event: Json) -> bytes:
+    """Characters as themselves, not as escapes, as real engines write them; half a surrogate pair becomes `?`."""
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+
+
+def openai_usage(usage: Usage, cached_tokens: int | None = None) -> Json:
+    told: Json = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
+    return told if cached_tokens is None else told | {"prompt_tokens_details": {"cached_tokens": cached_tokens}}
+
+
+def spoken(answer: Answer) -> list[str]:
+    """The tokens that have log probabilities: those of the text that is shown."""
+    return [piece.text for piece in answer.pieces if isinstance(piece, Speech) and piece.text]
+
+
+def logprob(token: str, top: int) -> Json:
+    """Of a token, which is the likeliest itself, and of `top` in all."""
+    others = [(f"other{i}", LOGPROB - i) for i in range(1, top)]
+    ranked = [(token, LOGPROB), *others][:top]
+    return _likely(token, LOGPROB) | {"top_logprobs": [_likely(text, value) for text, value in ranked]}
+
+
+def _likely(token: str, value: float) -> Json:
+    return {"token": token, "logprob": value, "bytes": list(token.encode(errors="replace"))}
 
 
 def ollama_time() -> str:

@@ -36,13 +36,17 @@ class Traits:
     context_error_type: str = "BadRequestError"
     first_content: str | None = ""
     """`content` beside the role in a stream's first chunk."""
+    reasoning_field: str = "reasoning_content"
+    """Where OpenAI's chat tells thoughts. Ollama calls it `reasoning`, and so does newer vLLM."""
+    tells_stop_reason: bool = False
+    """A choice that a stop string ended names it as `stop_reason`."""
     keepalive_s: float = 75.0
     """How long an idle connection stays open."""
 
 
 TRAITS: dict[Flavour, Traits] = {
-    Flavour.ANY: Traits(),
-    Flavour.VLLM: Traits(keepalive_s=5.0),
+    Flavour.ANY: Traits(tells_stop_reason=True),
+    Flavour.VLLM: Traits(tells_stop_reason=True, keepalive_s=5.0),
     Flavour.LLAMA_CPP: Traits(
         cancels_plain=False,
         cancels_waiting=False,
@@ -53,5 +57,5 @@ TRAITS: dict[Flavour, Traits] = {
         first_content=None,
         keepalive_s=5.0,
     ),
-    Flavour.OLLAMA: Traits(ignores_n=True),
+    Flavour.OLLAMA: Traits(ignores_n=True, reasoning_field="reasoning"),
 }

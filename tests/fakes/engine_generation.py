@@ -1,15 +1,11 @@
-"""Generations and embeddings of the fake engine, from a parsed request to the last byte, faults on the way included. Who may
-ask, what is written down on arrival and what an error looks like is `engine`'s business."""
+"""Generations of the fake engine, from a parsed request to the last byte, faults on the way included. Who may ask, what is
+written down on arrival and what an error looks like is `engine`'s business."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import socket
-import struct
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,30 +18,24 @@ from tests.fakes.engine_dialects import (
     OpenAIChat,
     OpenAICompletion,
     ollama_time,
-    openai_usage,
 )
-from tests.fakes.engine_faults import FaultKind, Hit
+from tests.fakes.engine_faults import FaultKind
 from tests.fakes.engine_flavours import Traits
+from tests.fakes.engine_jobs import Jobs
 from tests.fakes.engine_orders import (
     Answer,
     BadOrder,
     Order,
     Pace,
-    Usage,
     answer,
     order_chat,
     order_completion,
     order_ollama,
-    texts_in,
 )
 from tests.fakes.engine_pages import Pages, UnknownModel
-from tests.fakes.engine_record import Ending, Record, Seen
-from tests.fakes.engine_slots import Slots
-
-EMBEDDING_WIDTH = 8
-
-SEEN = web.RequestKey("seen", Seen)
-HIT = web.RequestKey("hit", Hit)
+from tests.fakes.engine_record import Ending, Seen
+from tests.fakes.engine_refusals import Refused, json_object
+from tests.fakes.engine_sending import HIT, SEEN, Broken, close_connection, send_json, until
 
 GENERATION: dict[str, tuple[Callable[[Mapping[str, Any]], Order], Callable[..., Dialect]]] = {
     "/v1/chat/completions": (order_chat, OpenAIChat),
@@ -53,45 +43,21 @@ GENERATION: dict[str, tuple[Callable[[Mapping[str, Any]], Order], Callable[..., 
     "/api/chat": (order_ollama, OllamaChat),
     "/api/generate": (order_ollama, OllamaGenerate),
 }
-EMBEDDINGS = ("/v1/embeddings", "/api/embed")
-
-
-class Refused(Exception):
-    """An error answer, before the first byte of any other."""
-
-    def __init__(
-        self, status: int, message: str, kind: str, *, retry_after_s: float | None = None, **more: Any
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.retry_after_s = retry_after_s
-        self.more = more
-        """Further fields of the error object."""
-
-
-class Broken(Exception):
-    """An injected fault ended the answer, and the connection with it."""
 
 
 class Generator:
-    def __init__(self, *, pages: Pages, slots: Slots, record: Record, traits: Traits, pace: Pace) -> None:
+    def __init__(self, *, pages: Pages, traits: Traits, jobs: Jobs, pace: Pace) -> None:
         self.pace = pace
         self._pages = pages
-        self._slots = slots
-        self._record = record
+        self._slots = pages.slots
+        self._record = pages.record
         self._traits = traits
-        self._jobs: set[asyncio.Task[None]] = set()
-
-    async def stop(self) -> None:
-        for job in self._jobs:
-            job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        self._jobs = jobs
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         seen, hit = request[SEEN], request[HIT]
         parse, speak = GENERATION[request.path]
-        body = self._object(seen)
+        body = json_object(seen)
         order = parse(body)
         if self._traits.ignores_n and order.n > 1:
             order = replace(order, n=1)
@@ -110,13 +76,8 @@ class Generator:
                 finally:
                     seen.freed_at = time.monotonic()
         dialect = speak(order, planned, self._traits, tells_usage=tells_usage)
-        await self._while_connected(self._make_all(seen, order, planned, pace))
-        return await self._plain(request, dialect.whole())
-
-    def _object(self, seen: Seen) -> Mapping[str, Any]:
-        if isinstance(seen.body, dict):
-            return seen.body
-        raise Refused(400, "the body is no JSON object", "invalid_request_error")
+        await self._jobs.while_connected(self._make_all(seen, order, planned, pace))
+        return await send_json(request, dialect.whole())
 
     def _check_order(self, order: Order) -> None:
         if not self._traits.answers_any_model and not self._pages.knows(order.model):
@@ -152,15 +113,15 @@ class Generator:
         await response.prepare(request)
         comments = hit[FaultKind.COMMENTS] is not None
         for i, piece in enumerate(planned.pieces):
-            await _until(seen.started_at + pace.ttft_s + i / pace.tokens_per_s)
+            await until(seen.started_at + pace.ttft_s + i / pace.tokens_per_s)
             if await self._act_between(request, response, dialect, chunks=i):
                 return response
             for choice in range(order.width):
                 lines = [b": still here\n\n"] if comments else []
                 if i == 0 and (opening := dialect.opening(choice)):
                     lines.append(opening)
-                if piece:
-                    lines.append(dialect.token(choice, piece))
+                if shown := dialect.token(choice, piece):
+                    lines.append(shown)
                 for line in lines:
                     await response.write(line)
             self._count_token(seen, order)
@@ -194,24 +155,12 @@ class Generator:
             return True
         return False
 
-    async def _while_connected(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it to its end, or until the client goes, where this engine cancels then."""
-        job = asyncio.create_task(work)
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        try:
-            await asyncio.shield(job)
-        except asyncio.CancelledError:
-            if self._traits.cancels_plain:
-                job.cancel()
-            raise
-
     async def _make_all(self, seen: Seen, order: Order, planned: Answer, pace: Pace) -> None:
         async with self._slots.hold(order.width):
             try:
                 seen.started_at = time.monotonic()
                 for i in range(planned.tokens):
-                    await _until(seen.started_at + pace.ttft_s + i / pace.tokens_per_s)
+                    await until(seen.started_at + pace.ttft_s + i / pace.tokens_per_s)
                     self._count_token(seen, order)
             finally:
                 seen.freed_at = time.monotonic()
@@ -228,70 +177,3 @@ class Generator:
         if seen.ending is Ending.RUNNING:  # a client may have gone while an engine that does not care made the rest
             seen.ending = Ending.FINISHED
         self._record.totals[planned.finish] += 1
-
-    async def _plain(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        hit = request[HIT]
-        if hit[FaultKind.NO_USAGE] is not None:
-            body.pop("usage", None)
-        raw = json.dumps(body).encode()
-        if hit[FaultKind.MALFORMED_SSE]:
-            raw = raw[: len(raw) // 2]
-        cut = hit[FaultKind.CUT_AFTER]
-        if cut is None:
-            return web.Response(body=raw, content_type="application/json", charset="utf-8")
-        response = web.StreamResponse(headers={"content-type": "application/json; charset=utf-8"})
-        response.content_length = len(raw)
-        await response.prepare(request)
-        await response.write(raw[: len(raw) // 2])
-        close_connection(request, reset=cut.reset)
-        raise Broken
-
-    async def embed(self, request: web.Request) -> web.StreamResponse:
-        seen = request[SEEN]
-        body = self._object(seen)
-        texts = texts_in(body, "input")
-        seen.model, seen.width = str(body.get("model") or ""), 1
-        if not self._traits.answers_any_model and not self._pages.knows(seen.model):
-            raise UnknownModel(seen.model)
-        pace = self.pace.wished(seen.model, seen.headers, body)
-        tokens = sum(len(text.split()) for text in texts)
-        await self._while_connected(self._embed_all(seen, pace))
-        self._record.totals["prompt_tokens"] += tokens
-        vectors = [_embedding(text) for text in texts]
-        if request.path == "/api/embed":
-            counted = {"total_duration": 1, "load_duration": 1, "prompt_eval_count": tokens}
-            return await self._plain(request, {"model": seen.model, "embeddings": vectors, **counted})
-        data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
-        usage = openai_usage(Usage(tokens, 0))
-        return await self._plain(request, {"object": "list", "data": data, "model": seen.model, "usage": usage})
-
-    async def _embed_all(self, seen: Seen, pace: Pace) -> None:
-        async with self._slots.hold(1):
-            seen.started_at = time.monotonic()
-            await asyncio.sleep(pace.ttft_s)
-        seen.freed_at = time.monotonic()
-        seen.ending = Ending.FINISHED
-
-
-async def _until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - time.monotonic()))
-
-
-def close_connection(request: web.Request, *, reset: bool) -> None:
-    """FIN after what was written; with `reset`, RST at once."""
-    transport = request.transport
-    if transport is None:
-        return
-    if reset:
-        connection: socket.socket = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-    else:
-        transport.close()
-
-
-def _embedding(text: str) -> list[float]:
-    """The same unit vector for the same text."""
-    raw = [byte - 127.5 for byte in hashlib.sha256(text.encode()).digest()[:EMBEDDING_WIDTH]]
-    length = sum(x * x for x in raw) ** 0.5
-    return [x / length for x in raw]

@@ -1,16 +1,25 @@
 """What a request asks of the fake engine, and the answer that follows from it: the same request, the same words.
 
-An answer is `word0 word1 word2 …`, one word a token, in every choice. A prompt counts one token for each word between
-blanks and three more for each chat message (its role and marks). Shapes on the wire are `engine_dialects`' business.
+An answer is `word0 word1 word2 …`, one word a token, in every choice, unless its request wishes for more or for something
+else (`engine_wishes`). A prompt counts one token for each word between blanks and three more for each chat message (its
+role and marks). Shapes on the wire are `engine_dialects`' business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.fakes.engine_composing import CallArguments, CallOpening, Piece, Speech, Thought, compose
+from tests.fakes.engine_messages import BadMessage, text_of
+from tests.fakes.engine_schema import BadSchema
+from tests.fakes.engine_wishes import BadWish, Call, Wishes, completion_wishes, ollama_wishes, openai_wishes
+
+NO_WISHES = Wishes()
 TOKENS_PER_MESSAGE = 3
+_CACHED = re.compile(r"fake_cached_tokens=(\d{1,6})")
 
 
 class BadOrder(Exception):
@@ -27,7 +36,7 @@ class Pace:
     ttft_s: float = 0.02
     """From holding the slots to the first token."""
     answer_tokens: int = 100
-    """Length of an answer that nothing cuts short; it ends with `stop`."""
+    """Words of an answer that nothing cuts short; it ends with `stop`."""
 
     def changed(self, wishes: Mapping[str, Any]) -> Pace:
         try:
@@ -61,6 +70,11 @@ class Order:
     ignores_end: bool
     """Go on to `max_tokens` instead of ending where the answer would."""
     stops: tuple[str, ...]
+    wishes: Wishes = NO_WISHES
+    top_logprobs: int | None = None
+    """How many alternatives to tell with each token's log probability; None: no log probabilities."""
+    cached_tokens: int | None = None
+    """How many tokens of the prompt to call cached; None: nothing is said of it."""
 
     @property
     def width(self) -> int:
@@ -77,16 +91,33 @@ class Usage:
 class Answer:
     """One choice; all choices are alike."""
 
-    pieces: tuple[str, ...]
-    """The text of each token. A stop string and what follows it are left out."""
+    pieces: tuple[Piece, ...]
+    """One a token. A stop string and what follows it are left out."""
     tokens: int
     """Tokens made, those of a stop string among them."""
     finish: str
     """`stop` or `length`."""
+    stopped_by: str | None = None
+    """The stop string that ended it."""
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return "".join(piece.text for piece in self.pieces if isinstance(piece, Speech))
+
+    @property
+    def thoughts(self) -> str:
+        return "".join(piece.text for piece in self.pieces if isinstance(piece, Thought))
+
+    @property
+    def calls(self) -> list[Call]:
+        """As far as they were made; the arguments of the last one may be cut short."""
+        calls: list[Call] = []
+        for piece in self.pieces:
+            if isinstance(piece, CallOpening):
+                calls.append(Call(piece.name, ""))
+            elif isinstance(piece, CallArguments):
+                calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + piece.text)
+        return calls
 
     def usage(self, order: Order, *, per_choice: bool) -> Usage:
         if per_choice:
@@ -95,45 +126,61 @@ class Answer:
 
 
 def word(i: int) -> str:
-    """Text of token i of every answer."""
+    """Text of usual word i of every answer."""
     return f"word{i}" if i == 0 else f" word{i}"
 
 
 def answer(order: Order, pace: Pace, context_tokens: int) -> Answer:
     room = max(1, context_tokens - max(order.prompt_tokens))
     limit = room if order.max_tokens is None else min(room, max(1, order.max_tokens))
-    length = limit if order.ignores_end else min(limit, pace.answer_tokens)
-    words = [word(i) for i in range(length)]
-    text = "".join(words)
-    stop_at, stop_end = min(
-        ((at, at + len(stop)) for stop in order.stops if stop and (at := text.find(stop)) >= 0),
-        default=(len(text), None),
-    )
-    pieces: list[str] = []
+    script = compose(order.wishes)
+    wanted = len(script.pieces) + (pace.answer_tokens if script.goes_on else 0)
+    length = limit if order.ignores_end and script.goes_on else min(limit, wanted)
+    usual = (Speech(word(i)) for i in range(length - len(script.pieces)))
+    pieces = (*script.pieces[:length], *usual)
+    return _stopped(pieces, order.stops) or Answer(pieces, length, "length" if length == limit else "stop")
+
+
+def _stopped(pieces: tuple[Piece, ...], stops: tuple[str, ...]) -> Answer | None:
+    """The answer that ends before the first stop string in its speech, if there is one."""
+    if not stops:
+        return None
+    text = "".join(piece.text for piece in pieces if isinstance(piece, Speech))
+    found = [(at, at + len(stop), stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if not found:
+        return None
+    stop_at, stop_end, stop = min(found)
+    shown: list[Piece] = []
     begin = 0
-    for piece in words:
-        pieces.append(piece[: max(0, stop_at - begin)])
-        begin += len(piece)
-        if stop_end is not None and begin >= stop_end:
-            return Answer(tuple(pieces), len(pieces), "stop")
-    return Answer(tuple(pieces), len(pieces), "length" if length == limit else "stop")
+    for piece in pieces:
+        if isinstance(piece, Speech):
+            shown.append(Speech(piece.text[: max(0, stop_at - begin)]))
+            begin += len(piece.text)
+        else:
+            shown.append(piece)
+        if begin >= stop_end:
+            break
+    return Answer(tuple(shown), len(shown), "stop", stopped_by=stop)
 
 
 def order_chat(body: Mapping[str, Any]) -> Order:
     messages = body.get("messages")
     if not messages:
         raise BadOrder("'messages' is required")
-    return _openai_order(body, (_chat_tokens(messages),))
+    order = _openai_order(body, (chat_tokens(messages),))
+    return replace(order, wishes=_wishes(openai_wishes, body), top_logprobs=_top_logprobs(body))
 
 
 def order_completion(body: Mapping[str, Any]) -> Order:
-    return _openai_order(body, tuple(_words(text) for text in texts_in(body, "prompt")))
+    texts = texts_in(body, "prompt")
+    order = _openai_order(body, tuple(words_in(text) for text in texts))
+    return replace(order, wishes=_wishes(completion_wishes, body)) if len(texts) == 1 else order
 
 
 def order_ollama(body: Mapping[str, Any]) -> Order:
     """Of /api/chat (`messages`) and /api/generate (`prompt`)."""
     messages = body.get("messages")
-    tokens = _words(body.get("prompt")) if messages is None else _chat_tokens(messages)
+    tokens = words_in(body.get("prompt")) if messages is None else chat_tokens(messages)
     options = body.get("options") or {}
     limit = options.get("num_predict")
     return Order(
@@ -145,6 +192,8 @@ def order_ollama(body: Mapping[str, Any]) -> Order:
         max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
         ignores_end=False,
         stops=_stops(options.get("stop")),
+        wishes=_wishes(ollama_wishes, body),
+        top_logprobs=_top_logprobs(body),
     )
 
 
@@ -173,21 +222,44 @@ def _openai_order(body: Mapping[str, Any], prompt_tokens: tuple[int, ...]) -> Or
         max_tokens=limit,
         ignores_end=bool(body.get("ignore_eos")),
         stops=_stops(body.get("stop")),
+        cached_tokens=cached_tokens(body),
     )
+
+
+def cached_tokens(body: Mapping[str, Any]) -> int | None:
+    """The field `fake_cached_tokens`, of any request whose answer tells usage in OpenAI's shape; or the same in words, of a
+    request that comes through a dialect which drops unknown fields: `fake_cached_tokens=3` in a prompt."""
+    given = body.get("fake_cached_tokens")
+    if isinstance(given, int):
+        return given
+    told = _CACHED.search(str(body.get("messages") or body.get("prompt") or ""))
+    return int(told[1]) if told else None
+
+
+def chat_tokens(messages: Any) -> int:
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise BadOrder("'messages' must be a list of objects")
+    return sum(TOKENS_PER_MESSAGE + words_in(message.get("content")) for message in messages)
+
+
+def words_in(content: Any) -> int:
+    """Words of a text, or of the text parts of a message."""
+    return len(text_of(content).split())
 
 
 def _stops(given: Any) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given or ())
 
 
-def _chat_tokens(messages: Any) -> int:
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise BadOrder("'messages' must be a list of objects")
-    return sum(TOKENS_PER_MESSAGE + _words(message.get("content")) for message in messages)
+def _wishes(read: Callable[[Mapping[str, Any]], Wishes], body: Mapping[str, Any]) -> Wishes:
+    try:
+        return read(body)
+    except (BadWish, BadMessage, BadSchema) as error:
+        raise BadOrder(str(error)) from error
 
 
-def _words(content: Any) -> int:
-    """Words of a text, or of the text parts of a message."""
-    if isinstance(content, list):
-        return sum(_words(part.get("text")) for part in content if isinstance(part, dict))
-    return len(content.split()) if isinstance(content, str) else 0
+def _top_logprobs(body: Mapping[str, Any]) -> int | None:
+    if body.get("logprobs") is not True:
+        return None
+    given = body.get("top_logprobs")
+    return given if isinstance(given, int) else 0

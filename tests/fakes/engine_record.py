@@ -23,14 +23,14 @@ class Ending(StrEnum):
 
 @dataclass(slots=True)
 class Seen:
-    """One request for generation or embeddings, filled in as it goes."""
+    """One request for generation, embeddings or any other of the engine's work, filled in as it goes."""
 
     id: int
     path: str
     headers: dict[str, str]
     """Names in lower case."""
     body: Any
-    """Parsed JSON; the text itself when it is not JSON."""
+    """Parsed JSON; a form as `engine_forms` tells it; the text itself when it is neither."""
     arrived_at: float
     model: str = ""
     width: int = 0

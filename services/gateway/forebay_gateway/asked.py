@@ -52,3 +52,5 @@ class Asked:
     def forget_body(self) -> None:
         """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""
         self.fields, self.raw = {}, b""
+        for speech in self.native.values():
+            speech.forget_body()

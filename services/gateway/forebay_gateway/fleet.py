@@ -101,6 +101,12 @@ class Fleet:
                 self._serving[model, pool] = known
         return known
 
+    def of_kind(self, kind: EngineKind, pool: str) -> list[Backend]:
+        """The enabled and healthy backends of a pool that are such engines."""
+        return [
+            b for b in self._backends.values() if b.kind is kind and b.pool == pool and b.enabled and not b.is_unhealthy
+        ]
+
     def context_length(self, model: str, pool: str) -> int | None:
         """The smallest among the backends that have it."""
         return _offered(model, [backend.models[model] for backend in self.serving(model, pool)]).context_length

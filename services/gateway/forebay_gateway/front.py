@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import orjson
 from aiohttp import web
@@ -15,6 +16,14 @@ from forebay_gateway.call import Call, new_request_id, read_call
 from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
 from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.dialect import Dialect, Rendered
+from forebay_gateway.dialects.ollama.embedding_request import (
+    EMBED_PATH,
+    LEGACY_PATH,
+    parse_embed,
+    parse_legacy_embeddings,
+)
+from forebay_gateway.dialects.ollama.errors import OLLAMA
+from forebay_gateway.dialects.ollama.request import parse_generate, parse_ollama_chat
 from forebay_gateway.dialects.openai.audio import parse_speech, parse_transcription, parse_translation
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.completion import parse_completion
@@ -38,9 +47,11 @@ from forebay_gateway.forms import (
     TRANSCRIPTION,
     TRANSLATION,
 )
+from forebay_gateway.ollama_pages import OllamaPages
 from forebay_gateway.pages import MODELS_PATH, Pages
 from forebay_gateway.refused import UnknownPath, WrongMethod
-from forebay_gateway.relay import Exchange, Means, Route
+from forebay_gateway.relay import Exchange, Route
+from forebay_gateway.serving import Means
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +65,7 @@ _LONGEST_HEADER = 16 << 10
 class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
-        pages = Pages(means)
+        pages, ollama = Pages(means), OllamaPages(means)
         relayed = (
             Route(CHAT.path, OPENAI, parse_chat),
             Route(COMPLETION.path, OPENAI, parse_completion),
@@ -70,12 +81,20 @@ class Front:
             Route(TRANSLATION.path, OPENAI, parse_upload=parse_translation),
             Route(_RESPONSES_PATH, RESPONSES, parse_response),
             Route(_MESSAGES_PATH, ANTHROPIC, parse_messages),
+            Route("/api/chat", OLLAMA, partial(parse_ollama_chat, now=means.clock.now)),
+            Route("/api/generate", OLLAMA, partial(parse_generate, now=means.clock.now)),
+            Route(EMBED_PATH, OLLAMA, partial(parse_embed, now=means.clock.now)),
+            Route(LEGACY_PATH, OLLAMA, parse_legacy_embeddings),
         )
         self._routes: dict[str, dict[str, Handler]] = {
             **{route.path: {"POST": self._relay(route)} for route in relayed},
             MODELS_PATH: {"GET": pages.list_models},
             f"{_MESSAGES_PATH}/count_tokens": {"POST": pages.count_message_tokens},
             "/v1/tokenize": {"POST": pages.tokenize},
+            "/api/tags": {"GET": ollama.tags},
+            "/api/ps": {"GET": ollama.running},
+            "/api/show": {"POST": ollama.show},
+            "/api/version": {"GET": ollama.version},
             "/": {"GET": self._welcome},
         }
         self._show_model: dict[str, Handler] = {"GET": pages.show_model}
@@ -135,6 +154,8 @@ class Front:
 
 def _dialect_of(call: Call) -> Dialect:
     """Of the answer to a call that no route has taken."""
+    if call.path.startswith("/api/"):
+        return OLLAMA
     return ANTHROPIC if call.is_anthropic or call.path.startswith(_MESSAGES_PATH) else OPENAI
 
 

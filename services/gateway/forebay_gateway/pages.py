@@ -20,7 +20,7 @@ from forebay_gateway.dialects.openai.fields import parse_object
 from forebay_gateway.dialects.openai.tokenizing import parse_tokenize
 from forebay_gateway.principals import Principal
 from forebay_gateway.refused import ModelUnknown
-from forebay_gateway.relay import Means
+from forebay_gateway.serving import Means
 from forebay_gateway.speech import dumped
 
 MODELS_PATH = "/v1/models"
@@ -33,32 +33,32 @@ class Pages:
         """Of every model, in seconds since the epoch: the dialects want a time, and engines tell none."""
 
     async def list_models(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        principal = self._principal(call)
+        principal = principal_of(self._means, call)
         shape = anthropic_models if call.is_anthropic else openai_models
-        return _json(shape.list_models(self._means.fleet, principal, self._created), call)
+        return answer_page(shape.list_models(self._means.fleet, principal, self._created), call)
 
     async def show_model(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        principal = self._principal(call)
+        principal = principal_of(self._means, call)
         shape = anthropic_models if call.is_anthropic else openai_models
         name = call.path.removeprefix(f"{MODELS_PATH}/").rstrip("/")
-        return _json(shape.show_model(self._means.fleet, principal, name, self._created), call)
+        return answer_page(shape.show_model(self._means.fleet, principal, name, self._created), call)
 
     async def count_message_tokens(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Anthropic's: a message request without `max_tokens`."""
-        principal = self._principal(call)
-        body = parse_object(await self._read(request), "`model` and `messages`")
+        principal = principal_of(self._means, call)
+        body = parse_object(await read_page_body(self._means, request), "`model` and `messages`")
         asked = parse_messages(dumped({**body, "max_tokens": 1}))
         counted, _ = await self._count(principal, asked.model, dict(asked.fields), call)
-        return _json({"input_tokens": counted.count}, call, is_estimate=counted.is_estimate)
+        return answer_page({"input_tokens": counted.count}, call, is_estimate=counted.is_estimate)
 
     async def tokenize(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        principal = self._principal(call)
-        model, fields = parse_tokenize(await self._read(request))
+        principal = principal_of(self._means, call)
+        model, fields = parse_tokenize(await read_page_body(self._means, request))
         counted, longest = await self._count(principal, model, fields, call)
         told: dict[str, Any] = {"count": counted.count, "max_model_len": longest}
         if counted.tokens is not None:
             told["tokens"] = counted.tokens
-        return _json({**told, "is_estimate": counted.is_estimate}, call, is_estimate=counted.is_estimate)
+        return answer_page({**told, "is_estimate": counted.is_estimate}, call, is_estimate=counted.is_estimate)
 
     async def _count(
         self, principal: Principal, asked: str, fields: dict[str, Any], call: Call
@@ -80,18 +80,22 @@ class Pages:
         )
         return counted, means.fleet.context_length(model, principal.pool)
 
-    def _principal(self, call: Call) -> Principal:
-        return self._means.principals.verify(call.demand_key(), self._means.clock.now())
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
-        settings, held = self._means.settings, self._means.bodies.hold()
-        try:
-            return await read_body(request, held, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s)
-        finally:
-            held.release()
+def principal_of(means: Means, call: Call) -> Principal:
+    """Raises NotAuthenticated."""
+    return means.principals.verify(call.demand_key(), means.clock.now())
 
 
-def _json(body: dict[str, Any], call: Call, *, is_estimate: bool = False) -> web.Response:
+async def read_page_body(means: Means, request: web.BaseRequest) -> bytes:
+    """Raises as `read_body` does."""
+    settings, held = means.settings, means.bodies.hold()
+    try:
+        return await read_body(request, held, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s)
+    finally:
+        held.release()
+
+
+def answer_page(body: dict[str, Any], call: Call, *, is_estimate: bool = False) -> web.Response:
     headers = {"x-request-id": call.request_id, "content-type": "application/json"}
     if is_estimate:
         headers["x-forebay-estimated"] = "true"

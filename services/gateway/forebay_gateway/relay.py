@@ -11,27 +11,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
 from aiohttp import web
 
-from forebay.clock import Clock
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.account import Account
 from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
 from forebay_gateway.answer_stream import StreamError
 from forebay_gateway.asked import Asked
-from forebay_gateway.asking import Ask, Grant, Slots
-from forebay_gateway.body import BodyBudget, read_body, reading_upload
+from forebay_gateway.asking import Ask, Grant
+from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.call import Call, wished_band, wished_deadline_ms
-from forebay_gateway.config import GatewaySettings
 from forebay_gateway.dialects.dialect import Dialect
+from forebay_gateway.dialects.ollama.loading import Loading
+from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
-from forebay_gateway.estimate import TokenRatios
-from forebay_gateway.fleet import Fleet
 from forebay_gateway.interrupt import Interruptible
-from forebay_gateway.journal import Journal
-from forebay_gateway.meters import Meters
-from forebay_gateway.principals import Principal, Principals
+from forebay_gateway.ollama_pages import load_or_unload
+from forebay_gateway.principals import Principal
 from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
     ContextTooLong,
@@ -44,11 +42,10 @@ from forebay_gateway.refused import (
     word_of,
 )
 from forebay_gateway.reply import Reply
-from forebay_gateway.running import Running
+from forebay_gateway.serving import Means
 from forebay_gateway.speech import NoAnswer, Speech, Stream
 from forebay_gateway.upload import Upload
-from forebay_gateway.upstream import EngineAnswer, TroubledEngine, Upstream
-from forebay_gateway.usage_record import RecordForm
+from forebay_gateway.upstream import EngineAnswer, TroubledEngine
 
 log = logging.getLogger(__name__)
 
@@ -62,29 +59,10 @@ _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
 class Route:
     path: str
     dialect: Dialect
-    parse: Callable[[bytes], Asked] | None = None
+    parse: Callable[[bytes], Asked | Loading] | None = None
     """Raises BadField."""
     parse_upload: Callable[[Upload], Asked] | None = None
     """For what comes as a form. Raises BadField."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every request is served with."""
-
-    settings: GatewaySettings
-    clock: Clock
-    principals: Principals
-    fleet: Fleet
-    slots: Slots
-    upstream: Upstream
-    journal: Journal
-    form: RecordForm
-    ratios: TokenRatios
-    bodies: BodyBudget
-    running: Running
-    meters: Meters
-    is_draining: asyncio.Event
 
 
 class Exchange:
@@ -186,19 +164,33 @@ class Exchange:
         self._authenticate()
         settings, route = self._means.settings, self._route
         if route.parse is not None:
-            await self._answer(*await self._read(route.parse))
+            asked, size = await self._read(route.parse)
+            if isinstance(asked, Loading):
+                await self._load(asked)
+            else:
+                await self._answer(asked, size)
         elif route.parse_upload is not None:
             reading = reading_upload(self._request, most_bytes=settings.max_upload_bytes, idle_s=settings.body_idle_s)
             async with reading as upload:
                 await self._answer(route.parse_upload(upload), upload.text_bytes)
 
-    async def _read(self, parse: Callable[[bytes], Asked]) -> tuple[Asked, int]:
+    async def _read(self, parse: Callable[[bytes], Asked | Loading]) -> tuple[Asked | Loading, int]:
         """The request, and of how many bytes it was made, which nobody else keeps."""
         settings = self._means.settings
         raw = await read_body(
             self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
         )
         return parse(raw), len(raw)
+
+    async def _load(self, loading: Loading) -> None:
+        """Of Ollama's dialect: there is no answer to wait for."""
+        means, principal = self._means, self._principal
+        assert principal is not None
+        self._entry.model_requested, self._entry.model = loading.model, self._model_of(loading.model, principal)
+        await load_or_unload(means, principal, loading, self._entry.model, self._call.request_id)
+        body = orjson.dumps(loading.answer(as_timestamp(means.clock.now())))
+        self._finish(Outcome.FINISHED, "")
+        await self._reply.send(200, body)
 
     async def _answer(self, asked: Asked, prompt_bytes: int) -> None:
         ask = self._admit(asked, prompt_bytes)
@@ -227,20 +219,12 @@ class Exchange:
 
     def _admit(self, asked: Asked, prompt_bytes: int) -> Ask:
         """No await here, nor from here to the asking."""
-        means, entry, principal = self._means, self._entry, self._principal
+        entry, principal = self._entry, self._principal
         assert principal is not None
         self._asked = asked
         entry.model_requested, entry.stream, entry.width = asked.model, asked.stream, asked.width
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
-        model = asked.model_at_engines = means.fleet.name_of(asked.model, principal.pool) or asked.model
-        if not principal.may_use(model):
-            raise NotAllowed(
-                f"This API key does not allow the model {asked.model}. `GET /v1/models` lists what it allows."
-            )
-        if not means.fleet.is_known:
-            raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
-        if not means.fleet.has(model, principal.pool):
-            raise ModelUnknown(f"No backend has the model {asked.model}. `GET /v1/models` lists those there are.")
+        model = asked.model_at_engines = self._model_of(asked.model, principal)
         entry.model = model
         self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
         if deadline_ms:
@@ -264,6 +248,18 @@ class Exchange:
             prefix_hashes=asked.form.prefix_hashes(model, principal.user_id, asked.fields),
             is_plain=not asked.stream,
         )
+
+    def _model_of(self, asked: str, principal: Principal) -> str:
+        """Its name in the fleet. Raises NotAllowed, Unavailable, ModelUnknown."""
+        fleet = self._means.fleet
+        model = fleet.name_of(asked, principal.pool) or asked
+        if not principal.may_use(model):
+            raise NotAllowed(f"This API key does not allow the model {asked}. `GET /v1/models` lists what it allows.")
+        if not fleet.is_known:
+            raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
+        if not fleet.has(model, principal.pool):
+            raise ModelUnknown(f"No backend has the model {asked}. `GET /v1/models` lists those there are.")
+        return model
 
     # --- slots ------------------------------------------------------------------------------------------------------
 

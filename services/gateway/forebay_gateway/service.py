@@ -34,9 +34,9 @@ from forebay_gateway.principals import Principals
 from forebay_gateway.principals_watch import PrincipalsWatch
 from forebay_gateway.records import RecordPublisher
 from forebay_gateway.refused import Draining
-from forebay_gateway.relay import Means
 from forebay_gateway.running import Running
 from forebay_gateway.scheduler_session import SchedulerSession
+from forebay_gateway.serving import Means
 from forebay_gateway.upstream import open_upstream
 from forebay_gateway.usage_record import RecordForm, as_lost
 

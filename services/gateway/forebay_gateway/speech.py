@@ -92,6 +92,10 @@ class Speech(Protocol):
         """Raises NoAnswer."""
         ...
 
+    def forget_body(self) -> None:
+        """It is not sent again."""
+        ...
+
 
 class Said(Protocol):
     """What OpenAI's speech needs to know of a request."""
@@ -172,3 +176,6 @@ class OpenAISpeech:
         elif told.get("model", asked.model) != asked.model:
             raw = orjson.dumps({**told, "model": asked.model})
         return Whole(raw, read_usage(told.get("usage")), text_bytes)
+
+    def forget_body(self) -> None:
+        """It is the request's, which forgets it."""

@@ -1,0 +1,46 @@
+"""The fields that Ollama's requests have in common. Clients send nulls, empty texts and empty lists for what they do not
+mean, and all of it is as if it were not there. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.openai.fields import flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.refused import BadField
+
+
+def parse_body(raw: bytes, fields: str) -> tuple[Json, str]:
+    """The body, and the model, which clients call `model` or `name`. `fields`: what it needs, in words. Raises BadField."""
+    if not raw.strip():
+        raise BadField("missing request body")
+    body = parse_object(raw, fields)
+    name = body.get("model") or body.get("name")
+    if not name:
+        raise BadField("model is required", param="model", code="missing_required_parameter")
+    return body, model_in({"model": name})
+
+
+def streams(body: Json) -> bool:
+    """Ollama streams unless it is told not to. Raises BadField."""
+    return body.get("stream") is None or flag_in(body, "stream")
+
+
+def text_of(body: Json, name: str) -> str:
+    """Raises BadField."""
+    value = body.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise wrong_type(name, "a string", value)
+    return value
+
+
+def list_of(body: Json, name: str) -> list[Any]:
+    """Raises BadField."""
+    value = body.get(name)
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list):
+        raise wrong_type(name, "a list", value)
+    return value

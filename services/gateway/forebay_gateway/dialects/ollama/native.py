@@ -1,0 +1,120 @@
+"""What an Ollama engine is told when the client speaks Ollama too: the client's own words. Pure.
+
+Nothing is translated there and back, so whatever Ollama learns next passes through: only the model's name and whether to
+stream are set."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import orjson
+
+from forebay_gateway.answer_stream import StreamError
+from forebay_gateway.asked import Asked
+from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.dialects.ollama.native_stream import OllamaStream, read_counts, renamed, told_error
+from forebay_gateway.dialects.ollama.parts import AnswerForm
+from forebay_gateway.refused import BadField
+from forebay_gateway.speech import NoAnswer, Whole, dumped
+
+
+class OllamaSpeech:
+    """`/api/chat` and `/api/generate`."""
+
+    comes_in_pieces = True
+    passes_bytes = False
+
+    def __init__(self, asked: Asked, form: AnswerForm, body: Json) -> None:
+        self._asked, self._form, self._body = asked, form, body
+        self.path = form.path
+
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
+        return native_body(self._body, self._asked.model_at_engines, streamed)
+
+    def stream(self, *, folds: bool, estimated_prompt: int) -> OllamaStream:
+        return OllamaStream(self._asked.model, self._form, folds=folds)
+
+    def whole(self, raw: bytes) -> Whole:
+        told = _answer_in(raw)
+        if not self._form.is_answer(told):
+            raise NoAnswer(StreamError("Its answer has no text."))
+        heard = self._form.hear(told)
+        text_bytes = len(heard.text.encode()) + len(heard.thinking.encode())
+        return Whole(renamed(raw, told, self._asked.model), read_counts(told), text_bytes)
+
+    def forget_body(self) -> None:
+        """It is not sent again."""
+        self._body = {}
+
+
+class OllamaEmbeddingSpeech:
+    """`/api/embed` and `/api/embeddings`."""
+
+    comes_in_pieces = False
+    passes_bytes = False
+
+    def __init__(self, asked: Asked, path: str, results: str, body: Json) -> None:
+        """`results`: the name of the field with the vectors."""
+        self._asked, self._results, self._body = asked, results, body
+        self.path = path
+
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
+        return native_body(self._body, self._asked.model_at_engines, None)
+
+    def stream(self, *, folds: bool, estimated_prompt: int) -> NoReturn:
+        raise AssertionError("embeddings are not streamed")
+
+    def whole(self, raw: bytes) -> Whole:
+        told = _answer_in(raw)
+        if not isinstance(told.get(self._results), list):
+            raise NoAnswer(StreamError(f"Its answer has no `{self._results}`."))
+        return Whole(renamed(raw, told, self._asked.model), read_counts(told), 0)
+
+    def forget_body(self) -> None:
+        """It is not sent again."""
+        self._body = {}
+
+
+class NothingToSay:
+    """For the engines that cannot do what was asked, which only Ollama can."""
+
+    comes_in_pieces = False
+    passes_bytes = False
+
+    def __init__(self, path: str, param: str, why: str) -> None:
+        self.path = path
+        self._param, self._why = param, why
+
+    def body(self, *, streamed: bool, ask_usage: bool) -> NoReturn:
+        raise BadField(self._why, param=self._param, code="unsupported_parameter")
+
+    def stream(self, *, folds: bool, estimated_prompt: int) -> NoReturn:
+        raise AssertionError("nothing was asked")
+
+    def whole(self, raw: bytes) -> NoReturn:
+        raise AssertionError("nothing was asked")
+
+    def forget_body(self) -> None:
+        """It has none."""
+
+
+def native_body(body: Json, model_at_engines: str, streamed: bool | None) -> bytes:
+    """`streamed`: None where there is no such field. Raises BadField."""
+    told: dict[str, Any] = {**body, "model": model_at_engines}
+    told.pop("name", None)  # clients may call the model so; Ollama itself looks at `model` alone
+    if streamed is not None:
+        told["stream"] = streamed
+    return dumped(told)
+
+
+def _answer_in(raw: bytes) -> Json:
+    """Raises NoAnswer."""
+    try:
+        told = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise NoAnswer(StreamError("Its answer is not valid JSON.")) from error
+    if not isinstance(told, dict):
+        raise NoAnswer(StreamError("Its answer is not a JSON object."))
+    if told.get("error"):
+        raise NoAnswer(told_error(told["error"]))
+    return told

@@ -1,0 +1,38 @@
+"""What every request is served with: the gateway's parts, handed on together."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from forebay.clock import Clock
+from forebay_gateway.asking import Slots
+from forebay_gateway.body import BodyBudget
+from forebay_gateway.config import GatewaySettings
+from forebay_gateway.estimate import TokenRatios
+from forebay_gateway.fleet import Fleet
+from forebay_gateway.journal import Journal
+from forebay_gateway.meters import Meters
+from forebay_gateway.principals import Principals
+from forebay_gateway.running import Running
+from forebay_gateway.upstream import Upstream
+from forebay_gateway.usage_record import RecordForm
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every request is served with."""
+
+    settings: GatewaySettings
+    clock: Clock
+    principals: Principals
+    fleet: Fleet
+    slots: Slots
+    upstream: Upstream
+    journal: Journal
+    form: RecordForm
+    ratios: TokenRatios
+    bodies: BodyBudget
+    running: Running
+    meters: Meters
+    is_draining: asyncio.Event
