@@ -139,6 +139,7 @@ class RegistryDouble:
         pool: str = "default",
         context_length: int | None = 4096,
         slots: int = 4,
+        capabilities: Sequence[str] = (),
     ) -> None:
         self._version += 1
         backend = registry_pb2.Backend(
@@ -151,7 +152,10 @@ class RegistryDouble:
             enabled=True,
             health=registry_pb2.BACKEND_HEALTH_HEALTHY if healthy else registry_pb2.BACKEND_HEALTH_UNHEALTHY,
             has_credential=has_credential,
-            models=[registry_pb2.BackendModel(name=name, context_length=context_length) for name in models],
+            models=[
+                registry_pb2.BackendModel(name=name, context_length=context_length, capabilities=capabilities)
+                for name in models
+            ],
         )
         self._backends[backend_id] = backend
         self._fleet.send(registry_pb2.FleetUpdate(version=self._version, backends=[backend]))

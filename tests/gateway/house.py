@@ -44,6 +44,8 @@ class House:
     ops: Ops
     client: aiohttp.ClientSession
     key: ForebayKey
+    engine_url: str = ""
+    """Of the first engine."""
     url: str = ""
     gateway: AbstractAsyncContextManager[str] | None = None
     rows_read: list[usage_pb2.UsageRecord] = field(default_factory=list)
@@ -145,6 +147,7 @@ async def open_house(directory: Path, *engines: FakeEngine, **changes: Any) -> A
         )
         client = await stack.enter_async_context(aiohttp.ClientSession())
         house = House(settings, admin, registry, scheduler, bus, Ops("gateway"), client, admin.add_key())
+        house.engine_url = engines[0].url if engines else ""
         addresses: dict[str, Any] = {
             f"{name}_address": await house.start_server(double)
             for name, double in (("admin", admin), ("registry", registry), ("scheduler", scheduler))
