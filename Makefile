@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help up test check core test-core fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler clean
+.PHONY: help up test check core test-core fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler targets-dialects clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -82,6 +82,9 @@ targets-foundation: .venv/dev.stamp ## measure the foundation's targets; also bu
 
 targets-scheduler: build/core/.stamp ## measure the scheduler's targets; also build/targets/scheduler.jsonl; ARGS=--short is quicker
 	PYTHONPATH="$(CURDIR)/build/core" $(BIN)/python benchmarks/scheduler.py $(ARGS)
+
+targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
+	$(BIN)/python benchmarks/dialects.py
 
 clean: ## forget the environment and what was built
 	rm -rf .venv build

@@ -1,0 +1,62 @@
+"""Counts what works: each official client library with each feature in front of each kind of engine, streamed and whole.
+
+The same cells as the tests try (`tests/compatibility`), and docs/compatibility.md tells one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.targets import Target, tell
+from tests.compatibility.matrix import CLIENTS, ENGINES, Outcome, cells, client_of, serving, tried
+
+_WITHIN_S = 20.0
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="forebay-dialects-") as work:
+        counted, failures = asyncio.run(_count(Path(work)))
+    targets: list[Target] = []
+    for made in CLIENTS:
+        works, refused, absent, fails = (counted[made.name, outcome] for outcome in _ORDER)
+        how = f"{works} work, {refused} are refused with a reason, {absent} are not in the dialect."
+        targets.append(Target(f"{made.name}: cells that fail", fails, 0, "at most", "cells", how))
+    refused = sum(counted[made.name, Outcome.REFUSED] for made in CLIENTS)
+    works = sum(counted[made.name, Outcome.WORKS] for made in CLIENTS)
+    share = works / (works + refused + len(failures))
+    told = (
+        f"Of {works + refused + len(failures)} that the dialects have words for, {refused} are refused with a reason."
+    )
+    targets.append(Target("cells that work", 100 * share, 95, "at least", "%", told))
+    tell("dialects", targets)
+    for failure in failures:
+        sys.stdout.write(f"{failure}\n")
+
+
+_ORDER = (Outcome.WORKS, Outcome.REFUSED, Outcome.ABSENT, Outcome.FAILS)
+
+
+async def _count(work: Path) -> tuple[Counter[tuple[str, Outcome]], list[str]]:
+    counted: Counter[tuple[str, Outcome]] = Counter()
+    failures: list[str] = []
+    for engine in ENGINES:
+        async with serving(work / engine.kind_name, engine) as (house, _):
+            for made in CLIENTS:
+                async with client_of(made, house.url, str(house.key)) as client:
+                    for cell in cells():
+                        if (cell.client, cell.engine) != (made, engine):
+                            continue
+                        seen = await asyncio.wait_for(tried(cell, client), _WITHIN_S)
+                        counted[made.name, seen.outcome] += 1
+                        if seen.outcome is Outcome.FAILS:
+                            failures.append(f"{cell}: {seen.why}")
+    return counted, failures
+
+
+if __name__ == "__main__":
+    main()
