@@ -30,6 +30,7 @@ class Refusal(StrEnum):
     ENGINE_REFUSED = "engine_refused"
     JOURNAL_FULL = "journal_full"
     NO_SCHEDULER = "no_scheduler"
+    STATE_UNAVAILABLE = "state_unavailable"
     STARTING = "starting"
     DRAINING = "draining"
     INTERNAL = "internal"
@@ -64,6 +65,12 @@ class NotFound(ForebayError):
 
 class AlreadyExists(ForebayError):
     """That name is taken."""
+
+    reason = Refusal.BAD_REQUEST
+
+
+class NotPossible(ForebayError):
+    """What there is now does not allow this."""
 
     reason = Refusal.BAD_REQUEST
 

@@ -44,6 +44,7 @@ _CODES: tuple[tuple[type[ForebayError], grpc.StatusCode], ...] = (
     (errors.BadInput, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
     (errors.AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
+    (errors.NotPossible, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotAuthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (errors.NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
@@ -158,11 +159,12 @@ class _Edge(grpc.aio.ServerInterceptor):
             return wrap(stream, handler.request_deserializer, handler.response_serializer)
 
         async def unary(request: Any, context: Any) -> Any:
+            """Of one request, or of a stream of them."""
             try:
                 caller.set(self._authorize(method, bearer))
                 remaining = context.time_remaining()
                 async with asyncio.timeout(None if remaining is None else max(0.0, remaining - _EARLY_S)) as deadline:
-                    return await handler.unary_unary(request, context)
+                    return await handler_call(request, context)
             except TimeoutError:
                 if not deadline.expired():
                     raise  # the handler's own
@@ -172,7 +174,11 @@ class _Edge(grpc.aio.ServerInterceptor):
             except ForebayError as error:
                 await _abort(context, error)
 
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        handler_call = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        wrap = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        return wrap(unary, handler.request_deserializer, handler.response_serializer)
 
 
 def _bearer(metadata: Any) -> str | None:

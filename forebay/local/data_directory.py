@@ -48,6 +48,11 @@ class DataDirectory:
         return self.root / "snapshots"
 
     @property
+    def content(self) -> Path:
+        """The bytes of the files that clients upload."""
+        return self.root / "content"
+
+    @property
     def connection_file(self) -> Path:
         return self.root / "connection.json"
 

@@ -48,6 +48,7 @@ class Wiring:
             seal_key_file=self.secrets.seal_key_file,
             bootstrap_key_file=self.data.admin_key_file,
             agents_file=self.nats.agents_file if self.nats else None,
+            content_dir=self.data.content,
             public_url=front.url(self.layout.admin_http),
             public_nats_url=open_nats,
             ca_file=self.nats.ca_file if self.nats else None,

@@ -17,11 +17,14 @@ from forebay_admin.roles import Reach, reach
 
 ADMIN = "/forebay.wire.v1.Admin"
 OPERATOR = "/forebay.wire.v1.Operator"
+CONTENT = "/forebay.wire.v1.Content"
 
 SERVICE_RIGHTS = {
     f"{ADMIN}/WatchPrincipals": frozenset({"gateway"}),
     f"{ADMIN}/WatchPolicy": frozenset({"scheduler"}),
     f"{ADMIN}/WatchCredentials": frozenset({"gateway", "registry"}),
+    # Gateways have checked whose request it is, and name that user.
+    f"{CONTENT}/*": frozenset({"gateway"}),
     # `forebay up` adds the engines that it finds, before anybody holds a key.
     f"{OPERATOR}/*": frozenset({"up"}),
 }
@@ -42,7 +45,7 @@ class Actor:
 
 
 class Access:
-    """The authorisation of both of admin's gRPC services."""
+    """The authorisation of all of admin's gRPC services."""
 
     def __init__(self, services: ServiceTokens, directory: Directory, pepper: bytes, clock: Clock) -> None:
         self._services = services

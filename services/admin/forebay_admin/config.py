@@ -79,6 +79,19 @@ class AdminSettings:
     http_pin: str | None = None
     """The HTTP certificate's public key as `sha256//<base64>`, for invited nodes where no public CA signed it."""
 
+    content_dir: Path | None = None
+    """Where the bytes of clients' files lie; all replicas need the same, and no other Forebay may have it. None: files are
+    not kept."""
+
+    content_max_blob_bytes: int = 512 * 1024**2
+    """The largest file."""
+
+    content_per_user: int = 10_000
+    """How many things (responses, conversations, their items, files) are kept for one user."""
+
+    content_bytes_per_user: int = 10 * 1024**3
+    """How many bytes all of that may have."""
+
     def __post_init__(self) -> None:
         for address in self.scheduler_addresses or ("",):
             try:

@@ -1,5 +1,5 @@
-"""Admin, put together: people, keys, shares, limits and the ledger in Postgres; streams of what changes to the other
-services; the one address that operators talk to.
+"""Admin, put together: people, keys, shares, limits, the ledger and what clients let us keep in Postgres; streams of what
+changes to the other services; the one address that operators talk to.
 
 It starts without Postgres, NATS, the registry or a scheduler. Streams are open at once and silent until the database was
 read; then they never need it again to stay open."""
@@ -23,14 +23,18 @@ from forebay.rpc import Peer, ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
-from forebay.wire.v1 import admin_pb2_grpc
+from forebay.wire.v1 import admin_pb2_grpc, content_pb2_grpc
 from forebay_admin import credential_store
 from forebay_admin.access import SERVICE_RIGHTS, Access
 from forebay_admin.agent_wheel import build_wheel
 from forebay_admin.agents_file import AgentsFile
+from forebay_admin.blob_store import open_blobs
 from forebay_admin.bootstrap import ensure_first_admin
 from forebay_admin.changes import Changes
 from forebay_admin.config import AdminSettings
+from forebay_admin.content import ContentLimits
+from forebay_admin.content_desk import ContentDesk
+from forebay_admin.content_sweep import ContentSweep
 from forebay_admin.credential_store import CredentialStore
 from forebay_admin.directory import Directory
 from forebay_admin.enrolment import Enrolment
@@ -74,6 +78,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         lambda: [((), changes.version)],
     )
     wheel = await asyncio.to_thread(build_wheel)
+    blobs = await asyncio.to_thread(open_blobs, settings.content_dir)
     join_url = _join_url(settings)
     http_pin = settings.http_pin if join_url.startswith("https:") else None
     async with (
@@ -116,6 +121,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ca_file=settings.ca_file,
         )
         ledger = Ledger(bus, LedgerStore(database), ground.clock, ground.ops.metrics)
+        content = ContentDesk(database, directory, blobs, _content_limits(settings), ground.clock)
+        content_sweep = ContentSweep(database, blobs, ground.clock)
         agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
 
         def add(server: grpc.aio.Server) -> None:
@@ -123,6 +130,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             operator = OperatorServicer(access, desks, database, ground.clock)
             admin_pb2_grpc.add_AdminServicer_to_server(watch, server)
             admin_pb2_grpc.add_OperatorServicer_to_server(operator, server)
+            content_pb2_grpc.add_ContentServicer_to_server(content, server)
 
         def tell_database(why: str | None) -> None:
             if why is None:
@@ -137,6 +145,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(directory.follow(database, changes), name="directory")
                 tasks.create_task(ledger.keep(), name="ledger")
+                tasks.create_task(content_sweep.keep(), name="content-sweep")
                 if agents_file is not None:
                     tasks.create_task(agents_file.follow(database, changes), name="agents-file")
                 tasks.create_task(changes.follow(url, tell_database), name="changes")
@@ -193,6 +202,10 @@ async def _bootstrap(
         except Unavailable as error:
             ground.ops.not_ready(_DATABASE, error.message)
             await asyncio.sleep(_RETRY_S)
+
+
+def _content_limits(settings: AdminSettings) -> ContentLimits:
+    return ContentLimits(settings.content_per_user, settings.content_bytes_per_user, settings.content_max_blob_bytes)
 
 
 def _join_url(settings: AdminSettings) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Date,
     DateTime,
     ForeignKey,
@@ -218,4 +219,19 @@ dead_letters = Table(
     Column("subject", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("why", Text, nullable=False),
+)
+
+content = Table(
+    "content",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("user_id", Text, ForeignKey(users.c.id), nullable=False),
+    Column("parent_id", Text(collation="C")),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("expires_at", _MOMENT),
+    Column("body", LargeBinary, nullable=False),
+    Column("blob_path", Text),
+    Column("blob_bytes", BigInteger, nullable=False),
+    Column("bytes", BigInteger, Computed("octet_length(body) + blob_bytes", persisted=True), nullable=False),
 )
