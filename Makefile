@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help up test check core test-core fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler targets-dialects clean
+.PHONY: help up test check core test-core test-js fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler targets-dialects clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -14,7 +14,7 @@ up: .venv/run.stamp ## everything on this machine, with a model; ARGS="--data-di
 
 test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(ARGS) || exit $$?; \
+	$(BIN)/python -m pytest -m "not slow and not javascript" -n 2 --dist loadgroup $(ARGS) || exit $$?; \
 	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
 	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
 
@@ -38,6 +38,18 @@ build/core/.stamp: $(CORE_SOURCES) | .venv/dev.stamp
 test-core: build/core/.stamp ## the scheduler's tests on its compiled core
 	PYTHONPATH="$(CURDIR)/build/core" FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/scheduler -m "not slow" -n 2 --dist loadgroup \
 	  --deselect tests/scheduler/test_invariants.py::TestServing $(ARGS)
+
+test-js: .venv/dev.stamp tests/javascript/node_modules/.stamp ## the JavaScript client libraries against the gateway; needs Node 20 or newer, and npm
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/javascript -m javascript $(ARGS)
+
+# Nothing that a package brings is run while it is installed. Warnings are left out: the newest majors are promised Node 22, and
+# are tried on 20 all the same.
+tests/javascript/node_modules/.stamp: tests/javascript/package.json tests/javascript/package-lock.json
+	@for tool in node npm; do command -v $$tool >/dev/null || \
+	  { echo "The JavaScript client libraries need Node 20 or newer, and npm; there is no $$tool on the path."; exit 1; }; done
+	@echo "Installing the locked JavaScript libraries (a quarter of a minute) …"
+	@cd tests/javascript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 fmt: .venv/dev.stamp ## format the code and fix what can be fixed
 	$(BIN)/ruff format -q .
@@ -87,7 +99,7 @@ targets-dialects: .venv/dev.stamp ## count what works with which client library 
 	$(BIN)/python benchmarks/dialects.py
 
 clean: ## forget the environment and what was built
-	rm -rf .venv build
+	rm -rf .venv build tests/javascript/node_modules
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,32 @@ async def test_a_batch_takes_one_slot_and_pays_for_its_prompts(tmp_path: Path, f
         assert row.usage.source == types_pb2.USAGE_SOURCE_ENGINE
         assert engine.record.requests[0].body["some_new_field"] == 1
         assert "stream" not in engine.record.requests[0].body
+
+
+async def test_who_asks_for_base64_gets_it_from_an_engine_that_answers_with_numbers(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine(slots=1)) as house:
+        told = []
+        for encoding in ("float", "base64"):
+            body = {"model": MODEL, "input": ["a b c", "d e"], "encoding_format": encoding}
+            async with house.client.post(f"{house.url}/v1/embeddings", json=body, headers=house.headers) as answer:
+                assert answer.status == 200
+                told.append(await answer.json())
+        numbers, packed = told
+        assert packed["usage"] == numbers["usage"]
+        for result, same in zip(packed["data"], numbers["data"], strict=True):
+            assert result["index"] == same["index"]
+            assert struct.unpack("<8f", base64.b64decode(result["embedding"])) == pytest.approx(same["embedding"])
+
+
+def test_base64_of_an_engine_stays_as_it_is_and_so_does_what_is_no_vector() -> None:
+    asked = parse_embedding(b'{"model": "m", "input": ["a", "b", "c"], "encoding_format": "base64"}')
+    data = [
+        {"index": 0, "embedding": "AACAPw=="},
+        {"index": 1, "embedding": [[1.0]]},
+        {"index": 2, "embedding": [1e99]},
+    ]
+    assert asked.translation is not None
+    assert asked.translation.whole({"data": data, "model": "m"}) == {"data": data, "model": "m"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.dialects.openai.base64_vectors import Base64Vectors
 from forebay_gateway.dialects.openai.fields import count_in, model_in, parse_object, texts_in, wrong_type
 from forebay_gateway.forms import EMBEDDING
 from forebay_gateway.refused import BadField
@@ -30,4 +31,5 @@ def parse_embedding(raw: bytes) -> Asked:
             code="invalid_value",
         )
     nearly_none = 1  # tokens that it makes: without a number the scheduler would expect an answer as long as usual
-    return Asked(EMBEDDING, model, False, 1, inputs, 1, nearly_none, False, body, raw)
+    translation = Base64Vectors() if encoding == "base64" else None
+    return Asked(EMBEDDING, model, False, 1, inputs, 1, nearly_none, False, body, raw, translation=translation)
