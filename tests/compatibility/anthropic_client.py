@@ -9,8 +9,9 @@ from typing import Any
 
 import anthropic
 
-from tests.compatibility.wants import Broke, Called, Json, NotInDialect, Refused, Said, Want
+from tests.compatibility.wants import ANY, NONE, Broke, Called, Json, NotInDialect, Refused, Said, Want
 
+_CHOICES: Json = {ANY: {"type": "any"}, NONE: {"type": "none"}}
 _FINISHES = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tools"}
 
 
@@ -74,7 +75,7 @@ class AnthropicMessages:
         if want.tools:
             request["tools"] = [{"name": tool.name, "input_schema": tool.parameters} for tool in want.tools]
         if want.forced:
-            request["tool_choice"] = {"type": "tool", "name": want.forced}
+            request["tool_choice"] = _CHOICES.get(want.forced, {"type": "tool", "name": want.forced})
         if want.schema is not None:
             request["output_config"] = {"format": {"type": "json_schema", "schema": want.schema}}
         if want.thinks:

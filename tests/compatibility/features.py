@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.compatibility.wants import Broke, Called, Client, Refused, Said, Tool, Want
+from tests.compatibility.wants import ANY, NONE, Broke, Called, Client, Refused, Said, Tool, Want
 
 TEXT = "Grüße, 世界 🎉: ein Satz, der durch alle Schichten geht."
 _WEATHER = Tool(
@@ -82,6 +82,20 @@ async def forced_tool(client: Client, stream: bool) -> None:
     _assert_calls(said, Called("clock", {"zone": "UTC"}))
 
 
+async def required_tool(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("Hello.", tools=(_CLOCK, _WEATHER), forced=ANY), stream=stream)
+    assert said.finish == "tools"
+    assert said.calls[0].name in ("clock", "weather")
+    assert isinstance(said.calls[0].arguments, dict)
+
+
+async def no_tool(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("Use the tool.", tools=(_WEATHER,), forced=NONE), stream=stream)
+    assert said.finish == "stop"
+    assert said.calls == []
+    assert said.text
+
+
 async def parallel_tools(client: Client, stream: bool) -> None:
     said = await client.ask(Want("Use all the tools.", tools=(_WEATHER, _CLOCK)), stream=stream)
     _assert_calls(said, Called("weather", {"city": "text", "days": 1}), Called("clock", {"zone": "UTC"}))
@@ -153,6 +167,8 @@ FEATURES: dict[str, Feature] = {
     "seed": seed,
     "tool": tool,
     "forced tool": forced_tool,
+    "some tool required": required_tool,
+    "tools forbidden": no_tool,
     "parallel tools": parallel_tools,
     "tool result": tool_result,
     "json schema": json_schema,

@@ -10,9 +10,10 @@ from typing import Any
 
 import openai
 
-from tests.compatibility.wants import Broke, Called, Json, NotInDialect, Refused, Said, Want
+from tests.compatibility.wants import ANY, NONE, Broke, Called, Json, NotInDialect, Refused, Said, Want
 
 _STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
+_CHOICES: Json = {ANY: "required", NONE: "none"}
 _FINISHES = {"stop": "stop", "length": "length", "tool_calls": "tools"}
 
 
@@ -101,7 +102,8 @@ class OpenAIChat(_OpenAIClient):
                 for tool in want.tools
             ]
         if want.forced:
-            request["tool_choice"] = {"type": "function", "function": {"name": want.forced}}
+            named = {"type": "function", "function": {"name": want.forced}}
+            request["tool_choice"] = _CHOICES.get(want.forced, named)
         if want.schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"name": "x", "schema": want.schema}}
         if want.json_mode:
@@ -223,7 +225,7 @@ class OpenAIResponses(_OpenAIClient):
                 for tool in want.tools
             ]
         if want.forced:
-            request["tool_choice"] = {"type": "function", "name": want.forced}
+            request["tool_choice"] = _CHOICES.get(want.forced, {"type": "function", "name": want.forced})
         if want.schema is not None:
             request["text"] = {"format": {"type": "json_schema", "name": "x", "schema": want.schema}}
         if want.json_mode:

@@ -15,9 +15,8 @@ _HEAD = """# Compatibility
 Which client library works with what in front of which engine. Written by the tests, which try every cell with the official
 libraries; a page that differs from what they saw fails them (`FOREBAY_WRITE_DOCS=1` writes it anew).
 
-The engines are stand-ins with each engine's manners on the wire, since no small model can do all of this; that of llama.cpp is
-held to the real server by tests of its own. Two manners of Ollama's are not shown: it ignores `tool_choice`, so a tool cannot
-be forced there, and it refuses to think with a model that cannot.
+The engines are stand-ins with each engine's manners on the wire, since no small model can do all of this; llama.cpp's is
+held to the real server by tests of its own. One manner of Ollama's is not shown: it refuses to think with a model that cannot.
 
 ✓ works, streamed and whole · – the dialect has no words for it · *refused*: an error in the client's dialect that says why.
 """

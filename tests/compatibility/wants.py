@@ -8,6 +8,9 @@ from typing import Any, Protocol
 Json = dict[str, Any]
 
 
+ANY, NONE = "any tool", "no tool"
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     name: str
@@ -27,7 +30,7 @@ class Want:
     system: str = ""
     tools: tuple[Tool, ...] = ()
     forced: str = ""
-    """The tool that must be called."""
+    """The tool that must be called; or ANY, or NONE."""
     result: tuple[Called, str] | None = None
     """A call that the model made before, and what came of it."""
     schema: Json | None = None

@@ -44,6 +44,7 @@ from tests.fakes.engine_flavours import TRAITS, Flavour, Traits
 from tests.fakes.engine_forms import FORM_TYPE, BadForm, read_form
 from tests.fakes.engine_generation import GENERATION, Generator
 from tests.fakes.engine_jobs import Jobs
+from tests.fakes.engine_library import Library
 from tests.fakes.engine_orders import BadOrder, Pace
 from tests.fakes.engine_pages import Pages, UnknownModel
 from tests.fakes.engine_record import Ending, Record, Seen
@@ -82,6 +83,7 @@ class FakeEngine:
         self.faults = FaultBox()
         self._api_key = api_key
         self._pages = Pages(flavour, tuple(models), context_tokens, self.slots, self.record)
+        self.library = Library(tuple(models))
         self._jobs = Jobs(cancels=self.traits.cancels_plain)
         self._generator = Generator(pages=self._pages, traits=self.traits, jobs=self._jobs, pace=pace or Pace())
         self._errands = Errands(pages=self._pages, traits=self.traits, jobs=self._jobs, pace=pace or Pace())
@@ -150,6 +152,7 @@ class FakeEngine:
                 app.router.add_post(path, self._generator.generate)
         app.add_routes(self._errands.routes())
         app.add_routes(self._pages.routes())
+        app.add_routes(self.library.routes() if self._pages.flavour is Flavour.OLLAMA else ())
         app.add_routes(
             [
                 web.post("/control/faults", self._control_faults),

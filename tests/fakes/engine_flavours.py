@@ -40,6 +40,8 @@ class Traits:
     """Where OpenAI's chat tells thoughts. Ollama calls it `reasoning`, and so does newer vLLM."""
     tells_stop_reason: bool = False
     """A choice that a stop string ended names it as `stop_reason`."""
+    ignores_tool_choice: bool = False
+    """Whether to call a tool is left to the model."""
     keepalive_s: float = 75.0
     """How long an idle connection stays open."""
 
@@ -57,5 +59,5 @@ TRAITS: dict[Flavour, Traits] = {
         first_content=None,
         keepalive_s=5.0,
     ),
-    Flavour.OLLAMA: Traits(ignores_n=True, reasoning_field="reasoning"),
+    Flavour.OLLAMA: Traits(ignores_tool_choice=True, ignores_n=True, reasoning_field="reasoning"),
 }

@@ -58,7 +58,8 @@ class Generator:
         seen, hit = request[SEEN], request[HIT]
         parse, speak = GENERATION[request.path]
         body = json_object(seen)
-        order = parse(body)
+        heard = {**body, "tool_choice": None} if self._traits.ignores_tool_choice else body
+        order = parse(heard)
         if self._traits.ignores_n and order.n > 1:
             order = replace(order, n=1)
         pace = self.pace.wished(order.model, seen.headers, body)

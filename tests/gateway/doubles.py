@@ -10,11 +10,13 @@ from typing import Any
 
 import grpc.aio
 
-from forebay.errors import NotAuthenticated, Unavailable
+from forebay.errors import AlreadyExists, BadInput, NotAuthenticated, NotFound, NotPossible, Unavailable
 from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    content_pb2,
+    content_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
     scheduler_pb2,
@@ -53,9 +55,98 @@ class _Broadcast:
             self.watchers.remove(queue)
 
 
+class ContentDouble:
+    """What users keep, in memory. Of two things made in the same moment, the smaller id is the older."""
+
+    def __init__(self) -> None:
+        self.things: dict[tuple[str, str], content_pb2.ContentItem] = {}
+        """By kind and id."""
+        self.is_broken = False
+        """It answers and can do nothing, like one whose database is away."""
+        self.slow_s = 0.0
+        """What it takes to put something."""
+        self.calls: list[str] = []
+
+    def kept(self, kind: str) -> list[content_pb2.ContentItem]:
+        """Of every user, the oldest first."""
+        things = (thing for thing in self.things.values() if thing.kind == kind)
+        return sorted(things, key=lambda thing: (thing.created_at_us, thing.id))
+
+    async def Put(self, request: content_pb2.PutContentRequest, context: Any) -> content_pb2.PutContentResponse:
+        self._note("Put")
+        item = request.item
+        if not (item.id and item.user_id and item.created_at_us):
+            raise BadInput("An id, a user and a moment are needed.")
+        known = self.things.get((item.kind, item.id))
+        if known is not None and known.user_id != item.user_id:
+            raise AlreadyExists(f"The id {item.id} is taken.")
+        await asyncio.sleep(self.slow_s)
+        self.things[item.kind, item.id] = item
+        return content_pb2.PutContentResponse()
+
+    async def Get(self, request: content_pb2.GetContentRequest, context: Any) -> content_pb2.GetContentResponse:
+        self._note("Get")
+        return content_pb2.GetContentResponse(item=self._find(request.user_id, request.kind, request.id))
+
+    async def GetChain(self, request: content_pb2.GetChainRequest, context: Any) -> content_pb2.GetChainResponse:
+        self._note("GetChain")
+        chain, before = [], request.id
+        while before:
+            chain.append(self._find(request.user_id, request.kind, before))
+            before = chain[-1].parent_id
+        if len(chain) > request.most:
+            raise NotPossible(f"{request.id} and those before it are more than {request.most}.")
+        return content_pb2.GetChainResponse(items=reversed(chain))
+
+    async def List(self, request: content_pb2.ListContentRequest, context: Any) -> content_pb2.ListContentResponse:
+        self._note("List")
+        things = [
+            thing
+            for thing in self.kept(request.kind)
+            if thing.user_id == request.user_id and request.parent_id in ("", thing.parent_id)
+        ]
+        if request.descending:
+            things.reverse()
+        if request.after:
+            ids = [thing.id for thing in things]
+            if request.after not in ids:
+                raise NotFound(f"There is no {request.kind} {request.after}.")
+            things = things[ids.index(request.after) + 1 :]
+        limit = request.limit or 20
+        return content_pb2.ListContentResponse(items=things[:limit], has_more=len(things) > limit)
+
+    async def Delete(
+        self, request: content_pb2.DeleteContentRequest, context: Any
+    ) -> content_pb2.DeleteContentResponse:
+        self._note("Delete")
+        try:
+            self._find(request.user_id, request.kind, request.id)
+        except NotFound:
+            return content_pb2.DeleteContentResponse()
+        del self.things[request.kind, request.id]
+        if request.kind == "conversation":
+            inside = [thing for thing in self.kept("item") if thing.parent_id == request.id]
+            for thing in inside:
+                del self.things[thing.kind, thing.id]
+        return content_pb2.DeleteContentResponse(was_there=True)
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if self.is_broken:
+            raise Unavailable("The database is away.")
+
+    def _find(self, user_id: str, kind: str, id: str) -> content_pb2.ContentItem:
+        thing = self.things.get((kind, id))
+        if thing is None or thing.user_id != user_id:
+            raise NotFound(f"There is no {kind} {id}.")
+        return thing
+
+
 class AdminDouble:
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
+        self.contents = ContentDouble()
+        """Served beside it."""
         self._version = 1
         self._keys: dict[str, admin_pb2.KeyPrincipal] = {}
         self._bearers: dict[str, str] = {}
@@ -359,16 +450,19 @@ class SchedulerDouble:
             )
 
 
-Double = AdminDouble | RegistryDouble | SchedulerDouble
+Double = AdminDouble | ContentDouble | RegistryDouble | SchedulerDouble
 
 
 def add_to(server: grpc.aio.Server, double: Double) -> None:
     """Serves the methods that this double has; the others answer UNIMPLEMENTED."""
     services: dict[type[Double], tuple[type[Any], Callable[[Any, Any], None]]] = {
         AdminDouble: (admin_pb2_grpc.AdminServicer, admin_pb2_grpc.add_AdminServicer_to_server),
+        ContentDouble: (content_pb2_grpc.ContentServicer, content_pb2_grpc.add_ContentServicer_to_server),
         RegistryDouble: (registry_pb2_grpc.RegistryServicer, registry_pb2_grpc.add_RegistryServicer_to_server),
         SchedulerDouble: (scheduler_pb2_grpc.SchedulerServicer, scheduler_pb2_grpc.add_SchedulerServicer_to_server),
     }
     servicer, add = services[type(double)]
     methods = {name: getattr(double, name, getattr(servicer, name)) for name in vars(servicer) if name[0].isupper()}
     add(SimpleNamespace(**methods), server)
+    if isinstance(double, AdminDouble):
+        add_to(server, double.contents)

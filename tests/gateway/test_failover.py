@@ -155,6 +155,23 @@ async def test_an_engine_that_hangs_is_left_when_the_registry_loses_it(tmp_path:
         await eventually(lambda: engine.slots.running == 0)
 
 
+async def test_an_engine_that_falls_silent_in_the_middle_is_left_though_it_is_healthy(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK)
+    engine.faults.add(Fault(FaultKind.STALL_AFTER, chunks=2, seconds=60))
+    async with open_house(tmp_path, engine, stream_gap_s=0.5) as house:
+        told = await asyncio.wait_for(stream(house), 4)
+        assert told[-1]["error"]["code"] == "engine_failed"
+        assert "0.5 s" in told[-1]["error"]["message"]
+        await eventually(lambda: engine.slots.running == 0)
+
+
+async def test_a_healthy_engine_may_take_its_time_before_it_begins(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK)
+    engine.faults.add(Fault(FaultKind.SLOW_HEADERS, seconds=2.5))
+    async with open_house(tmp_path, engine, stream_gap_s=0.5) as house:
+        assert "word3" in text_of(await stream(house))
+
+
 async def test_a_request_that_had_no_answer_yet_moves_away_from_an_engine_that_hangs(tmp_path: Path) -> None:
     engine = FakeEngine(pace=QUICK)
     engine.faults.add(Fault(FaultKind.SLOW_HEADERS, seconds=60))

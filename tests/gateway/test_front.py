@@ -194,6 +194,9 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape_and_h
             assert answer.status == 405
             assert answer.headers["allow"] == "POST"
             assert (await answer.json())["error"]["code"] == "method_not_supported"
+        async with house.client.post(f"{house.url}/v1/realtime") as answer:
+            assert answer.status == 501
+            assert answer.headers["x-should-retry"] == "false"
         async with house.client.get(f"{house.url}/") as answer:
             assert "/v1/models" in (await answer.json())["addresses"]
         async with house.client.head(f"{house.url}/") as answer:

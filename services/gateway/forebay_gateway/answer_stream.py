@@ -5,6 +5,7 @@ always does), several usage chunks become one, and the model's name is the one t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ class AnswerStream:
         """`samples`: of the choices, so many in a row answer the same prompt; None: all. `writer`: for a client of another
         dialect; `translation`: for one that gets it folded."""
         self._writer, self._translation = writer, translation
+        self.reword: Callable[[dict[str, Any]], None] | None = None
+        """Changes a chunk before anyone looks at it, for an engine that had to be asked in other words."""
         self._form = form
         self._samples = choices if samples is None else samples
         self._model = model
@@ -184,6 +187,10 @@ class AnswerStream:
             )
             self.error = StreamError(str(body.get("message", "no reason given")), body)
             return b""
+        if self.reword is not None:
+            self.reword(chunk)
+            data = orjson.dumps(chunk)
+            event = Event(b"data: " + data + b"\n\n", data)
         return self._take_chunk(event, chunk)
 
     def _take_chunk(self, event: Event, chunk: dict[str, Any]) -> bytes:

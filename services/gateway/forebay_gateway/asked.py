@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from forebay_gateway.dialects.dialect import Translation
 from forebay_gateway.fleet import EngineKind
+from forebay_gateway.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.forms import Form
 from forebay_gateway.speech import OpenAISpeech, Speech
 from forebay_gateway.upload import Upload
+
+
+class Keeping(Protocol):
+    """Keeps an answer for its user, however it ends; one of these is called, and only the first call counts."""
+
+    async def ended(self, last: bytes) -> bytes:
+        """`last`: what is still to be sent of the answer, or all of it. Gives that as it is to be sent now: an answer says
+        whether it was kept. Takes two seconds at most and never fails."""
+        ...
+
+    async def broken(self, message: str) -> None:
+        """It failed before its end. The same holds."""
+        ...
+
+    def left(self) -> None:
+        """The client went before its end."""
+        ...
 
 
 @dataclass(slots=True)
@@ -39,6 +57,8 @@ class Asked:
     """What the client gets instead of OpenAI's answer."""
     native: Mapping[EngineKind, Speech] = field(default_factory=dict)
     """For engines that speak the client's own dialect."""
+    keeping: Keeping | None = None
+    """None: nobody keeps the answer."""
     model_at_engines: str = ""
     """As the fleet calls it."""
 
@@ -47,7 +67,11 @@ class Asked:
 
     def speech(self, kind: EngineKind) -> Speech:
         native = self.native.get(kind)
-        return OpenAISpeech(self) if native is None else native
+        if native is not None:
+            return native
+        if not kind.takes_tool_choice and (forced := tools_to_force(self.fields)) is not None:
+            return ForcedToolSpeech(self, forced)
+        return OpenAISpeech(self)
 
     def forget_body(self) -> None:
         """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""

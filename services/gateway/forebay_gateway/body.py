@@ -5,6 +5,7 @@ Of a form, files go to the disk as they come: however large a recording is, only
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from forebay.errors import BadInput, Refusal
 from forebay_gateway.refused import BodyStalled, BodyTooLarge, Refused
@@ -22,6 +24,8 @@ T = TypeVar("T")
 _LONGEST_TEXT = 1 << 20
 _MOST_PARTS = 64
 _PIECE = 64 << 10
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters and bytes that are no UTF-8: they cannot be sent on in a part's headers, or would end them."""
 
 
 class BodyBudget:
@@ -67,9 +71,7 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
     announced = request.content_length
     if announced is not None and announced > most_bytes:
         raise _too_large(most_bytes)
-    if request.version >= (1, 1) and request.headers.get("expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    await _say_go_on(request)
     pieces: list[bytes] = []
     size = 0
     loop = asyncio.get_running_loop()
@@ -94,15 +96,16 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
 async def reading_upload(request: web.BaseRequest, *, most_bytes: int, idle_s: float) -> AsyncIterator[Upload]:
     """Its files lie on the disk until left. Raises BadInput, BodyTooLarge, BodyStalled."""
     if not request.content_type.startswith("multipart/form-data"):
-        raise BadInput(f"This address takes a multipart/form-data form, not {request.content_type[:80]}.")
+        raise BadInput("This address takes a form: its content-type must be multipart/form-data, with a boundary.")
     if (request.content_length or 0) > most_bytes:
         raise _too_large(most_bytes)
+    await _say_go_on(request)
     with tempfile.TemporaryDirectory(prefix="forebay-upload-", ignore_cleanup_errors=True) as directory:
         try:
             upload = await _Reading(Path(directory), most_bytes, idle_s).read(request)
         except TimeoutError as error:
             raise BodyStalled from error
-        except (ValueError, web.HTTPException, web.RequestPayloadError) as error:
+        except (ValueError, RuntimeError, HttpProcessingError, web.HTTPException, web.RequestPayloadError) as error:
             raise BadInput("The form was cut off, or is not encoded as its headers say.") from error
         yield upload
 
@@ -118,6 +121,8 @@ class _Reading:
         while (part := await self._in_time(reader.next)) is not None:
             if not isinstance(part, BodyPartReader) or not part.name:
                 raise BadInput("Each part of the form needs a name, and none may be a form itself.")
+            if any(_NO_NAME.search(told) for told in (part.name, part.filename or "", part.headers.get("content-type", ""))):
+                raise BadInput("A part of the form has a control character, or what is no UTF-8, in its name or type.")
             if len(upload.texts) + len(upload.files) >= _MOST_PARTS:
                 raise BadInput(f"The form has more than {_MOST_PARTS} parts.")
             if part.filename is None:
@@ -151,6 +156,13 @@ class _Reading:
     async def _in_time(self, step: Callable[[], Awaitable[T]]) -> T:
         async with asyncio.timeout(self._idle_s):
             return await step()
+
+
+async def _say_go_on(request: web.BaseRequest) -> None:
+    """To a client that asked whether to send its body at all."""
+    if request.version >= (1, 1) and request.headers.get("expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 def _too_large(most_bytes: int) -> BodyTooLarge:

@@ -13,7 +13,7 @@ from forebay_gateway.refused import BadField, NoKey
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,256}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?")
+_KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
 LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
 

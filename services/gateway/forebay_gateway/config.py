@@ -60,6 +60,10 @@ class GatewaySettings:
     """Of one request."""
     max_upload_bytes: int = 512 << 20
     """Of one request that is a form with files. They lie in the system's directory for temporary files meanwhile."""
+    max_picture_bytes: int = 20 << 20
+    """Of one picture that a request names by its address and that is fetched for it."""
+    trusted_picture_hosts: str = ""
+    """Host names, with commas between them, from which pictures are fetched though their addresses are not public."""
     held_bodies_bytes: int = 512 << 20
     """Of all requests that have not begun to be answered, in this process."""
     max_answer_bytes: int = 64 << 20
@@ -74,6 +78,8 @@ class GatewaySettings:
     """The longest a request may take, from its arrival."""
     lost_idle_s: float = 5.0
     """How long an engine that the registry calls unhealthy may be silent before its requests are ended."""
+    stream_gap_s: float = 300.0
+    """How long an engine may be silent in the middle of an answer, healthy or not."""
     connect_s: float = 5.0
     """How long connecting to an engine may take."""
     drain_s: float = 600.0

@@ -24,6 +24,11 @@ class EngineKind(StrEnum):
         looks at the connection only while it streams and generates to the end otherwise."""
         return self is not EngineKind.LLAMACPP
 
+    @property
+    def takes_tool_choice(self) -> bool:
+        """Whether a tool can be forced by `tool_choice`. Ollama leaves the field aside."""
+        return self is not EngineKind.OLLAMA
+
 
 @dataclass(frozen=True, slots=True)
 class ModelOnBackend:

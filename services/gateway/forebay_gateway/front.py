@@ -13,6 +13,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
 from forebay_gateway.call import Call, new_request_id, read_call
+from forebay_gateway.conversation_pages import ConversationPages
+from forebay_gateway.conversations import Conversations
 from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
 from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.dialect import Dialect, Rendered
@@ -33,7 +35,6 @@ from forebay_gateway.dialects.openai.image import parse_image, parse_image_edit
 from forebay_gateway.dialects.openai.moderation import parse_moderation
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
 from forebay_gateway.dialects.responses.errors import RESPONSES
-from forebay_gateway.dialects.responses.request import parse_response
 from forebay_gateway.forms import (
     CHAT,
     COMPLETION,
@@ -47,11 +48,16 @@ from forebay_gateway.forms import (
     TRANSCRIPTION,
     TRANSLATION,
 )
+from forebay_gateway.kept_responses import KeptResponses
+from forebay_gateway.model_blobs import BLOBS_PATH
+from forebay_gateway.model_management import ModelManagement
 from forebay_gateway.ollama_pages import OllamaPages
 from forebay_gateway.pages import MODELS_PATH, Pages
-from forebay_gateway.refused import UnknownPath, WrongMethod
+from forebay_gateway.path_patterns import PathPatterns
+from forebay_gateway.refused import NotServedHere, UnknownPath, WrongMethod
 from forebay_gateway.relay import Exchange, Route
 from forebay_gateway.serving import Means
+from forebay_gateway.stored_pages import StoredPages
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +71,9 @@ _LONGEST_HEADER = 16 << 10
 class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
-        pages, ollama = Pages(means), OllamaPages(means)
+        pages, ollama, management = Pages(means), OllamaPages(means), ModelManagement(means)
+        conversations = Conversations(means.contents, means.clock)
+        kept = KeptResponses(means.contents, conversations, means.afterwork, means.clock)
         relayed = (
             Route(CHAT.path, OPENAI, parse_chat),
             Route(COMPLETION.path, OPENAI, parse_completion),
@@ -79,7 +87,7 @@ class Front:
             Route(SPEECH.path, OPENAI, parse_speech),
             Route(TRANSCRIPTION.path, OPENAI, parse_upload=parse_transcription),
             Route(TRANSLATION.path, OPENAI, parse_upload=parse_translation),
-            Route(_RESPONSES_PATH, RESPONSES, parse_response),
+            Route(_RESPONSES_PATH, RESPONSES, prepare=kept.prepare),
             Route(_MESSAGES_PATH, ANTHROPIC, parse_messages),
             Route("/api/chat", OLLAMA, partial(parse_ollama_chat, now=means.clock.now)),
             Route("/api/generate", OLLAMA, partial(parse_generate, now=means.clock.now)),
@@ -95,9 +103,18 @@ class Front:
             "/api/ps": {"GET": ollama.running},
             "/api/show": {"POST": ollama.show},
             "/api/version": {"GET": ollama.version},
+            "/api/pull": {"POST": management.pull},
+            "/api/push": {"POST": management.push},
+            "/api/create": {"POST": management.create},
+            "/api/copy": {"POST": management.copy},
+            "/api/delete": {"DELETE": management.delete},
             "/": {"GET": self._welcome},
         }
         self._show_model: dict[str, Handler] = {"GET": pages.show_model}
+        self._blob: dict[str, Handler] = {"HEAD": management.find_blob, "POST": management.take_blob}
+        self._patterns = PathPatterns(
+            {**StoredPages(means, kept, pages.count).addresses, **ConversationPages(means, conversations).addresses}
+        )
 
     def make_server(self) -> web.Server:
         return _Server(
@@ -127,13 +144,23 @@ class Front:
         methods = self._routes.get(path)
         if methods is None and path.startswith(f"{MODELS_PATH}/"):
             methods = self._show_model
+        if methods is None and path.startswith(f"{BLOBS_PATH}/"):
+            methods = self._blob
+        if methods is None:
+            methods = self._patterns.find(path)
+        if path == "/v1/realtime":
+            raise NotServedHere(
+                "Forebay has no realtime sessions. Use POST /v1/audio/speech and /v1/audio/transcriptions."
+            )
         if methods is None:
             raise UnknownPath(
                 f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT.path}, completions at "
                 f"{COMPLETION.path}, embeddings at {EMBEDDING.path}, models at GET {MODELS_PATH}; SDKs take the base URL "
                 "that ends in /v1."
             )
-        handler = methods.get("GET" if call.method == "HEAD" else call.method)  # the server leaves the body out
+        handler = methods.get(call.method)
+        if handler is None and call.method == "HEAD":
+            handler = methods.get("GET")  # the server leaves the body out
         if handler is None:
             allowed = ", ".join(methods)
             raise WrongMethod(f"{path[:200]} takes {allowed}, not {call.method}.", allowed)
@@ -146,7 +173,7 @@ class Front:
         return relay
 
     async def _welcome(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        told = {"service": "forebay", "addresses": sorted(self._routes)}
+        told = {"service": "forebay", "addresses": sorted([*self._routes, *self._patterns.addresses])}
         return web.Response(
             body=orjson.dumps(told), headers={"x-request-id": call.request_id, "content-type": "application/json"}
         )

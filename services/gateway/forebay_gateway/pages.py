@@ -48,19 +48,19 @@ class Pages:
         principal = principal_of(self._means, call)
         body = parse_object(await read_page_body(self._means, request), "`model` and `messages`")
         asked = parse_messages(dumped({**body, "max_tokens": 1}))
-        counted, _ = await self._count(principal, asked.model, dict(asked.fields), call)
+        counted, _ = await self.count(principal, asked.model, dict(asked.fields), call)
         return answer_page({"input_tokens": counted.count}, call, is_estimate=counted.is_estimate)
 
     async def tokenize(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
         model, fields = parse_tokenize(await read_page_body(self._means, request))
-        counted, longest = await self._count(principal, model, fields, call)
+        counted, longest = await self.count(principal, model, fields, call)
         told: dict[str, Any] = {"count": counted.count, "max_model_len": longest}
         if counted.tokens is not None:
             told["tokens"] = counted.tokens
         return answer_page({**told, "is_estimate": counted.is_estimate}, call, is_estimate=counted.is_estimate)
 
-    async def _count(
+    async def count(
         self, principal: Principal, asked: str, fields: dict[str, Any], call: Call
     ) -> tuple[Counted, int | None]:
         means = self._means

@@ -57,6 +57,11 @@ class Principal:
     def sees_backends(self) -> bool:
         return self.role in (Role.OPERATOR, Role.ADMIN)
 
+    @property
+    def may_manage_models(self) -> bool:
+        """Pull, create and delete them on the pool's engines."""
+        return self.sees_backends
+
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:

@@ -41,6 +41,12 @@ class WidthTooLarge(BadField):
     reason = Refusal.WIDTH_TOO_LARGE
 
 
+class NotKept(BadField):
+    """Nothing that this user keeps has this id."""
+
+    reason = Refusal.NOT_FOUND
+
+
 class BodyTooLarge(BadInput):
     """The request is larger than this gateway takes."""
 
@@ -53,6 +59,10 @@ class BodyStalled(BadInput):
 
 class UnknownPath(NotFound):
     """There is no such address here."""
+
+
+class NotServedHere(NotFound):
+    """Forebay knows this address and does not serve it."""
 
 
 class WrongMethod(BadInput):
@@ -107,6 +117,16 @@ class JournalFull(Unavailable):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message, retry_after_s=5.0)
+
+
+class StateUnavailable(Unavailable):
+    """What Forebay keeps for you cannot be reached at the moment. Try again shortly; a request for a response that has the
+    whole input and `store: false` is answered all the same."""
+
+    reason = Refusal.STATE_UNAVAILABLE
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, retry_after_s=2.0)
 
 
 class TookTooLong(Unavailable):

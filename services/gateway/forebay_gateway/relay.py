@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -19,7 +19,7 @@ from forebay.ledger_id import new_ledger_id
 from forebay_gateway.account import Account
 from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
 from forebay_gateway.answer_stream import StreamError
-from forebay_gateway.asked import Asked
+from forebay_gateway.asked import Asked, Keeping
 from forebay_gateway.asking import Ask, Grant
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.call import Call, wished_band, wished_deadline_ms
@@ -27,8 +27,10 @@ from forebay_gateway.dialects.dialect import Dialect
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
+from forebay_gateway.forms import CHAT
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.ollama_pages import load_or_unload
+from forebay_gateway.pictures import names_pictures
 from forebay_gateway.principals import Principal
 from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
@@ -52,6 +54,7 @@ log = logging.getLogger(__name__)
 _PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
 _LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
 _ENGINE_END_S = 0.1
+_PICTURE_S = 10.0
 _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
 
 
@@ -63,6 +66,9 @@ class Route:
     """Raises BadField."""
     parse_upload: Callable[[Upload], Asked] | None = None
     """For what comes as a form. Raises BadField."""
+    prepare: Callable[[bytes, Principal], Awaitable[tuple[Asked, int]]] | None = None
+    """For what builds on something that has to be looked up first. Gives also of how many bytes the prompt was made. Raises
+    BadField, StateUnavailable."""
 
 
 class Exchange:
@@ -126,9 +132,12 @@ class Exchange:
     def cut_off(self, why: Refusal) -> None:
         self._cutoff = why
 
-    def lose_engine(self) -> None:
-        trouble = EngineTrouble(Blame.UNREACHABLE, "It stopped answering, and the registry's probes of it fail.")
-        self._attempting.interrupt(TroubledEngine(trouble))
+    @property
+    def has_begun(self) -> bool:
+        return self._has_begun
+
+    def lose_engine(self, why: str) -> None:
+        self._attempting.interrupt(TroubledEngine(EngineTrouble(Blame.UNREACHABLE, why)))
 
     def place_elsewhere(self) -> None:
         if not self._has_begun:
@@ -147,6 +156,8 @@ class Exchange:
             await self._refuse(error)
         except (asyncio.CancelledError, ConnectionError):
             self._finish(Outcome.CANCELLED, "")
+            if self._keeping is not None:
+                self._keeping.left()
             raise
         except Exception:
             log.exception("request failed inside the gateway", extra={"action": "internal", "route": self._call.path})
@@ -169,6 +180,8 @@ class Exchange:
                 await self._load(asked)
             else:
                 await self._answer(asked, size)
+        elif route.prepare is not None:
+            await self._answer(*await self._prepare(route.prepare))
         elif route.parse_upload is not None:
             reading = reading_upload(self._request, most_bytes=settings.max_upload_bytes, idle_s=settings.body_idle_s)
             async with reading as upload:
@@ -176,11 +189,21 @@ class Exchange:
 
     async def _read(self, parse: Callable[[bytes], Asked | Loading]) -> tuple[Asked | Loading, int]:
         """The request, and of how many bytes it was made, which nobody else keeps."""
+        raw = await self._read_raw()
+        return parse(raw), len(raw)
+
+    async def _prepare(self, prepare: Callable[[bytes, Principal], Awaitable[tuple[Asked, int]]]) -> tuple[Asked, int]:
+        assert self._principal is not None
+        raw = await self._read_raw()
+        asked, size = await prepare(raw, self._principal)
+        self._body.grow(size - len(raw))
+        return asked, size
+
+    async def _read_raw(self) -> bytes:
         settings = self._means.settings
-        raw = await read_body(
+        return await read_body(
             self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
         )
-        return parse(raw), len(raw)
 
     async def _load(self, loading: Loading) -> None:
         """Of Ollama's dialect: there is no answer to wait for."""
@@ -189,10 +212,13 @@ class Exchange:
         self._entry.model_requested, self._entry.model = loading.model, self._model_of(loading.model, principal)
         await load_or_unload(means, principal, loading, self._entry.model, self._call.request_id)
         body = orjson.dumps(loading.answer(as_timestamp(means.clock.now())))
+        self._entry.http_status = 200
         self._finish(Outcome.FINISHED, "")
         await self._reply.send(200, body)
 
     async def _answer(self, asked: Asked, prompt_bytes: int) -> None:
+        if asked.form is CHAT and names_pictures(asked.fields):
+            await self._fetch_pictures(asked)
         ask = self._admit(asked, prompt_bytes)
         self._account.open()
         if asked.stream:
@@ -206,6 +232,12 @@ class Exchange:
                 grant = await self._fail_over(grant, troubled.trouble)
             else:
                 return
+
+    async def _fetch_pictures(self, asked: Asked) -> None:
+        assert self._principal is not None
+        self._model_of(asked.model, self._principal)  # nothing is fetched for a request that is refused anyway
+        self._body.grow(await self._means.pictures.put_into(asked.fields, _PICTURE_S))
+        asked.raw = b""
 
     def _authenticate(self) -> None:
         means = self._means
@@ -384,7 +416,7 @@ class Exchange:
                 out = stream.cut(self._account.estimated_prompt)
                 break
         self._finish(Outcome.FINISHED, await self._end_engine(answer, stream))
-        await self._reply.end_stream(out + stream.tail(self._account.estimated_prompt))
+        await self._reply.end_stream(out + await self._kept(stream.tail(self._account.estimated_prompt)))
 
     async def _relay_folded(self, answer: EngineAnswer, speech: Speech) -> None:
         """The engine streams although the client does not, so that it stops when the client goes."""
@@ -443,7 +475,14 @@ class Exchange:
         if reason:
             self._reply.headers["x-forebay-reason"] = reason
         self._finish(Outcome.FINISHED, reason)
-        await self._reply.send(200, body)
+        await self._reply.send(200, await self._kept(body))
+
+    @property
+    def _keeping(self) -> Keeping | None:
+        return self._asked.keeping if self._asked is not None else None
+
+    async def _kept(self, last: bytes) -> bytes:
+        return last if self._keeping is None else await self._keeping.ended(last)
 
     async def _listen(self, answer: EngineAnswer) -> bytes:
         self._silent_since = self._means.clock.monotonic()
@@ -484,6 +523,8 @@ class Exchange:
             self._reply.headers.update(rate_headers(error.standing))
         try:
             async with asyncio.timeout(_TELL_S):
+                if self._keeping is not None:
+                    await self._keeping.broken(error.message)
                 await self._reply.refuse(error)
         except TimeoutError:
             self._reply.abort()

@@ -29,12 +29,17 @@ class Serving(Protocol):
         """When its engine last said anything, on the monotonic clock."""
         ...
 
+    @property
+    def has_begun(self) -> bool:
+        """Its client has a part of the answer."""
+        ...
+
     def interrupt(self, error: ForebayError) -> None: ...
     def cut_off(self, why: Refusal) -> None:
         """Its answer ends with what there is of it, as if it had reached its length."""
         ...
 
-    def lose_engine(self) -> None:
+    def lose_engine(self, why: str) -> None:
         """Its engine will probably not answer any more."""
         ...
 
@@ -93,11 +98,17 @@ class Running:
         for one in list(self._all.values()):
             one.interrupt(error)
 
-    def leave_silent(self, is_lost: Callable[[str], bool], silent_before: float) -> None:
-        """Tells those whose engine is lost and has said nothing since."""
+    def leave_silent(self, is_lost: Callable[[str], bool], now: float, *, lost_idle_s: float, gap_s: float) -> None:
+        """Tells those whose engine is lost and has been silent for `lost_idle_s`, and those whose engine fell silent for
+        `gap_s` in the middle of an answer. Before it begins, a healthy engine may take as long as it likes."""
         for one in list(self._all.values()):
-            if one.backend_id and one.silent_since < silent_before and is_lost(one.backend_id):
-                one.lose_engine()
+            silent_s = now - one.silent_since
+            if not one.backend_id or silent_s < min(lost_idle_s, gap_s):
+                continue
+            if one.has_begun and silent_s >= gap_s:
+                one.lose_engine(f"It has said nothing for {gap_s:g} s in the middle of its answer.")
+            elif silent_s >= lost_idle_s and is_lost(one.backend_id):
+                one.lose_engine("It stopped answering, and the registry's probes of it fail.")
 
     async def wait_empty(self, within_s: float) -> bool:
         try:

@@ -19,8 +19,10 @@ from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
+from forebay_gateway.afterwork import open_afterwork
 from forebay_gateway.body import BodyBudget
 from forebay_gateway.config import GatewaySettings
+from forebay_gateway.contents import AdminContents
 from forebay_gateway.credentials_watch import CredentialsWatch
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fence import Fence
@@ -29,6 +31,7 @@ from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
 from forebay_gateway.journal import Journal, close_lost, hold_directory, next_generation, open_journal
 from forebay_gateway.meters import make_meters
+from forebay_gateway.pictures import open_pictures
 from forebay_gateway.places import Places
 from forebay_gateway.principals import Principals
 from forebay_gateway.principals_watch import PrincipalsWatch
@@ -80,7 +83,11 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             serving_tls(settings.tls_cert, settings.tls_key) as tls,
         ):
             credentials = CredentialsWatch(admin)
-            async with open_upstream(credentials.get, settings.connect_s) as upstream:
+            async with (
+                open_upstream(credentials.get, settings.connect_s) as upstream,
+                open_pictures(settings.trusted_picture_hosts, settings.max_picture_bytes) as pictures,
+                open_afterwork() as afterwork,
+            ):
                 generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
                 publisher = RecordPublisher(journal, bus, settings.name)
                 followers = [
@@ -124,8 +131,11 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     form=RecordForm(settings.name, generation),
                     ratios=TokenRatios(),
                     bodies=bodies,
+                    pictures=pictures,
                     running=running,
                     meters=meters,
+                    contents=AdminContents(admin),
+                    afterwork=afterwork,
                     is_draining=draining,
                 )
                 _add_gauges(ops.metrics, running, journal, session, places, bodies)
@@ -136,7 +146,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     background = [
                         tasks.create_task(session.run(), name="scheduler-session"),
                         tasks.create_task(publisher.run(), name="usage-records"),
-                        tasks.create_task(_end_silent(running, fleet, clock, settings.lost_idle_s), name="lost"),
+                        tasks.create_task(_end_silent(running, fleet, clock, settings), name="lost"),
                         *(tasks.create_task(f.follow(), name="follow") for f in followers),
                         *(tasks.create_task(f.keep(), name="keep") for f in followers),
                     ]
@@ -219,11 +229,13 @@ async def _drain(runner: web.ServerRunner, running: Running, settings: GatewaySe
     await runner.cleanup()
 
 
-async def _end_silent(running: Running, fleet: Fleet, clock: Clock, silent_s: float) -> None:
-    """A wait on an engine ends when the registry has lost it: one that hangs would hold its clients for ever."""
+async def _end_silent(running: Running, fleet: Fleet, clock: Clock, settings: GatewaySettings) -> None:
+    """A wait on an engine that hangs would hold its clients for ever."""
     while True:
         await asyncio.sleep(_LOOK_S)
-        running.leave_silent(fleet.is_lost, clock.monotonic() - silent_s)
+        running.leave_silent(
+            fleet.is_lost, clock.monotonic(), lost_idle_s=settings.lost_idle_s, gap_s=settings.stream_gap_s
+        )
 
 
 def _add_gauges(

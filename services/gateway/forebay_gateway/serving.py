@@ -6,13 +6,16 @@ import asyncio
 from dataclasses import dataclass
 
 from forebay.clock import Clock
+from forebay_gateway.afterwork import Afterwork
 from forebay_gateway.asking import Slots
 from forebay_gateway.body import BodyBudget
 from forebay_gateway.config import GatewaySettings
+from forebay_gateway.contents import ContentStore
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
+from forebay_gateway.pictures import Pictures
 from forebay_gateway.principals import Principals
 from forebay_gateway.running import Running
 from forebay_gateway.upstream import Upstream
@@ -33,6 +36,9 @@ class Means:
     form: RecordForm
     ratios: TokenRatios
     bodies: BodyBudget
+    pictures: Pictures
     running: Running
     meters: Meters
+    contents: ContentStore
+    afterwork: Afterwork
     is_draining: asyncio.Event

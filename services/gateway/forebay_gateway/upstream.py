@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -54,10 +55,14 @@ class _Start:
 
 
 class EngineAnswer:
-    """Status 200 and a body, read as fast as it is asked for and no faster."""
+    """A status, 200 but for `pass_on`, and a body, read as fast as it is asked for and no faster."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+
+    @property
+    def status(self) -> int:
+        return self._response.status
 
     @property
     def is_stream(self) -> bool:
@@ -149,14 +154,33 @@ class Upstream:
         if response.status != 200:
             told = await _read_error(response)
             raise _as_error(judge(response.status, told, response.headers.get("retry-after")))
-        answer = EngineAnswer(response)
-        try:
+        async with _reading(response) as answer:
             yield answer
-        finally:
-            if response.content.at_eof():
-                response.release()
-            else:
-                answer.close()
+
+    @asynccontextmanager
+    async def pass_on(
+        self, backend: Backend, method: str, path: str, body: bytes | AsyncIterator[bytes], *, request_id: str
+    ) -> AsyncIterator[EngineAnswer]:
+        """A request of any method, and its answer whatever its status. A body that comes in pieces is taken as fast as the
+        engine takes it. Raises TroubledEngine."""
+        headers = self._headers(backend, request_id, None)
+        if isinstance(body, bytes) and method == "POST":
+            response = await self._post(backend, path, body, headers, lambda: None)
+        else:
+            headers["content-type"] = "application/json" if isinstance(body, bytes) else "application/octet-stream"
+            try:
+                response = await self._session.request(
+                    method,
+                    f"{backend.url}{path}",
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=_Start(lambda: None),
+                )
+            except (aiohttp.ClientError, OSError) as error:
+                raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
+        async with _reading(response) as answer:
+            yield answer
 
     async def ask(
         self, backend: Backend, path: str, body: bytes | None, *, request_id: str, within_s: float
@@ -274,8 +298,22 @@ async def _on_create(_session: aiohttp.ClientSession, context: SimpleNamespace, 
     start.before_write()
 
 
+@asynccontextmanager
+async def _reading(response: aiohttp.ClientResponse) -> AsyncIterator[EngineAnswer]:
+    """The connection may be used again if the answer was read to its end."""
+    answer = EngineAnswer(response)
+    try:
+        yield answer
+    finally:
+        if response.content.at_eof():
+            response.release()
+        else:
+            answer.close()
+
+
 def _form_of(upload: Upload) -> aiohttp.FormData:
-    form = aiohttp.FormData(default_to_multipart=True)
+    # Names go on as they came; only quotes are escaped. What would end a header was refused when the form was read.
+    form = aiohttp.FormData(default_to_multipart=True, quote_fields=False)
     for name, value in upload.texts:
         form.add_field(name, value)
     for file in upload.files:  # whoever sends them closes them
@@ -303,4 +341,19 @@ def _as_error(judged: EngineTrouble | ForebayError) -> Exception:
 
 
 def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """What happened, and not where: clients read this too, and where an engine is is not for them to know."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name cannot be looked up"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not valid"
+        case aiohttp.ClientConnectorError() if error.errno is not None and error.errno > 0:
+            return os.strerror(error.errno)
+        case TimeoutError():
+            return "it took too long"
+        case OSError() if error.strerror:
+            return error.strerror
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection"
+        case _:
+            return "the connection failed"

@@ -8,7 +8,16 @@ import math
 from dataclasses import dataclass
 
 from forebay.errors import ForebayError, Refusal
-from forebay_gateway.refused import BadField, BodyStalled, EngineRefused, NoKey, UnknownPath, WrongMethod, word_of
+from forebay_gateway.refused import (
+    BadField,
+    BodyStalled,
+    EngineRefused,
+    NoKey,
+    NotServedHere,
+    UnknownPath,
+    WrongMethod,
+    word_of,
+)
 
 LONGEST_RETRY_S = 120.0
 """The openai SDK ignores a longer `retry-after`."""
@@ -50,6 +59,7 @@ SHAPES: dict[Refusal, Shape] = {
     Refusal.ENGINE_REFUSED: Shape(400, _REQUEST, None),
     Refusal.JOURNAL_FULL: Shape(503, _SERVER, "journal_full", retry_after_s=5.0),
     Refusal.NO_SCHEDULER: Shape(503, _SERVER, "no_scheduler", retry_after_s=1.0),
+    Refusal.STATE_UNAVAILABLE: Shape(503, _SERVER, "state_unavailable", retry_after_s=2.0),
     Refusal.STARTING: Shape(503, _SERVER, "starting", retry_after_s=1.0),
     Refusal.DRAINING: Shape(503, _SERVER, "draining", retry_after_s=1.0),
     Refusal.INTERNAL: Shape(500, _SERVER, "internal_error"),
@@ -68,6 +78,8 @@ def shape_of(error: ForebayError) -> Shape:
             return Shape(408, _REQUEST, "request_timeout")
         case WrongMethod():
             return Shape(405, _REQUEST, "method_not_supported")
+        case NotServedHere():
+            return Shape(501, _REQUEST, "not_implemented", should_retry=False)
         case UnknownPath():
             return Shape(404, _REQUEST, "unknown_url")
         case NoKey():

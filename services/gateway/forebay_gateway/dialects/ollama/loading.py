@@ -16,7 +16,7 @@ from forebay_gateway.dialects.openai.fields import wrong_type
 from forebay_gateway.refused import BadField
 
 # Go's: https://pkg.go.dev/time#ParseDuration
-_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

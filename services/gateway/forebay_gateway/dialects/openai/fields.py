@@ -4,6 +4,7 @@ Fields that are unknown here travel on untouched; the engine judges them. Every 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from forebay_gateway.refused import BadField
 
 LONGEST_MODEL_NAME = 256
 MOST_CHOICES = 128
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
@@ -26,6 +28,10 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
         raise BadField(
             f"The request's body must be a JSON object with {fields}, not {kind_of(body)}.", code="invalid_type"
         )
+    for name in body:
+        if name != "model" and name.casefold() == "model":
+            # Ollama reads names without regard to case: this would be the model that it takes, and we would not have seen it.
+            raise BadField(f"`{name}` is not a field; write `model`.", param="model", code="invalid_value")
     return body
 
 
@@ -48,6 +54,10 @@ def model_of(model: Any) -> str:
             f"`model` is {len(model)} characters long; no model's name has more than {LONGEST_MODEL_NAME}.",
             param="model",
             code="invalid_value",
+        )
+    if _CONTROL.search(model):  # the ledger, for one, could not keep it
+        raise BadField(
+            "`model` has a control character; no model's name has one.", param="model", code="invalid_value"
         )
     return model
 

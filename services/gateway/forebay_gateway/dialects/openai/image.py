@@ -47,6 +47,6 @@ def parse_image_edit(upload: Upload) -> Asked:
 def _pictures(told: str | None) -> int:
     if told is None:
         return 1
-    if not (told.isascii() and told.isdigit() and 1 <= int(told[:4]) <= MOST_PICTURES):
+    if not (told.isascii() and told.isdigit() and len(told) < 4 and 1 <= int(told) <= MOST_PICTURES):
         raise BadField(f"`n` is {told[:20]!r}; it must be from 1 to {MOST_PICTURES}.", param="n", code="invalid_value")
     return int(told)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import orjson
+
 from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Spoken, new_id
 from forebay_gateway.dialects.responses.said import (
@@ -26,6 +28,23 @@ class ResponseTranslation:
         self._model = model
         self._echo = echo
         self._new_id = new_id
+        self._whole: Json | None = None
+        self._writer: ResponseWriter | None = None
+        """Of the last attempt."""
+
+    @property
+    def response(self) -> Json | None:
+        """As it ended. May be changed, and be told once more."""
+        return self._whole if self._writer is None else self._writer.response
+
+    def tell_again(self) -> bytes:
+        """What the client gets at the end: the last events of a stream, or all."""
+        return orjson.dumps(self._whole) if self._writer is None else self._writer.end_again()
+
+    def broken(self, status: str, error: Json | None) -> Json | None:
+        """A response that was begun and did not come to its end. `status`: failed or cancelled; `error`: OpenAI's
+        `code` and `message`. None when the client was told of none."""
+        return None if self._writer is None else self._writer.broken(status, error)
 
     def whole(self, answer: Json) -> Json:
         snapshot = self._snapshot()
@@ -35,10 +54,12 @@ class ResponseTranslation:
         items = list(self._items(choice))
         output = [item.ended("completed") for item in items[:-1]]
         output += [item.ended("incomplete" if is_cut(finish_reason) else "completed") for item in items[-1:]]
-        return snapshot.ended(output, finish_reason, answer.get("usage"))
+        self._whole = snapshot.ended(output, finish_reason, answer.get("usage"))
+        return self._whole
 
     def writer(self, estimated_prompt: int) -> ResponseWriter:
-        return ResponseWriter(self._snapshot(), self._new_id)
+        self._writer = ResponseWriter(self._snapshot(), self._new_id)
+        return self._writer
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._new_id("resp"), self._model, self._echo)

@@ -6,6 +6,7 @@ called it. Many templates also take a system message in one place only, the firs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from forebay_gateway.dialects.dialect import Json
@@ -16,12 +17,17 @@ from forebay_gateway.dialects.responses.typed import bad_value, demand_string, m
 _BLANK_LINE = "\n\n"
 
 
-def messages_in(body: Json) -> list[Json]:
-    """Of the fields `instructions` and `input`; at least one. Raises BadField."""
+def messages_in(body: Json, before: Sequence[Json] = ()) -> list[Json]:
+    """Of the fields `instructions` and `input`; at least one. `before`: items that go in front of the input's. Raises
+    BadField."""
     conversation = _Conversation(string_in(body, "instructions"))
+    for place, item in enumerate(before):
+        conversation.add(item, f"(kept)[{place}].")
     told = body.get("input")
     if isinstance(told, str):
         told = [{"role": "user", "content": told}]
+    if told is None and before:
+        told = []
     if told is None:
         raise missing("input", "send a text, or the conversation as a list of items")
     if not isinstance(told, list):
@@ -33,6 +39,13 @@ def messages_in(body: Json) -> list[Json]:
     if conversation.is_empty:
         raise bad_value("input", "`input` has nothing to answer: it needs at least one message.")
     return conversation.messages()
+
+
+def check_items(items: list[Json], name: str) -> None:
+    """Each must be one that can be told to an engine. Raises BadField."""
+    conversation = _Conversation(None)
+    for place, item in enumerate(items):
+        conversation.add(item, f"{name}[{place}].")
 
 
 class _Conversation:
@@ -62,7 +75,7 @@ class _Conversation:
             case "item_reference":
                 raise bad_value(
                     f"{at}type",
-                    f"`{at}type` is item_reference, and this gateway keeps no items yet: send the item itself.",
+                    f"`{at}type` is item_reference, and this gateway looks up no single items: send the item itself.",
                 )
             case _:
                 kind = demand_string(item, "type", at, "such as message, function_call or function_call_output")

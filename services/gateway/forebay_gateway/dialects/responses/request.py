@@ -1,9 +1,11 @@
 """OpenAI's request for a response, as the chat request that an engine gets.
 
-Only what a chat engine understands travels on. What the answer has to repeat is kept in its translation. Nothing is
-stored: a request that builds on something stored is refused."""
+Only what a chat engine understands travels on. What the answer has to repeat is kept in its translation. What a request
+builds on was looked up by whoever calls; where nobody did, such a request is refused."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import orjson
 
@@ -13,10 +15,12 @@ from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, 
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.conversation import messages_in
 from forebay_gateway.dialects.responses.echo import echo_of
+from forebay_gateway.dialects.responses.keeping import Ground
 from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
 from forebay_gateway.dialects.responses.typed import (
     bad_value,
     demand_string,
+    metadata_in,
     missing,
     number_in,
     object_in,
@@ -27,21 +31,30 @@ from forebay_gateway.forms import CHAT
 
 _MOST_LOGPROBS = 20
 _STORED = ("previous_response_id", "conversation", "prompt")
+NEEDED_FIELDS = "`model` and `input`"
 
 
 def parse_response(raw: bytes) -> Asked:
-    """Raises BadField."""
-    body = parse_object(raw, "`model` and `input`")
+    """A request that has all of its input. Raises BadField."""
+    return ask_for_response(parse_object(raw, NEEDED_FIELDS), None)
+
+
+def ask_for_response(body: Json, ground: Ground | None) -> Asked:
+    """`ground`: what it builds on; None: that was not looked up. Raises BadField."""
     model, stream = model_in(body), flag_in(body, "stream")
-    _refuse_stored(body)
+    _refuse_stored(body, ("prompt",) if ground is not None else _STORED)
     _check_the_rest(body)
     functions = functions_in(body)
     max_output_tokens = count_in(body, "max_output_tokens")
-    fields: Json = {"model": model, "messages": messages_in(body), **tool_fields(body, functions)}
+    fields: Json = {
+        "model": model,
+        "messages": messages_in(body, ground.items if ground else []),
+        **tool_fields(body, functions),
+    }
     fields |= _sampling(body) | _logprobs(body) | _reasoning(body) | _format(body) | _user(body)
     if max_output_tokens is not None:
         fields["max_tokens"] = max_output_tokens  # the newer name is not known to every engine
-    echo = echo_of(body, functions)
+    echo = {**echo_of(body, functions), **(ground.echo if ground else {})}
     _demand_shallow(echo)
     return Asked(
         form=CHAT,
@@ -58,18 +71,17 @@ def parse_response(raw: bytes) -> Asked:
     )
 
 
-def _refuse_stored(body: Json) -> None:
-    for name in _STORED:
+def _refuse_stored(body: Json, names: Iterable[str]) -> None:
+    for name in names:
         if body.get(name) is not None:
             raise bad_value(
-                name,
-                f"`{name}` builds on something stored, and this gateway keeps no responses yet: send the whole input.",
+                name, f"`{name}` builds on something stored that is not to be had here: send the whole input."
             )
     if flag_in(body, "background"):
         raise bad_value(
             "background",
-            "`background` is true, and this gateway keeps no responses yet from which to fetch the answer later: "
-            "leave it out and, if the answer takes long, stream it.",
+            "`background` is true, and this gateway answers nothing in the background: leave it out and, if the answer "
+            "takes long, stream it.",
         )
 
 
@@ -77,9 +89,7 @@ def _check_the_rest(body: Json) -> None:
     """What the engine never sees."""
     flag_in(body, "store")
     object_in(body, "stream_options")
-    for name, value in (object_in(body, "metadata") or {}).items():
-        if not isinstance(value, str):
-            raise wrong_type(f"metadata.{name[:64]}", "a string", value)
+    metadata_in(body)
     if string_in(body, "truncation") not in (None, "auto", "disabled"):
         raise bad_value("truncation", "`truncation` can be auto or disabled.")
 

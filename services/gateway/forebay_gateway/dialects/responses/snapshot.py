@@ -34,6 +34,10 @@ class Snapshot:
         response["usage"] = _usage(usage) if isinstance(usage, dict) else None
         return response
 
+    def broken(self, output: list[Json], status: str, error: Json | None) -> Json:
+        """One that did not come to its end. `status`: failed or cancelled."""
+        return {**self._response(status, output), "error": error}
+
     def note_created(self, told: Json) -> None:
         """`told`: chat's answer, or a piece of one."""
         created = told.get("created")

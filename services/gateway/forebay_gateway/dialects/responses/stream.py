@@ -43,6 +43,11 @@ class ResponseWriter:
         self._calls: dict[Any, Called] = {}
         """By chat's number."""
         self._finish_reason: str | None = None
+        self.response: Json | None = None
+        """As it ended."""
+        self._before_last = b""
+        """Of what the end told, all but its last event, and that one's number."""
+        self._last_number = 0
 
     def write(self, chunk: Json) -> bytes:
         out: list[bytes] = []
@@ -63,9 +68,23 @@ class ResponseWriter:
         for item in (*self._waiting, *nameless):
             self._turn_to(item, out)
         self._close("incomplete" if is_cut(self._finish_reason) else "completed", out)
-        response = self._snapshot.ended(self._output, self._finish_reason, usage)
-        out.append(self._event(f"response.{response['status']}", {"response": response}))
-        return b"".join(out)
+        self.response = self._snapshot.ended(self._output, self._finish_reason, usage)
+        self._before_last, self._last_number = b"".join(out), self._told
+        return self.end_again()
+
+    def end_again(self) -> bytes:
+        """What `end` gave, of a response that was changed since."""
+        assert self.response is not None
+        self._told = self._last_number
+        return self._before_last + self._event(f"response.{self.response['status']}", {"response": self.response})
+
+    def broken(self, status: str, error: Json | None) -> Json | None:
+        """The response as far as it came, when it will not come to its end. None when nothing of it was told."""
+        if not self._has_begun:
+            return None
+        unfinished = [item for item in (self._open, *self._waiting) if item is not None]
+        output = [*self._output, *(item.ended("incomplete") for item in unfinished)]
+        return self._snapshot.broken(output, status, error)
 
     def _begin(self, chunk: Json, out: list[bytes]) -> None:
         self._has_begun = True

@@ -10,6 +10,9 @@ from forebay_gateway.refused import BadField
 
 T = TypeVar("T")
 
+_MOST_METADATA, _LONGEST_METADATA_NAME, _LONGEST_METADATA = 16, 64, 512
+"""OpenAI's. In characters, but the first."""
+
 
 def string_in(holder: Json, name: str, at: str = "") -> str | None:
     """`at`: what comes before the name in a complaint, such as `tools[0].`"""
@@ -38,6 +41,24 @@ def number_in(holder: Json, name: str, at: str = "") -> float | None:
     if isinstance(value, bool):
         raise wrong_type(at + name, "a number", value)
     return _of_kind(value, (int, float), "a number", at + name)
+
+
+def metadata_in(holder: Json) -> Json:
+    """Nothing is an empty object."""
+    metadata = object_in(holder, "metadata") or {}
+    if len(metadata) > _MOST_METADATA:
+        raise bad_value("metadata", f"`metadata` has {len(metadata)} entries; there can be {_MOST_METADATA}.")
+    for name, value in metadata.items():
+        param = f"metadata.{name[:_LONGEST_METADATA_NAME]}"
+        if not isinstance(value, str):
+            raise wrong_type(param, "a string", value)
+        if len(name) > _LONGEST_METADATA_NAME or len(value) > _LONGEST_METADATA:
+            raise bad_value(
+                param,
+                f"`{param}` is too long: a name can have {_LONGEST_METADATA_NAME} characters and "
+                f"what it says {_LONGEST_METADATA}.",
+            )
+    return metadata
 
 
 def demand_string(holder: Json, name: str, at: str, what: str) -> str:
