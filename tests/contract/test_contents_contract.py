@@ -1,0 +1,136 @@
+"""What the gateway relies on in whoever keeps things for users, held against the double and against admin on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.clock import SystemClock
+from forebay.errors import AlreadyExists, ForebayError, NotFound, NotPossible
+from forebay.local.postgres import Postgres
+from forebay.memory_bus import MemoryBus
+from forebay.ops import Ops
+from forebay.rpc import open_peer, open_server, render_tokens
+from forebay.service import Ground
+from forebay.wire.v1 import admin_pb2_grpc
+from forebay_admin.config import AdminSettings
+from forebay_admin.service import open_admin
+from forebay_gateway.contents import AdminContents, ContentStore, Kind, StoredContent
+from tests.admin.replica import TOKENS, FakeRegistry, OperatorCalls, Running, Site
+from tests.conftest import free_port
+from tests.gateway.doubles import TOKEN, ContentDouble, add_to, authorize
+
+NOW_US = 1_800_000_000_000_000  # still to come, so that nothing has expired
+
+
+@dataclass
+class Keeper:
+    contents: ContentStore
+    alice: str
+    bob: str
+
+    async def keep(self, kind: Kind, id: str, *, after_us: int = 0, **more: Any) -> StoredContent:
+        content = StoredContent(kind, id, self.alice, NOW_US + after_us, {"said": "Grüße 🎉"}, **more)
+        await self.contents.put(content)
+        return content
+
+
+async def _double(stack: AsyncExitStack, place: Path, postgres_url: str) -> Keeper:
+    served = open_server("127.0.0.1:0", lambda server: add_to(server, ContentDouble()), authorize, grace_s=0)
+    address = await stack.enter_async_context(served)
+    peer = await stack.enter_async_context(open_peer(address, token=TOKEN))
+    return Keeper(AdminContents(peer), "alice", "bob")
+
+
+async def _admin(stack: AsyncExitStack, place: Path, postgres_url: str) -> Keeper:
+    (place / "callers").write_text(render_tokens(TOKENS))
+    (place / "admin.token").write_text(TOKENS["admin"])
+    (place / "pepper").write_text("p" * 64)
+    (place / "seal").write_text("s" * 64)
+    settings = AdminSettings(
+        listen=f"127.0.0.1:{free_port()}",
+        http_listen=f"127.0.0.1:{free_port()}",
+        registry_address="127.0.0.1:1",
+        token_file=place / "admin.token",
+        callers_file=place / "callers",
+        nats_url="memory:",
+        database_url=postgres_url,
+        pepper_file=place / "pepper",
+        seal_key_file=place / "seal",
+        bootstrap_key_file=place / "admin.key",
+        content_dir=place / "blobs",
+    )
+    clock = SystemClock()
+    ground = Ground("admin", clock, Ops("admin"), MemoryBus(clock.now))
+    await stack.enter_async_context(open_admin(settings, ground))
+    site = Site(place, postgres_url, FakeRegistry(), settings, [], [])
+    await Running(site, ground, settings.listen, settings.http_listen).ready()
+    operator = await stack.enter_async_context(open_peer(settings.listen, token=site.first_key))
+    people = OperatorCalls(admin_pb2_grpc.OperatorStub(operator.channel), operator.metadata)
+    alice, bob = [(await people.AddUser(name=name)).user.id for name in ("alice", "bob")]
+    gateway = await stack.enter_async_context(open_peer(settings.listen, token=TOKENS["gateway"]))
+    return Keeper(AdminContents(gateway), alice, bob)
+
+
+_KEEPERS: dict[str, Callable[[AsyncExitStack, Path, str], Awaitable[Keeper]]] = {"double": _double, "admin": _admin}
+
+
+@pytest.fixture(params=_KEEPERS)
+async def keeper(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: Postgres, postgres_url: str
+) -> AsyncIterator[Keeper]:
+    async with AsyncExitStack() as stack:
+        yield await _KEEPERS[request.param](stack, tmp_path, postgres_url)
+
+
+async def test_things_are_kept_replaced_and_deleted_and_are_their_users_alone(keeper: Keeper) -> None:
+    contents, alice, bob = keeper.contents, keeper.alice, keeper.bob
+    kept = await keeper.keep(Kind.RESPONSE, "resp_1", expires_at_us=NOW_US + 3_600_000_000)
+    assert await contents.get(alice, Kind.RESPONSE, "resp_1") == kept
+    assert await contents.get(bob, Kind.RESPONSE, "resp_1") is None
+    assert await contents.get(alice, Kind.CONVERSATION, "resp_1") is None
+    assert not await contents.delete(bob, Kind.RESPONSE, "resp_1")
+    with pytest.raises((AlreadyExists, ForebayError)):
+        await contents.put(StoredContent(Kind.RESPONSE, "resp_1", bob, NOW_US, {}))
+    assert await contents.get(alice, Kind.RESPONSE, "resp_1") == kept
+    again = await keeper.keep(Kind.RESPONSE, "resp_1", after_us=5)
+    assert await contents.get(alice, Kind.RESPONSE, "resp_1") == again
+    assert await contents.delete(alice, Kind.RESPONSE, "resp_1")
+    assert not await contents.delete(alice, Kind.RESPONSE, "resp_1")
+
+
+async def test_a_chain_comes_oldest_first_and_whole_or_not_at_all(keeper: Keeper) -> None:
+    contents, alice = keeper.contents, keeper.alice
+    for number, before in enumerate(["", "resp_0", "resp_1"]):
+        await keeper.keep(Kind.RESPONSE, f"resp_{number}", after_us=number, parent_id=before)
+    chain = await contents.chain(alice, Kind.RESPONSE, "resp_2", 10)
+    assert [content.id for content in chain] == ["resp_0", "resp_1", "resp_2"]
+    assert await contents.chain(keeper.bob, Kind.RESPONSE, "resp_2", 10) == []
+    with pytest.raises(NotPossible):
+        await contents.chain(alice, Kind.RESPONSE, "resp_2", 2)
+    await contents.delete(alice, Kind.RESPONSE, "resp_0")
+    assert await contents.chain(alice, Kind.RESPONSE, "resp_2", 10) == []
+
+
+async def test_what_lies_in_a_conversation_is_paged_both_ways_and_goes_with_it(keeper: Keeper) -> None:
+    contents, alice = keeper.contents, keeper.alice
+    await keeper.keep(Kind.CONVERSATION, "conv_1")
+    ids = [f"msg_{number}" for number in range(5)]
+    for id in ids:
+        await keeper.keep(Kind.ITEM, id, parent_id="conv_1")  # all in one moment
+    first = await contents.list(alice, Kind.ITEM, "conv_1", limit=3)
+    rest = await contents.list(alice, Kind.ITEM, "conv_1", limit=3, after=first.contents[-1].id)
+    assert [content.id for content in (*first.contents, *rest.contents)] == ids
+    assert (first.has_more, rest.has_more) == (True, False)
+    latest = await contents.list(alice, Kind.ITEM, "conv_1", limit=2, descending=True)
+    assert [content.id for content in latest.contents] == ["msg_4", "msg_3"]
+    with pytest.raises(NotFound):
+        await contents.list(alice, Kind.ITEM, "conv_1", limit=2, after="msg_9")
+    assert (await contents.list(keeper.bob, Kind.ITEM, "conv_1", limit=3)).contents == []
+    await contents.delete(alice, Kind.CONVERSATION, "conv_1")
+    assert await contents.get(alice, Kind.ITEM, "msg_0") is None
