@@ -533,16 +533,29 @@ async def until_swept(kept: Kept, sweep: ContentSweep, rows: int) -> None:
 async def test_the_limit_of_things_holds_however_many_come_at_once(kept: Kept) -> None:
     async with running(kept.settings, content_per_user=3) as kept:
         took = await asyncio.gather(
-            *(kept.alice.put("response", f"r{number}") for number in range(8)), return_exceptions=True
+            *(kept.alice.put("conversation", f"r{number}") for number in range(8)), return_exceptions=True
         )
         assert [error.code() for error in took if isinstance(error, grpc.aio.AioRpcError)] == [NOT_POSSIBLE] * 5
-        (first, *_), _ = await kept.alice.page("response")
-        await kept.alice.put("response", first, body=b"again")
-        await kept.bob.put("response", "bobs")
-        with refused(NOT_POSSIBLE, "delete some that you no longer need. Most are responses (3)"):
+        (first, *_), _ = await kept.alice.page("conversation")
+        await kept.alice.put("conversation", first, body=b"again")
+        await kept.bob.put("conversation", "bobs")
+        with refused(NOT_POSSIBLE, "delete some that you no longer need. Most are conversations (3)"):
             await kept.alice.upload("file-1", b"x")
-        await kept.alice.delete("response", first)
-        await kept.alice.put("response", "r9")
+        with refused(NOT_POSSIBLE):
+            await kept.alice.put("response", "resp_1")  # there is none that could give way to it
+        await kept.alice.delete("conversation", first)
+        await kept.alice.put("conversation", "r9")
+
+
+async def test_the_oldest_responses_give_way_to_new_ones(kept: Kept) -> None:
+    async with running(kept.settings, content_per_user=3) as kept:
+        await kept.alice.put("conversation", "conv_1")
+        for number in range(5):
+            await kept.alice.put("response", f"resp_{number}", created_at_us=T0 + number)
+        await kept.bob.put("response", "bobs")
+        assert await kept.alice.page("response") == (["resp_3", "resp_4"], False)
+        await kept.alice.put("response", "resp_4", body=b"again", created_at_us=T0 + 4)
+        assert (await kept.alice.page("response"))[0] == ["resp_3", "resp_4"]
 
 
 async def test_the_limits_of_bytes_hold_for_bodies_and_files(kept: Kept) -> None:

@@ -124,6 +124,14 @@ def demand_blob(size_bytes: int, limits: ContentLimits) -> None:
         raise BadInput(f"A file may have {limits.blob_bytes} bytes (content_max_blob_bytes), and this one has more.")
 
 
+def responses_in_the_way(kind: Kind, held: Mapping[str, Held], limits: ContentLimits) -> int:
+    """How many of a user's oldest responses give way to one more. Clients have responses kept by default and never delete
+    any, so the limit would end it for them one day; a hundredth at once, so that not every one pays for that."""
+    if kind is not Kind.RESPONSE or sum(of.things for of in held.values()) < limits.things_per_user:
+        return 0
+    return min(held[kind].things, max(1, limits.things_per_user // 100)) if kind in held else 0
+
+
 def demand_room(held: Mapping[str, Held], *, more_things: int, more_bytes: int, limits: ContentLimits) -> None:
     """Raises NotPossible, and says what to delete, when a user who has this may not have that much more."""
     things = sum(of.things for of in held.values())

@@ -13,7 +13,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import AlreadyExists, NotFound, NotPossible
-from forebay_admin.content import Blob, BlobName, ContentLimits, Held, Kind, Page, Place, Thing, demand_room
+from forebay_admin.content import (
+    Blob,
+    BlobName,
+    ContentLimits,
+    Held,
+    Kind,
+    Page,
+    Place,
+    Thing,
+    demand_room,
+    responses_in_the_way,
+)
 from forebay_admin.tables import content, users
 
 MOST_AT_ONCE_BYTES = 48 * 1024**2
@@ -62,6 +73,9 @@ _ONE = """
     kind = :kind AND id = :id AND user_id = :user_id AND (expires_at IS NULL OR expires_at > :now) FOR UPDATE
 """
 _ONE_EXPIRED = "kind = :kind AND id = :id AND expires_at <= :now FOR UPDATE"
+_OLDEST_RESPONSES = """
+    kind = 'response' AND user_id = :user_id ORDER BY created_at, id LIMIT :most FOR UPDATE SKIP LOCKED
+"""
 # Past what a client is just now replacing or deleting: the next sweep finds it.
 _EXPIRED = "expires_at <= :now LIMIT :most FOR UPDATE SKIP LOCKED"
 
@@ -99,8 +113,13 @@ async def demand_place(connection: AsyncConnection, thing: Thing, limits: Conten
         raise _taken(thing)
     replaced = _blob(before) if before is not None else None
     after = replace(thing, blob=thing.blob or replaced)
+    held = await _held(connection, thing.user_id, now)
+    if before is None and (giving_way := responses_in_the_way(thing.kind, held, limits)):
+        old = await _remove(connection, _OLDEST_RESPONSES, user_id=thing.user_id, most=giving_way)
+        removed = Removed(removed.things + old.things, [*removed.blobs, *old.blobs])
+        held = await _held(connection, thing.user_id, now)
     demand_room(
-        await _held(connection, thing.user_id, now),
+        held,
         more_things=1 if before is None else 0,
         more_bytes=after.size_bytes - (before.bytes if before is not None else 0),
         limits=limits,
