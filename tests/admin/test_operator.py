@@ -25,6 +25,8 @@ ROLES = {
 HARMLESS: Mapping[str, dict[str, Any]] = {
     "CreateKey": {},
     "RevokeKey": {"key_id": "000000000000"},
+    "AddSigningKey": {"key_id": "000000000000", "public_key": bytes(32)},
+    "RemoveSigningKey": {"fingerprint": "SHA256:nothing"},
     "AddUser": {"name": "carol"},
     "RegisterBackend": {"name": "engine", "url": "http://127.0.0.1:1"},
     "UnregisterBackend": {"name": "nothing"},
@@ -38,15 +40,21 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RemoveBudget": {"id": "nothing"},
     "RemoveModelTerms": {"model": "nothing"},
     "RemovePoolTerms": {"pool": "nothing"},
+    "RemoveModelAlias": {"alias": "nothing"},
+    "RemoveModelRule": {"scope": {"model": "nothing"}},
     "ViewExplanation": {"request_id": "nothing"},
     "DrainBackend": {"name": "nothing"},
 }
 ALLOWED = {
-    Role.MEMBER: {"CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"},
+    Role.MEMBER: {
+        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"),
+        *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
+    },
     Role.AUDITOR: {
         *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"),
+        *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
         *("ListUsers", "ShowBackends", "ShowNodes", "ShowModels"),
-        *("ListGroups", "ListQuotas", "ListModelTerms", "ListPools", "ViewQueue", "ViewExplanation"),
+        *("ListGroups", "ListQuotas", "ListModelTerms", "ListModelRules", "ListPools", "ViewQueue", "ViewExplanation"),
     },
     Role.OPERATOR: set(calls())
     - {

@@ -132,6 +132,7 @@ async def test_the_scheduler_hears_of_users_and_their_weights(admin: Running) ->
         ("scheduler", "WatchPrincipals"),
         ("registry", "WatchPrincipals"),
         ("gateway", "WatchPolicy"),
+        ("scheduler", "WatchModelRules"),
         ("scheduler", "WatchCredentials"),
         ("up", "WatchCredentials"),
     ],

@@ -69,7 +69,6 @@ class AnthropicMessages:
                 {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": result}]},
             ]
         request: Json = {"model": want.model or self._model, "messages": messages, "max_tokens": want.max_tokens}
-        request["extra_body"] = {"temperature": 0}
         if want.system:
             request["system"] = want.system
         if want.tools:

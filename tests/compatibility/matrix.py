@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from tests.compatibility.wants import Client, NotInDialect, Refused
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace
+from tests.fakes.provider import API_KEY, FakeProvider
+from tests.fakes.provider_anthropic import FakeAnthropic
+from tests.fakes.provider_gemini import FakeGemini
 from tests.gateway.house import MODEL, House, open_house
 
 CLIENTS: tuple[type[Client], ...] = (
@@ -32,7 +36,7 @@ CLIENTS: tuple[type[Client], ...] = (
 @dataclass(frozen=True, slots=True)
 class Engine:
     name: str
-    flavour: Flavour
+    fake: Flavour | type[FakeProvider]
     kind: types_pb2.EngineKind.ValueType
 
     @property
@@ -45,6 +49,8 @@ ENGINES = (
     Engine("llama.cpp", Flavour.LLAMA_CPP, types_pb2.ENGINE_KIND_LLAMACPP),
     Engine("Ollama", Flavour.OLLAMA, types_pb2.ENGINE_KIND_OLLAMA),
     Engine("OpenAI-compatible", Flavour.ANY, types_pb2.ENGINE_KIND_OPENAI),
+    Engine("Anthropic", FakeAnthropic, types_pb2.ENGINE_KIND_ANTHROPIC),
+    Engine("Gemini", FakeGemini, types_pb2.ENGINE_KIND_GEMINI),
 )
 
 
@@ -96,13 +102,34 @@ async def tried(cell: Cell, client: Client) -> Tried:
 
 
 @asynccontextmanager
-async def serving(directory: Path, engine: Engine) -> AsyncIterator[tuple[House, FakeEngine]]:
+async def serving(directory: Path, engine: Engine) -> AsyncIterator[tuple[House, FakeEngine | FakeProvider]]:
     """A gateway in front of the fake that has this engine's manners."""
     directory.mkdir(exist_ok=True)
-    fake = FakeEngine(slots=4, flavour=engine.flavour, pace=Pace(tokens_per_s=4000.0, ttft_s=0.0, answer_tokens=8))
+    if not isinstance(engine.fake, Flavour):
+        async with house_before(directory, engine.fake(models=(MODEL,)), engine.kind) as (house, provider):
+            yield house, provider
+        return
+    fake = FakeEngine(slots=4, flavour=engine.fake, pace=Pace(tokens_per_s=4000.0, ttft_s=0.0, answer_tokens=8))
     async with open_house(directory, fake) as house:
         house.registry.put("b1", fake.url, kind=engine.kind, slots=4)
         yield house, fake
+
+
+@asynccontextmanager
+async def house_before(
+    directory: Path, provider: FakeProvider, kind: types_pb2.EngineKind.ValueType
+) -> AsyncIterator[tuple[House, FakeProvider]]:
+    """A gateway in front of a cloud provider, with the key for it."""
+    async with provider, open_house(directory) as house:
+        house.scheduler.slots["b1"] = 4
+        house.admin.set_credential("b1", API_KEY)
+        house.registry.put("b1", provider.url, kind=kind, slots=4, has_credential=True)
+        async with asyncio.timeout(5):
+            while True:
+                async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
+                    if MODEL in await answer.text():
+                        break
+        yield house, provider
 
 
 @asynccontextmanager

@@ -23,7 +23,8 @@ class _OpenAIClient:
         self._model = model
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
-        told = await self._client.embeddings.create(model=self._model, input=texts)
+        with _errors():
+            told = await self._client.embeddings.create(model=self._model, input=texts)
         return [vector.embedding for vector in told.data]
 
     async def close(self) -> None:

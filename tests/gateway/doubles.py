@@ -152,6 +152,8 @@ class AdminDouble:
         self._bearers: dict[str, str] = {}
         self._principals = _Broadcast()
         self._credentials = _Broadcast()
+        self._model_rules = _Broadcast()
+        self._ruling = admin_pb2.ModelRulesUpdate(snapshot=True)
         self.known_versions: list[int] = []
 
     def add_key(self, **fields: Any) -> ForebayKey:
@@ -182,6 +184,13 @@ class AdminDouble:
         changed.cut_running = cut_running
         self._change(changed)
 
+    def trust(self, key: ForebayKey, *public_keys: bytes) -> None:
+        """Those and no others."""
+        changed = admin_pb2.KeyPrincipal()
+        changed.CopyFrom(self._keys[key.public_id])
+        changed.signing_keys[:] = public_keys
+        self._change(changed)
+
     def set_credential(self, backend_id: str, bearer: str) -> None:
         self._version += 1
         self._bearers[backend_id] = bearer
@@ -205,6 +214,20 @@ class AdminDouble:
         if request.known_version != self._version:
             first = admin_pb2.PrincipalsUpdate(version=self._version, snapshot=True, keys=self._keys.values())
         async for update in self._principals.stream(first):
+            yield update
+
+    def rule(self, rules: Sequence[admin_pb2.ModelRule] = (), aliases: Sequence[admin_pb2.ModelAlias] = ()) -> None:
+        """These there are from now on, and no others."""
+        self._version += 1
+        self._ruling = admin_pb2.ModelRulesUpdate(snapshot=True, rules=rules, aliases=aliases)
+        self._ruling.version = self._version
+        self._model_rules.send(self._ruling)
+
+    async def WatchModelRules(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.ModelRulesUpdate]:
+        first = admin_pb2.ModelRulesUpdate()
+        first.CopyFrom(self._ruling)
+        first.version = self._version
+        async for update in self._model_rules.stream(first):
             yield update
 
     async def WatchCredentials(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.CredentialsUpdate]:

@@ -193,6 +193,10 @@ def test_a_key_in_the_path_is_taken_out_of_it() -> None:
     call = read_call("GET", "/k/fb-1-2/v1/models", {"authorization": "Bearer other"})
     assert (call.path, call.key) == ("/v1/models", "fb-1-2")
     assert read_call("GET", "/k/fb-1-2", {}).path == "/"
+    told = {"anthropic-version": "2026-10-21", "anthropic-beta": "a-2026,b"}
+    assert read_call("POST", "/anthropic/v1/messages", told).anthropics == told
+    assert read_call("POST", "/v1/messages", {"anthropic-beta": "a\r\nb"}).anthropics == {}
+    assert read_call("POST", "/v1/chat/completions", told).anthropics == {}
     assert read_call("GET", "/v1/models", {"authorization": "Basic x", "x-api-key": "k"}).key == "k"
 
 

@@ -172,3 +172,16 @@ async def test_what_an_engine_dislikes_in_one_clients_stream_options_is_not_held
             assert message in (await answer.json())["error"]["message"]
         assert (await stream(house))[-1] == "[DONE]"
         assert engine.record.requests[-1].body["stream_options"] == {"include_usage": True}
+
+
+async def test_where_an_engine_is_that_cannot_be_reached_is_not_told_to_clients(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        house.scheduler.slots["b1"] = 1
+        for url in ("http://127.0.0.1:9", "http://nowhere.invalid:8000"):
+            house.registry.put("b1", url)
+            await asyncio.sleep(0.1)
+            async with house.post(ask()) as answer:
+                told = await answer.text()
+                assert answer.status == 502, told
+                assert "No answer came" in told
+                assert not re.search(r"127|:9|nowhere|8000|Error", told), told

@@ -175,6 +175,9 @@ class CredentialDesk(AdminServicer):
     def WatchPolicy(self, request: Any, context: Any) -> Any:
         raise AssertionError("the registry has no use for policy")
 
+    def WatchModelRules(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the registry has no use for rules of models")
+
     def tell(self, backend_id: str, bearer: str) -> None:
         credential = BackendCredential(backend_id=backend_id, bearer=bearer)
         self.updates.put_nowait(CredentialsUpdate(version=1, snapshot=True, credentials=[credential]))

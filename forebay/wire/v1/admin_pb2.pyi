@@ -107,6 +107,27 @@ BUDGET_PERIOD_MONTH: BudgetPeriod.ValueType  # 4
 BUDGET_PERIOD_YEAR: BudgetPeriod.ValueType  # 5
 Global___BudgetPeriod: _TypeAlias = BudgetPeriod  # noqa: Y015
 
+class _ModelThinking:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelThinkingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelThinking.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_THINKING_UNSPECIFIED: _ModelThinking.ValueType  # 0
+    """the rule says nothing about it"""
+    MODEL_THINKING_OFF: _ModelThinking.ValueType  # 1
+    MODEL_THINKING_USUAL: _ModelThinking.ValueType  # 2
+    """as the model does unasked"""
+
+class ModelThinking(_ModelThinking, metaclass=_ModelThinkingEnumTypeWrapper): ...
+
+MODEL_THINKING_UNSPECIFIED: ModelThinking.ValueType  # 0
+"""the rule says nothing about it"""
+MODEL_THINKING_OFF: ModelThinking.ValueType  # 1
+MODEL_THINKING_USUAL: ModelThinking.ValueType  # 2
+"""as the model does unasked"""
+Global___ModelThinking: _TypeAlias = ModelThinking  # noqa: Y015
+
 @_typing.final
 class WatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -179,6 +200,7 @@ class KeyPrincipal(_message.Message):
     POOL_FIELD_NUMBER: _builtins.int
     BAND_CAP_FIELD_NUMBER: _builtins.int
     CUT_RUNNING_FIELD_NUMBER: _builtins.int
+    SIGNING_KEYS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """the public id"""
     secret_hmac: _builtins.bytes
@@ -199,6 +221,10 @@ class KeyPrincipal(_message.Message):
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names, or patterns in which * stands for anything; empty: all"""
 
+    @_builtins.property
+    def signing_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """public ed25519 keys, 32 bytes each: a call that one of them signed counts as this key's"""
+
     def __init__(
         self,
         *,
@@ -214,10 +240,11 @@ class KeyPrincipal(_message.Message):
         pool: _builtins.str = ...,
         band_cap: _types_pb2.Band.ValueType = ...,
         cut_running: _builtins.bool = ...,
+        signing_keys: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "expires_at_us", b"expires_at_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "cut_running", b"cut_running", "expires_at_us", b"expires_at_us", "group_id", b"group_id", "key_id", b"key_id", "pool", b"pool", "role", b"role", "secret_hmac", b"secret_hmac", "state", b"state", "user_id", b"user_id", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "cut_running", b"cut_running", "expires_at_us", b"expires_at_us", "group_id", b"group_id", "key_id", b"key_id", "pool", b"pool", "role", b"role", "secret_hmac", b"secret_hmac", "signing_keys", b"signing_keys", "state", b"state", "user_id", b"user_id", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_at_us: _TypeAlias = _typing.Literal["expires_at_us"]  # noqa: Y015
     _WhichOneofArgType__expires_at_us: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us"]  # noqa: Y015
@@ -601,6 +628,203 @@ class BackendCredential(_message.Message):
 Global___BackendCredential: _TypeAlias = BackendCredential  # noqa: Y015
 
 @_typing.final
+class ModelRulesUpdate(_message.Message):
+    """Rules are few: whenever one has changed, all of them are sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    snapshot: _builtins.bool
+    """without it nothing has changed"""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]: ...
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRule]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        snapshot: _builtins.bool = ...,
+        aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
+        rules: _abc.Iterable[Global___ModelRule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "rules", b"rules", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelRulesUpdate: _TypeAlias = ModelRulesUpdate  # noqa: Y015
+
+@_typing.final
+class ModelAlias(_message.Message):
+    """A name that clients may use for a model of the fleet. A model of that very name wins over it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    model: _builtins.str
+    """a name in the fleet, and no alias"""
+    pool: _builtins.str
+    """empty: every pool"""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        model: _builtins.str = ...,
+        pool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "model", b"model", "pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelAlias: _TypeAlias = ModelAlias  # noqa: Y015
+
+@_typing.final
+class ModelRuleScope(_message.Message):
+    """Whose requests a rule is for. A gateway leaves one aside whose scope it does not know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    EVERYONE_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    model: _builtins.str
+    """its name in the fleet, or a pattern in which * stands for anything"""
+    key_id: _builtins.str
+    """the public id, or in a request a whole key"""
+    everyone: _builtins.bool
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str = ...,
+        model: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        everyone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["everyone", b"everyone", "key_id", b"key_id", "model", b"model", "of", b"of", "pool", b"pool"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["everyone", b"everyone", "key_id", b"key_id", "model", b"model", "of", b"of", "pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_of: _TypeAlias = _typing.Literal["pool", "model", "key_id", "everyone"]  # noqa: Y015
+    _WhichOneofArgType_of: _TypeAlias = _typing.Literal["of", b"of"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_of) -> _WhichOneofReturnType_of | None: ...
+
+Global___ModelRuleScope: _TypeAlias = ModelRuleScope  # noqa: Y015
+
+@_typing.final
+class ModelRule(_message.Message):
+    """What is done to requests. Where several apply, everybody's yields to a pool's, that to a model's, that to a key's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DefaultsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PinnedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_CTX_FIELD_NUMBER: _builtins.int
+    KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
+    max_output_tokens: _builtins.int
+    """tokens of an answer"""
+    num_ctx: _builtins.int
+    """tokens; of what Ollama's clients ask for"""
+    keep_alive_s: _builtins.int
+    """the same"""
+    thinking: Global___ModelThinking.ValueType
+    """where the client says nothing"""
+    @_builtins.property
+    def scope(self) -> Global___ModelRuleScope: ...
+    @_builtins.property
+    def defaults(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """field of OpenAI's chat → JSON, put in where the client says nothing"""
+
+    @_builtins.property
+    def pinned(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """put in whatever the client says; objects are merged"""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___ModelRuleScope | None = ...,
+        defaults: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        pinned: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_output_tokens: _builtins.int | None = ...,
+        num_ctx: _builtins.int | None = ...,
+        keep_alive_s: _builtins.int | None = ...,
+        thinking: Global___ModelThinking.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
+    _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
+    _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__num_ctx: _TypeAlias = _typing.Literal["num_ctx"]  # noqa: Y015
+    _WhichOneofArgType__num_ctx: _TypeAlias = _typing.Literal["_num_ctx", b"_num_ctx"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_ctx) -> _WhichOneofReturnType__num_ctx | None: ...
+
+Global___ModelRule: _TypeAlias = ModelRule  # noqa: Y015
+
+@_typing.final
 class User(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -865,6 +1089,189 @@ class RevokeKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
+
+@_typing.final
+class SigningKey(_message.Message):
+    """A public ed25519 key that signs calls, such as the `ollama` command line's: its owner may what an API key may."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    KEY_NAME_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    KEY_STATE_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_US_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """as `ssh-keygen -l` shows it: SHA256:…"""
+    public_key: _builtins.str
+    """as OpenSSH writes it: ssh-ed25519 AAAA…"""
+    name: _builtins.str
+    key_id: _builtins.str
+    """of the API key"""
+    key_name: _builtins.str
+    user_name: _builtins.str
+    key_state: Global___KeyState.ValueType
+    created_by: _builtins.str
+    created_at_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        name: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        key_name: _builtins.str = ...,
+        user_name: _builtins.str = ...,
+        key_state: Global___KeyState.ValueType = ...,
+        created_by: _builtins.str = ...,
+        created_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_us", b"created_at_us", "created_by", b"created_by", "fingerprint", b"fingerprint", "key_id", b"key_id", "key_name", b"key_name", "key_state", b"key_state", "name", b"name", "public_key", b"public_key", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKey: _TypeAlias = SigningKey  # noqa: Y015
+
+@_typing.final
+class AddSigningKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """the public id, or a whole key"""
+    public_key: _builtins.bytes
+    """32 bytes"""
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "name", b"name", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSigningKeyRequest: _TypeAlias = AddSigningKeyRequest  # noqa: Y015
+
+@_typing.final
+class AddSigningKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNING_KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def signing_key(self) -> Global___SigningKey: ...
+    def __init__(
+        self,
+        *,
+        signing_key: Global___SigningKey | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signing_key", b"signing_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signing_key", b"signing_key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSigningKeyResponse: _TypeAlias = AddSigningKeyResponse  # noqa: Y015
+
+@_typing.final
+class ListSigningKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """name; empty: everyone's"""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSigningKeysRequest: _TypeAlias = ListSigningKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListSigningKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNING_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def signing_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
+        """oldest first"""
+
+    def __init__(
+        self,
+        *,
+        signing_keys: _abc.Iterable[Global___SigningKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signing_keys", b"signing_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSigningKeysResponse: _TypeAlias = ListSigningKeysResponse  # noqa: Y015
+
+@_typing.final
+class RemoveSigningKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveSigningKeyRequest: _TypeAlias = RemoveSigningKeyRequest  # noqa: Y015
+
+@_typing.final
+class RemoveSigningKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNING_KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def signing_key(self) -> Global___SigningKey: ...
+    def __init__(
+        self,
+        *,
+        signing_key: Global___SigningKey | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signing_key", b"signing_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signing_key", b"signing_key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveSigningKeyResponse: _TypeAlias = RemoveSigningKeyResponse  # noqa: Y015
 
 @_typing.final
 class AddUserRequest(_message.Message):
@@ -2757,3 +3164,307 @@ class DrainBackendResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainBackendResponse: _TypeAlias = DrainBackendResponse  # noqa: Y015
+
+@_typing.final
+class SetModelAliasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def alias(self) -> Global___ModelAlias:
+        """one of that name in that pool is replaced"""
+
+    def __init__(
+        self,
+        *,
+        alias: Global___ModelAlias | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelAliasRequest: _TypeAlias = SetModelAliasRequest  # noqa: Y015
+
+@_typing.final
+class SetModelAliasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def alias(self) -> Global___ModelAlias: ...
+    def __init__(
+        self,
+        *,
+        alias: Global___ModelAlias | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelAliasResponse: _TypeAlias = SetModelAliasResponse  # noqa: Y015
+
+@_typing.final
+class RemoveModelAliasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    pool: _builtins.str
+    """empty: the one of every pool"""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        pool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelAliasRequest: _TypeAlias = RemoveModelAliasRequest  # noqa: Y015
+
+@_typing.final
+class RemoveModelAliasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def alias(self) -> Global___ModelAlias:
+        """as it was"""
+
+    def __init__(
+        self,
+        *,
+        alias: Global___ModelAlias | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelAliasResponse: _TypeAlias = RemoveModelAliasResponse  # noqa: Y015
+
+@_typing.final
+class SetModelRuleRequest(_message.Message):
+    """What is absent stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DefaultsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PinnedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    REMOVED_DEFAULTS_FIELD_NUMBER: _builtins.int
+    REMOVED_PINS_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_CTX_FIELD_NUMBER: _builtins.int
+    KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
+    thinking: Global___ModelThinking.ValueType
+    @_builtins.property
+    def scope(self) -> Global___ModelRuleScope: ...
+    @_builtins.property
+    def defaults(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """field → JSON"""
+
+    @_builtins.property
+    def pinned(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def removed_defaults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields"""
+
+    @_builtins.property
+    def removed_pins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def max_output_tokens(self) -> Global___Cap: ...
+    @_builtins.property
+    def num_ctx(self) -> Global___Cap: ...
+    @_builtins.property
+    def keep_alive_s(self) -> Global___Cap: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___ModelRuleScope | None = ...,
+        defaults: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        pinned: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        removed_defaults: _abc.Iterable[_builtins.str] | None = ...,
+        removed_pins: _abc.Iterable[_builtins.str] | None = ...,
+        max_output_tokens: Global___Cap | None = ...,
+        num_ctx: Global___Cap | None = ...,
+        keep_alive_s: Global___Cap | None = ...,
+        thinking: Global___ModelThinking.ValueType | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "removed_defaults", b"removed_defaults", "removed_pins", b"removed_pins", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
+    _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
+
+Global___SetModelRuleRequest: _TypeAlias = SetModelRuleRequest  # noqa: Y015
+
+@_typing.final
+class SetModelRuleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___ModelRule: ...
+    def __init__(
+        self,
+        *,
+        rule: Global___ModelRule | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelRuleResponse: _TypeAlias = SetModelRuleResponse  # noqa: Y015
+
+@_typing.final
+class RemoveModelRuleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___ModelRuleScope: ...
+    def __init__(
+        self,
+        *,
+        scope: Global___ModelRuleScope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelRuleRequest: _TypeAlias = RemoveModelRuleRequest  # noqa: Y015
+
+@_typing.final
+class RemoveModelRuleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___ModelRule:
+        """as it was"""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___ModelRule | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelRuleResponse: _TypeAlias = RemoveModelRuleResponse  # noqa: Y015
+
+@_typing.final
+class ListModelRulesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelRulesRequest: _TypeAlias = ListModelRulesRequest  # noqa: Y015
+
+@_typing.final
+class ListModelRulesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIASES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]:
+        """by name"""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRule]:
+        """in the order in which they apply"""
+
+    def __init__(
+        self,
+        *,
+        aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
+        rules: _abc.Iterable[Global___ModelRule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelRulesResponse: _TypeAlias = ListModelRulesResponse  # noqa: Y015

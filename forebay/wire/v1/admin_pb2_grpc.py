@@ -52,6 +52,11 @@ class AdminStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.WatchRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.CredentialsUpdate.FromString,
                 _registered_method=True)
+        self.WatchModelRules = channel.unary_stream(
+                '/forebay.wire.v1.Admin/WatchModelRules',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.WatchRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ModelRulesUpdate.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -81,6 +86,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchModelRules(self, request, context):
+        """callers: gateway
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +110,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.WatchCredentials,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.WatchRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.CredentialsUpdate.SerializeToString,
+            ),
+            'WatchModelRules': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchModelRules,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.WatchRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ModelRulesUpdate.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -194,6 +211,33 @@ class Admin:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def WatchModelRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.wire.v1.Admin/WatchModelRules',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.WatchRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ModelRulesUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class OperatorStub:
     """What operators call, with `authorization: Bearer <Forebay key>` of a user whose role allows it.
@@ -219,6 +263,21 @@ class OperatorStub:
                 '/forebay.wire.v1.Operator/RevokeKey',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
+                _registered_method=True)
+        self.AddSigningKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddSigningKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.ListSigningKeys = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListSigningKeys',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListSigningKeysRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListSigningKeysResponse.FromString,
+                _registered_method=True)
+        self.RemoveSigningKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveSigningKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveSigningKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveSigningKeyResponse.FromString,
                 _registered_method=True)
         self.AddUser = channel.unary_unary(
                 '/forebay.wire.v1.Operator/AddUser',
@@ -360,6 +419,31 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.FromString,
                 _registered_method=True)
+        self.SetModelAlias = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetModelAlias',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasResponse.FromString,
+                _registered_method=True)
+        self.RemoveModelAlias = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveModelAlias',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelAliasRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelAliasResponse.FromString,
+                _registered_method=True)
+        self.SetModelRule = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetModelRule',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelRuleRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelRuleResponse.FromString,
+                _registered_method=True)
+        self.RemoveModelRule = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveModelRule',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelRuleRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelRuleResponse.FromString,
+                _registered_method=True)
+        self.ListModelRules = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListModelRules',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesResponse.FromString,
+                _registered_method=True)
         self.ViewQueue = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ViewQueue',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueRequest.SerializeToString,
@@ -399,6 +483,24 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddSigningKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSigningKeys(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSigningKey(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -573,6 +675,37 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetModelAlias(self, request, context):
+        """What gateways do to requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModelAlias(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelRule(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModelRule(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelRules(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ViewQueue(self, request, context):
         """Asked of the scheduler that leads.
         """
@@ -615,6 +748,21 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'AddSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddSigningKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyResponse.SerializeToString,
+            ),
+            'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningKeys,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListSigningKeysRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListSigningKeysResponse.SerializeToString,
+            ),
+            'RemoveSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSigningKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveSigningKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveSigningKeyResponse.SerializeToString,
             ),
             'AddUser': grpc.unary_unary_rpc_method_handler(
                     servicer.AddUser,
@@ -756,6 +904,31 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.SerializeToString,
             ),
+            'SetModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelAlias,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasResponse.SerializeToString,
+            ),
+            'RemoveModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModelAlias,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelAliasRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelAliasResponse.SerializeToString,
+            ),
+            'SetModelRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelRule,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelRuleRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelRuleResponse.SerializeToString,
+            ),
+            'RemoveModelRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModelRule,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelRuleRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelRuleResponse.SerializeToString,
+            ),
+            'ListModelRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelRules,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesResponse.SerializeToString,
+            ),
             'ViewQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.ViewQueue,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueRequest.FromString,
@@ -859,6 +1032,87 @@ class Operator:
             '/forebay.wire.v1.Operator/RevokeKey',
             forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddSigningKey',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListSigningKeys',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListSigningKeysRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveSigningKey',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveSigningKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveSigningKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1615,6 +1869,141 @@ class Operator:
             '/forebay.wire.v1.Operator/ListPools',
             forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetModelAlias',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveModelAlias',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelAliasRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetModelRule',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelRuleRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModelRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveModelRule',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelRuleRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListModelRules',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class AdminStub:
     """callers: scheduler"""
     WatchCredentials: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchRequest, _admin_pb2.CredentialsUpdate]
     """callers: gateway, registry"""
+    WatchModelRules: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchRequest, _admin_pb2.ModelRulesUpdate]
+    """callers: gateway"""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -57,6 +59,8 @@ class AdminAsyncStub(AdminStub):
     """callers: scheduler"""
     WatchCredentials: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchRequest, _admin_pb2.CredentialsUpdate]  # type: ignore[assignment]
     """callers: gateway, registry"""
+    WatchModelRules: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchRequest, _admin_pb2.ModelRulesUpdate]  # type: ignore[assignment]
+    """callers: gateway"""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     """What the other services watch. Each stream opens with a snapshot, or with the delta from the version that the watcher
@@ -88,6 +92,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.CredentialsUpdate], _abc.AsyncIterator[_admin_pb2.CredentialsUpdate]]:
         """callers: gateway, registry"""
 
+    @_abc_1.abstractmethod
+    def WatchModelRules(
+        self,
+        request: _admin_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ModelRulesUpdate], _abc.AsyncIterator[_admin_pb2.ModelRulesUpdate]]:
+        """callers: gateway"""
+
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class OperatorStub:
@@ -100,6 +112,9 @@ class OperatorStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]
+    AddSigningKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddSigningKeyRequest, _admin_pb2.AddSigningKeyResponse]
+    ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSigningKeysRequest, _admin_pb2.ListSigningKeysResponse]
+    RemoveSigningKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveSigningKeyRequest, _admin_pb2.RemoveSigningKeyResponse]
     AddUser: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddUserRequest, _admin_pb2.AddUserResponse]
     ListUsers: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListUsersRequest, _admin_pb2.ListUsersResponse]
     RegisterBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RegisterBackendRequest, _admin_pb2.RegisterBackendResponse]
@@ -129,6 +144,12 @@ class OperatorStub:
     SetPoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]
     RemovePoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]
     ListPools: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]
+    SetModelAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelAliasRequest, _admin_pb2.SetModelAliasResponse]
+    """What gateways do to requests."""
+    RemoveModelAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelAliasRequest, _admin_pb2.RemoveModelAliasResponse]
+    SetModelRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelRuleRequest, _admin_pb2.SetModelRuleResponse]
+    RemoveModelRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelRuleRequest, _admin_pb2.RemoveModelRuleResponse]
+    ListModelRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListModelRulesRequest, _admin_pb2.ListModelRulesResponse]
     ViewQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewQueueRequest, _admin_pb2.ViewQueueResponse]
     """Asked of the scheduler that leads."""
     ViewExplanation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]
@@ -143,6 +164,9 @@ class OperatorAsyncStub(OperatorStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]  # type: ignore[assignment]
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]  # type: ignore[assignment]
+    AddSigningKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddSigningKeyRequest, _admin_pb2.AddSigningKeyResponse]  # type: ignore[assignment]
+    ListSigningKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSigningKeysRequest, _admin_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
+    RemoveSigningKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveSigningKeyRequest, _admin_pb2.RemoveSigningKeyResponse]  # type: ignore[assignment]
     AddUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddUserRequest, _admin_pb2.AddUserResponse]  # type: ignore[assignment]
     ListUsers: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListUsersRequest, _admin_pb2.ListUsersResponse]  # type: ignore[assignment]
     RegisterBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.RegisterBackendRequest, _admin_pb2.RegisterBackendResponse]  # type: ignore[assignment]
@@ -172,6 +196,12 @@ class OperatorAsyncStub(OperatorStub):
     SetPoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]  # type: ignore[assignment]
     RemovePoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]  # type: ignore[assignment]
     ListPools: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    SetModelAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelAliasRequest, _admin_pb2.SetModelAliasResponse]  # type: ignore[assignment]
+    """What gateways do to requests."""
+    RemoveModelAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelAliasRequest, _admin_pb2.RemoveModelAliasResponse]  # type: ignore[assignment]
+    SetModelRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelRuleRequest, _admin_pb2.SetModelRuleResponse]  # type: ignore[assignment]
+    RemoveModelRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelRuleRequest, _admin_pb2.RemoveModelRuleResponse]  # type: ignore[assignment]
+    ListModelRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListModelRulesRequest, _admin_pb2.ListModelRulesResponse]  # type: ignore[assignment]
     ViewQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewQueueRequest, _admin_pb2.ViewQueueResponse]  # type: ignore[assignment]
     """Asked of the scheduler that leads."""
     ViewExplanation: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]  # type: ignore[assignment]
@@ -201,6 +231,27 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RevokeKeyResponse, _abc.Awaitable[_admin_pb2.RevokeKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddSigningKey(
+        self,
+        request: _admin_pb2.AddSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddSigningKeyResponse, _abc.Awaitable[_admin_pb2.AddSigningKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSigningKeys(
+        self,
+        request: _admin_pb2.ListSigningKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListSigningKeysResponse, _abc.Awaitable[_admin_pb2.ListSigningKeysResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveSigningKey(
+        self,
+        request: _admin_pb2.RemoveSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveSigningKeyResponse, _abc.Awaitable[_admin_pb2.RemoveSigningKeyResponse]]: ...
 
     @_abc_1.abstractmethod
     def AddUser(
@@ -398,6 +449,42 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListPoolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListPoolsResponse, _abc.Awaitable[_admin_pb2.ListPoolsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetModelAlias(
+        self,
+        request: _admin_pb2.SetModelAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetModelAliasResponse, _abc.Awaitable[_admin_pb2.SetModelAliasResponse]]:
+        """What gateways do to requests."""
+
+    @_abc_1.abstractmethod
+    def RemoveModelAlias(
+        self,
+        request: _admin_pb2.RemoveModelAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveModelAliasResponse, _abc.Awaitable[_admin_pb2.RemoveModelAliasResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetModelRule(
+        self,
+        request: _admin_pb2.SetModelRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetModelRuleResponse, _abc.Awaitable[_admin_pb2.SetModelRuleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveModelRule(
+        self,
+        request: _admin_pb2.RemoveModelRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveModelRuleResponse, _abc.Awaitable[_admin_pb2.RemoveModelRuleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListModelRules(
+        self,
+        request: _admin_pb2.ListModelRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListModelRulesResponse, _abc.Awaitable[_admin_pb2.ListModelRulesResponse]]: ...
 
     @_abc_1.abstractmethod
     def ViewQueue(

@@ -32,6 +32,10 @@ class _EngineKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EngineKind
     ENGINE_KIND_VLLM: _EngineKind.ValueType  # 3
     ENGINE_KIND_LLAMACPP: _EngineKind.ValueType  # 4
     ENGINE_KIND_SGLANG: _EngineKind.ValueType  # 5
+    ENGINE_KIND_ANTHROPIC: _EngineKind.ValueType  # 6
+    """the cloud provider, and whatever speaks its messages; never found out, only said"""
+    ENGINE_KIND_GEMINI: _EngineKind.ValueType  # 7
+    """Google's, in its own words (v1beta); never found out, only said"""
 
 class EngineKind(_EngineKind, metaclass=_EngineKindEnumTypeWrapper):
     """Which engine speaks at a backend's address: it decides what is probed and which metrics are read."""
@@ -43,6 +47,10 @@ ENGINE_KIND_OLLAMA: EngineKind.ValueType  # 2
 ENGINE_KIND_VLLM: EngineKind.ValueType  # 3
 ENGINE_KIND_LLAMACPP: EngineKind.ValueType  # 4
 ENGINE_KIND_SGLANG: EngineKind.ValueType  # 5
+ENGINE_KIND_ANTHROPIC: EngineKind.ValueType  # 6
+"""the cloud provider, and whatever speaks its messages; never found out, only said"""
+ENGINE_KIND_GEMINI: EngineKind.ValueType  # 7
+"""Google's, in its own words (v1beta); never found out, only said"""
 Global___EngineKind: _TypeAlias = EngineKind  # noqa: Y015
 
 class _Band:

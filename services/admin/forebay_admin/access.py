@@ -23,6 +23,7 @@ SERVICE_RIGHTS = {
     f"{ADMIN}/WatchPrincipals": frozenset({"gateway"}),
     f"{ADMIN}/WatchPolicy": frozenset({"scheduler"}),
     f"{ADMIN}/WatchCredentials": frozenset({"gateway", "registry"}),
+    f"{ADMIN}/WatchModelRules": frozenset({"gateway"}),
     # Gateways have checked whose request it is, and name that user.
     f"{CONTENT}/*": frozenset({"gateway"}),
     # `forebay up` adds the engines that it finds, before anybody holds a key.

@@ -8,18 +8,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import NotFound
 from forebay_admin.changes import Change
 from forebay_admin.keys import Band, Key, KeyOrder, KeyState, Limits, Principal, revoked
 from forebay_admin.people import Role, User
-from forebay_admin.tables import keys, users
+from forebay_admin.tables import keys, signing_keys, users
 from forebay_admin.weights import ONE
 
 _LIMITS = (keys.c.allowed_models, keys.c.band_cap, keys.c.pool, keys.c.expires_at)
-_KEY = select(
+KEY = select(
     keys.c.public_id,
     keys.c.name,
     keys.c.user_id,
@@ -32,6 +33,13 @@ _KEY = select(
     keys.c.cut_running,
     keys.c.weight_milli,
 ).join_from(keys, users, keys.c.user_id == users.c.id)
+_SIGNING_KEYS = (
+    select(func.array_agg(aggregate_order_by(signing_keys.c.public_key, signing_keys.c.fingerprint)))
+    .where(signing_keys.c.key_id == keys.c.public_id)
+    .correlate(keys)
+    .scalar_subquery()
+    .label("signing_keys")
+)
 
 
 async def add_key(
@@ -61,10 +69,10 @@ async def add_key(
 
 async def key_with_id(connection: AsyncConnection, public_id: str) -> Key:
     """Raises NotFound."""
-    row = (await connection.execute(_KEY.where(keys.c.public_id == public_id))).first()
+    row = (await connection.execute(KEY.where(keys.c.public_id == public_id))).first()
     if row is None:
         raise NotFound(f"There is no key {public_id}.")
-    return _key(row)
+    return key_from(row)
 
 
 async def revoke_key(change: Change, key: Key, now: datetime, *, cut_running: bool = False) -> Key:
@@ -90,12 +98,12 @@ async def weigh_key(change: Change, key: Key, weight_milli: int) -> Key:
 
 async def list_keys(connection: AsyncConnection, *, user_id: str | None, include_revoked: bool) -> list[Key]:
     """Oldest first; of one user, or of all."""
-    query = _KEY.order_by(keys.c.created_at, keys.c.public_id)
+    query = KEY.order_by(keys.c.created_at, keys.c.public_id)
     if user_id is not None:
         query = query.where(keys.c.user_id == user_id)
     if not include_revoked:
         query = query.where(keys.c.revoked_at.is_(None))
-    return [_key(row) for row in await connection.execute(query)]
+    return [key_from(row) for row in await connection.execute(query)]
 
 
 async def principals_since(connection: AsyncConnection, after: int) -> Sequence[Principal]:
@@ -112,6 +120,7 @@ async def principals_since(connection: AsyncConnection, after: int) -> Sequence[
             keys.c.revoked_at,
             keys.c.cut_running,
             *_LIMITS,
+            _SIGNING_KEYS,
         )
         .join_from(keys, users, keys.c.user_id == users.c.id)
         .where(or_(keys.c.version > after, users.c.version > after))
@@ -128,6 +137,7 @@ async def principals_since(connection: AsyncConnection, after: int) -> Sequence[
             _state(row),
             _limits(row),
             row.cut_running,
+            tuple(row.signing_keys or ()),
         )
         for row in rows
     ]
@@ -143,7 +153,8 @@ def _limits(row: Any) -> Limits:
     return Limits(tuple(row.allowed_models), Band(row.band_cap), row.pool, row.expires_at)
 
 
-def _key(row: Any) -> Key:
+def key_from(row: Any) -> Key:
+    """Of a row of `KEY`."""
     return Key(
         row.public_id,
         row.name,

@@ -85,6 +85,8 @@ class Principal:
     limits: Limits
     cut_running: bool = False
     """As in Key."""
+    signing_keys: tuple[bytes, ...] = ()
+    """Public keys whose owners may what this key may."""
 
 
 @dataclass(frozen=True, slots=True)

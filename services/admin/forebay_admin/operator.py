@@ -12,11 +12,13 @@ from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.access import Access
 from forebay_admin.fleet_desk import FleetDesk
+from forebay_admin.model_rules_desk import ModelRulesDesk
 from forebay_admin.people_desk import PeopleDesk, whose_usage
 from forebay_admin.people_store import user_named
 from forebay_admin.quota_desk import QuotaDesk
 from forebay_admin.scheduler_desk import SchedulerDesk
 from forebay_admin.shares_desk import SharesDesk
+from forebay_admin.signing_desk import SigningDesk
 from forebay_admin.terms_desk import TermsDesk
 from forebay_admin.usage_rows import record_from
 from forebay_admin.usage_store import newest_rows, usage_sums
@@ -30,9 +32,11 @@ _USUAL_SPAN = timedelta(hours=24)
 @dataclass(frozen=True, slots=True)
 class Desks:
     people: PeopleDesk
+    signing: SigningDesk
     shares: SharesDesk
     quotas: QuotaDesk
     terms: TermsDesk
+    model_rules: ModelRulesDesk
     fleet: FleetDesk
     scheduler: SchedulerDesk
 
@@ -41,9 +45,11 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
     def __init__(self, access: Access, desks: Desks, database: Database, clock: Clock) -> None:
         self._access = access
         self._people = desks.people
+        self._signing = desks.signing
         self._shares = desks.shares
         self._quotas = desks.quotas
         self._terms = desks.terms
+        self._model_rules = desks.model_rules
         self._fleet = desks.fleet
         self._scheduler = desks.scheduler
         self._database = database
@@ -57,6 +63,21 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
 
     async def RevokeKey(self, request: admin_pb2.RevokeKeyRequest, context: Any) -> admin_pb2.RevokeKeyResponse:
         return await self._people.revoke_key(request, self._access.actor())
+
+    async def AddSigningKey(
+        self, request: admin_pb2.AddSigningKeyRequest, context: Any
+    ) -> admin_pb2.AddSigningKeyResponse:
+        return await self._signing.add(request, self._access.actor())
+
+    async def ListSigningKeys(
+        self, request: admin_pb2.ListSigningKeysRequest, context: Any
+    ) -> admin_pb2.ListSigningKeysResponse:
+        return await self._signing.list_all(request, self._access.actor())
+
+    async def RemoveSigningKey(
+        self, request: admin_pb2.RemoveSigningKeyRequest, context: Any
+    ) -> admin_pb2.RemoveSigningKeyResponse:
+        return await self._signing.remove(request, self._access.actor())
 
     async def AddUser(self, request: admin_pb2.AddUserRequest, context: Any) -> admin_pb2.AddUserResponse:
         return await self._people.add_user(request, self._access.actor())
@@ -192,6 +213,31 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
 
     async def ListPools(self, request: admin_pb2.ListPoolsRequest, context: Any) -> admin_pb2.ListPoolsResponse:
         return await self._terms.list_pools()
+
+    async def SetModelAlias(
+        self, request: admin_pb2.SetModelAliasRequest, context: Any
+    ) -> admin_pb2.SetModelAliasResponse:
+        return await self._model_rules.set_alias(request, self._access.actor())
+
+    async def RemoveModelAlias(
+        self, request: admin_pb2.RemoveModelAliasRequest, context: Any
+    ) -> admin_pb2.RemoveModelAliasResponse:
+        return await self._model_rules.remove_alias(request, self._access.actor())
+
+    async def SetModelRule(
+        self, request: admin_pb2.SetModelRuleRequest, context: Any
+    ) -> admin_pb2.SetModelRuleResponse:
+        return await self._model_rules.set_rule(request, self._access.actor())
+
+    async def RemoveModelRule(
+        self, request: admin_pb2.RemoveModelRuleRequest, context: Any
+    ) -> admin_pb2.RemoveModelRuleResponse:
+        return await self._model_rules.remove_rule(request, self._access.actor())
+
+    async def ListModelRules(
+        self, request: admin_pb2.ListModelRulesRequest, context: Any
+    ) -> admin_pb2.ListModelRulesResponse:
+        return await self._model_rules.list_all()
 
     async def ViewQueue(self, request: admin_pb2.ViewQueueRequest, context: Any) -> admin_pb2.ViewQueueResponse:
         return await self._scheduler.view_queue()

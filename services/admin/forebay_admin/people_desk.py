@@ -63,7 +63,7 @@ class PeopleDesk:
         return admin_pb2.CreateKeyResponse(key=key_to_wire(key), secret=str(made))
 
     async def list_keys(self, request: admin_pb2.ListKeysRequest, actor: Actor) -> admin_pb2.ListKeysResponse:
-        name = _whose(request.user, actor, "ListKeys")
+        name = whose(request.user, actor, "ListKeys")
         async with self._database.reading() as connection:
             user_id = (await user_named(connection, name)).id if name else None
             found = await list_keys(connection, user_id=user_id, include_revoked=request.include_revoked)
@@ -73,7 +73,7 @@ class PeopleDesk:
         now = self._now()
         key_id = key_id_from(request.key_id)
         async with self._changes.make(self._database) as change:
-            before = await _revocable(change.connection, key_id, actor)
+            before = await reachable_key(change.connection, key_id, actor, "RevokeKey")
             after = await revoke_key(change, before, now, cut_running=request.now)
             act = _act(actor, "key.revoke", key_id, before=_facts(before), after=_facts(after))
             await record(change.connection, act, now)
@@ -96,10 +96,10 @@ class PeopleDesk:
         return datetime.fromtimestamp(self._clock.now(), UTC)
 
 
-async def _revocable(connection: AsyncConnection, key_id: str, actor: Actor) -> Key:
-    """The key, when the actor may revoke it. Raises NotFound, in the same words for somebody else's key as for one that
-    there is not: which keys others have is nobody's business."""
-    if reach(actor.role, "RevokeKey") is Reach.ALL:
+async def reachable_key(connection: AsyncConnection, key_id: str, actor: Actor, call: str) -> Key:
+    """The key, when the actor may make this call about it. Raises NotFound, in the same words for somebody else's key as for
+    one that there is not: which keys others have is nobody's business."""
+    if reach(actor.role, call) is Reach.ALL:
         return await key_with_id(connection, key_id)
     own = await list_keys(connection, user_id=actor.user_id, include_revoked=True)
     found = next((key for key in own if key.public_id == key_id), None)
@@ -110,10 +110,11 @@ async def _revocable(connection: AsyncConnection, key_id: str, actor: Actor) -> 
 
 def whose_usage(user: str, actor: Actor) -> str:
     """The name of the user whose usage is meant, empty for everyone's. Raises NotAllowed."""
-    return _whose(user, actor, "ShowUsage")
+    return whose(user, actor, "ShowUsage")
 
 
-def _whose(user: str, actor: Actor, call: str) -> str:
+def whose(user: str, actor: Actor, call: str) -> str:
+    """The name of the user whose things are meant, empty for everyone's. Raises NotAllowed."""
     if reach(actor.role, call) is Reach.ALL:
         return user
     if user and user.lower() != actor.name.lower():

@@ -42,6 +42,7 @@ from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.ledger import Ledger
 from forebay_admin.ledger_store import LedgerStore
+from forebay_admin.model_rules_desk import ModelRulesDesk
 from forebay_admin.operator import Desks, OperatorServicer
 from forebay_admin.people_desk import PeopleDesk
 from forebay_admin.quota_desk import QuotaDesk
@@ -49,6 +50,7 @@ from forebay_admin.registry_client import RegistryClient
 from forebay_admin.scheduler_client import SchedulerClient
 from forebay_admin.scheduler_desk import SchedulerDesk
 from forebay_admin.shares_desk import SharesDesk
+from forebay_admin.signing_desk import SigningDesk
 from forebay_admin.tables import SCHEMA
 from forebay_admin.terms_desk import TermsDesk
 from forebay_admin.watch import WatchServicer
@@ -98,9 +100,11 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         access = Access(tokens, directory, pepper, ground.clock)
         desks = Desks(
             people=PeopleDesk(database, changes, directory, pepper, ground.clock),
+            signing=SigningDesk(database, changes, ground.clock),
             shares=SharesDesk(database, changes, ground.clock),
             quotas=QuotaDesk(database, changes, ground.clock),
             terms=TermsDesk(database, changes, registry, ground.clock),
+            model_rules=ModelRulesDesk(database, changes, ground.clock),
             fleet=FleetDesk(
                 database,
                 changes,

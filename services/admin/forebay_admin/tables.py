@@ -88,6 +88,17 @@ keys = Table(
     Column("concurrency", Integer),
 )
 
+signing_keys = Table(
+    "signing_keys",
+    METADATA,
+    Column("fingerprint", Text, primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("key_id", Text, ForeignKey(keys.c.public_id), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+)
+
 budgets = Table(
     "budgets",
     METADATA,
@@ -122,6 +133,36 @@ pool_terms = Table(
     Column("sticky", Boolean, nullable=False),
     Column("locality_window", Integer),
     Column("version", BigInteger, nullable=False),
+)
+
+model_aliases = Table(
+    "model_aliases",
+    METADATA,
+    Column("alias", Text, primary_key=True),
+    Column("pool", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+model_rules = Table(
+    "model_rules",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("defaults", Text, nullable=False),
+    Column("pinned", Text, nullable=False),
+    Column("max_output_tokens", Integer),
+    Column("num_ctx", Integer),
+    Column("keep_alive_s", Integer),
+    Column("thinking", Text),
+    Column("version", BigInteger, nullable=False),
+)
+
+model_rules_version = Table(
+    "model_rules_version",
+    METADATA,
+    Column("only_row", Boolean, primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )
 
 policy_removals = Table(

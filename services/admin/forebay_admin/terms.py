@@ -47,14 +47,19 @@ class PoolTerms:
 
 def demand_model_terms(terms: ModelTerms) -> ModelTerms:
     """Raises BadInput."""
-    name = terms.model
-    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise BadInput(f"{name!r} is not the name of a model.")
+    demand_model_name(terms.model)
     for price in (terms.prompt_micros, terms.cached_prompt_micros, terms.completion_micros):
         if not 0 <= price <= MOST_MICROS:
             raise BadInput("A price is from 0 to 1,000,000 for a million tokens.")
     demand_weight(terms.weight_milli)
     return terms
+
+
+def demand_model_name(name: str) -> str:
+    """Raises BadInput."""
+    if not name.strip() or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise BadInput(f"{name!r} is not the name of a model.")
+    return name
 
 
 def demand_pool_terms(terms: PoolTerms) -> PoolTerms:

@@ -16,6 +16,8 @@ from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.changes import Changes
 from forebay_admin.credential_store import CredentialStore
 from forebay_admin.key_store import principals_since
+from forebay_admin.model_rules_store import all_aliases, all_rules, rules_changed_at
+from forebay_admin.model_rules_wire import alias_to_wire, rule_to_wire
 from forebay_admin.policy_store import budgets_of, groups_since, keys_since, users_since
 from forebay_admin.policy_wire import (
     group_share_to_wire,
@@ -61,6 +63,11 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
     ) -> AsyncIterator[admin_pb2.CredentialsUpdate]:
         return self._stream("credentials", request, self._read_credentials)
 
+    def WatchModelRules(
+        self, request: admin_pb2.WatchRequest, context: Any
+    ) -> AsyncIterator[admin_pb2.ModelRulesUpdate]:
+        return self._stream("model_rules", request, read_model_rules)
+
     async def _stream(self, name: str, request: admin_pb2.WatchRequest, read: Read[U]) -> AsyncIterator[U]:
         watching = self._watchers(name)
         watching.value += 1
@@ -92,6 +99,18 @@ async def read_principals(connection: AsyncConnection, since: Since, current: in
     principals = await principals_since(connection, since.after)
     return admin_pb2.PrincipalsUpdate(
         version=current, snapshot=since.is_snapshot, keys=[principal_to_wire(p) for p in principals]
+    )
+
+
+async def read_model_rules(connection: AsyncConnection, since: Since, current: int) -> admin_pb2.ModelRulesUpdate:
+    """All of them, or none when nothing has changed about them."""
+    if not since.is_snapshot and await rules_changed_at(connection) <= since.after:
+        return admin_pb2.ModelRulesUpdate(version=current)
+    return admin_pb2.ModelRulesUpdate(
+        version=current,
+        snapshot=True,
+        aliases=[alias_to_wire(alias) for alias in await all_aliases(connection)],
+        rules=[rule_to_wire(rule) for rule in await all_rules(connection)],
     )
 
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 from forebay.clock import micros
 from forebay.errors import BadInput
+from forebay.signing_keys import to_line
 from forebay.wire.v1 import admin_pb2, types_pb2
 from forebay_admin.keys import Band, Key, KeyState, Principal
 from forebay_admin.people import Role, User
+from forebay_admin.signing_keys import SigningKey
 
 _ROLES = {
     Role.MEMBER: admin_pb2.ROLE_MEMBER,
@@ -76,6 +78,7 @@ def principal_to_wire(principal: Principal) -> admin_pb2.KeyPrincipal:
         pool=limits.pool,
         band_cap=_BANDS[limits.band_cap],
         cut_running=principal.cut_running,
+        signing_keys=principal.signing_keys,
     )
 
 
@@ -109,4 +112,19 @@ def key_to_wire(key: Key) -> admin_pb2.Key:
         band_cap=_BANDS[limits.band_cap],
         pool=limits.pool,
         weight_milli=key.weight_milli,
+    )
+
+
+def signing_key_to_wire(signing_key: SigningKey) -> admin_pb2.SigningKey:
+    key = signing_key.key
+    return admin_pb2.SigningKey(
+        fingerprint=signing_key.fingerprint,
+        public_key=to_line(signing_key.public_key),
+        name=signing_key.name,
+        key_id=key.public_id,
+        key_name=key.name,
+        user_name=key.user_name,
+        key_state=_STATES[key.state],
+        created_by=signing_key.created_by,
+        created_at_us=moment_us(signing_key.created_at),
     )

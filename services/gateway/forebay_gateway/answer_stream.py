@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -16,6 +16,7 @@ from forebay_gateway.dialects.dialect import ChunkWriter, Translation
 from forebay_gateway.forms import CHAT, Form
 from forebay_gateway.sse import Event, EventTooLong, Splitter
 
+_CHARACTERS_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
 
 
@@ -26,6 +27,17 @@ class StreamError:
     message: str
     body: dict[str, Any] | None = None
     """The engine's own error object, when it sent one."""
+
+
+class Reading(Protocol):
+    """Makes OpenAI's chunks of the events of an engine that speaks another dialect."""
+
+    is_done: bool
+    """The engine's end mark came."""
+    prompt_tokens: int | None
+    """As soon as the engine told."""
+
+    def read(self, event: dict[str, Any]) -> list[dict[str, Any]]: ...
 
 
 class AnswerStream:
@@ -48,6 +60,8 @@ class AnswerStream:
         self._writer, self._translation = writer, translation
         self.reword: Callable[[dict[str, Any]], None] | None = None
         """Changes a chunk before anyone looks at it, for an engine that had to be asked in other words."""
+        self.reading: Reading | None = None
+        """For an engine that speaks another dialect. An event that says `error` is one there too."""
         self._form = form
         self._samples = choices if samples is None else samples
         self._model = model
@@ -161,6 +175,8 @@ class AnswerStream:
         if known is not None:
             return known
         source = UsageSource.COUNTED if self.counted else UsageSource.ESTIMATED
+        if self.reading is not None and self.reading.prompt_tokens is not None:
+            estimated_prompt = self.reading.prompt_tokens
         return Usage(prompt=estimated_prompt, completion=self.counted, source=source)
 
     def _take(self, event: Event) -> bytes:
@@ -187,13 +203,22 @@ class AnswerStream:
             )
             self.error = StreamError(str(body.get("message", "no reason given")), body)
             return b""
+        if self.reading is not None:
+            out = b"".join([self._take_made(made) for made in self.reading.read(chunk)])
+            self.is_done = self.reading.is_done
+            return out
         if self.reword is not None:
             self.reword(chunk)
             data = orjson.dumps(chunk)
             event = Event(b"data: " + data + b"\n\n", data)
         return self._take_chunk(event, chunk)
 
-    def _take_chunk(self, event: Event, chunk: dict[str, Any]) -> bytes:
+    def _take_made(self, chunk: dict[str, Any]) -> bytes:
+        # Such engines send several tokens at once.
+        data = orjson.dumps(chunk)
+        return self._take_chunk(Event(b"data: " + data + b"\n\n", data), chunk, _estimated_tokens(chunk))
+
+    def _take_chunk(self, event: Event, chunk: dict[str, Any], tokens: int = 1) -> bytes:
         choices = chunk.get("choices")
         usage = chunk.get("usage")
         if not choices and isinstance(usage, dict):
@@ -204,7 +229,7 @@ class AnswerStream:
         ended = []
         for choice in choices or ():
             if self._form.has_text(choice):
-                self.counted += 1
+                self.counted += tokens
             if choice.get("finish_reason"):
                 self._open_choices.discard(choice.get("index", 0))
                 ended.append(choice.get("index", 0))
@@ -274,6 +299,16 @@ def as_reported(used: Usage) -> dict[str, Any]:
     """OpenAI's usage object."""
     total = used.prompt + used.completion
     return {"prompt_tokens": used.prompt, "completion_tokens": used.completion, "total_tokens": total}
+
+
+def _estimated_tokens(chunk: dict[str, Any]) -> int:
+    """Of what a chat's chunk adds."""
+    characters = 0
+    for choice in chunk.get("choices") or ():
+        delta = choice["delta"]
+        characters += len(delta.get("content") or "") + len(delta.get("reasoning_content") or "")
+        characters += sum(len(call["function"].get("arguments") or "") for call in delta.get("tool_calls") or ())
+    return max(1, round(characters / _CHARACTERS_PER_TOKEN))
 
 
 def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from forebay_gateway.dialects.dialect import Translation
+from forebay_gateway.engines.anthropic_speech import AnthropicSpeech
+from forebay_gateway.engines.gemini_speech import GeminiEmbeddingSpeech, GeminiSpeech
+from forebay_gateway.engines.unspoken import Unspoken
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.forced_tool import ForcedToolSpeech, tools_to_force
-from forebay_gateway.forms import Form
+from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING, Form
+from forebay_gateway.model_rules import Rule
+from forebay_gateway.ruled_fields import output_limit, ruled_fields
 from forebay_gateway.speech import OpenAISpeech, Speech
 from forebay_gateway.upload import Upload
 
@@ -28,6 +33,14 @@ class Keeping(Protocol):
 
     def left(self) -> None:
         """The client went before its end."""
+        ...
+
+
+class NativeSpeech(Speech, Protocol):
+    """The client's own words."""
+
+    def obey(self, rule: Rule) -> None:
+        """Does to them what a rule says. Raises BadField."""
         ...
 
 
@@ -55,12 +68,14 @@ class Asked:
     """The body, when it is a form."""
     translation: Translation | None = None
     """What the client gets instead of OpenAI's answer."""
-    native: Mapping[EngineKind, Speech] = field(default_factory=dict)
+    native: Mapping[EngineKind, NativeSpeech] = field(default_factory=dict)
     """For engines that speak the client's own dialect."""
     keeping: Keeping | None = None
     """None: nobody keeps the answer."""
     model_at_engines: str = ""
     """As the fleet calls it."""
+    arrived_at: int = 0
+    """Seconds since the epoch; the date of an answer that its engine does not date."""
 
     def __post_init__(self) -> None:
         self.model_at_engines = self.model_at_engines or self.model
@@ -69,9 +84,35 @@ class Asked:
         native = self.native.get(kind)
         if native is not None:
             return native
+        if kind in (EngineKind.ANTHROPIC, EngineKind.GEMINI):
+            return self._providers_speech(kind)
         if not kind.takes_tool_choice and (forced := tools_to_force(self.fields)) is not None:
             return ForcedToolSpeech(self, forced)
         return OpenAISpeech(self)
+
+    def _providers_speech(self, kind: EngineKind) -> Speech:
+        if kind is EngineKind.ANTHROPIC:
+            return AnthropicSpeech(self) if self.form is CHAT else Unspoken(self.form.path, "Anthropic")
+        if self.form is EMBEDDING:
+            return GeminiEmbeddingSpeech(self)
+        return GeminiSpeech(self) if self.form is CHAT else Unspoken(self.form.path, "Google")
+
+    @property
+    def generates(self) -> bool:
+        return self.form in (CHAT, COMPLETION)
+
+    def obey(self, rule: Rule) -> None:
+        """Does to the request what an operator's rule says, in the words of every engine that it may go to; not to one that
+        came as a form. Raises BadField."""
+        if self.upload is not None:
+            return
+        fields = ruled_fields(self.fields, rule, self.form)
+        if fields is not self.fields:
+            self.fields, self.raw = fields, b""
+        if self.generates:
+            self.max_output_tokens = output_limit(fields)
+        for speech in self.native.values():
+            speech.obey(rule)
 
     def forget_body(self) -> None:
         """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""

@@ -121,7 +121,8 @@ class _Reading:
         while (part := await self._in_time(reader.next)) is not None:
             if not isinstance(part, BodyPartReader) or not part.name:
                 raise BadInput("Each part of the form needs a name, and none may be a form itself.")
-            if any(_NO_NAME.search(told) for told in (part.name, part.filename or "", part.headers.get("content-type", ""))):
+            told = (part.name, part.filename or "", part.headers.get("content-type", ""))
+            if any(map(_NO_NAME.search, told)):
                 raise BadInput("A part of the form has a control character, or what is no UTF-8, in its name or type.")
             if len(upload.texts) + len(upload.files) >= _MOST_PARTS:
                 raise BadInput(f"The form has more than {_MOST_PARTS} parts.")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forebay_gateway.principals import Band, Principal
 from forebay_gateway.refused import BadField, NoKey
+from forebay_gateway.signed_call import is_signature
 
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,256}")
+_VERSION = re.compile(r"[\w.,: -]{1,1024}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
 LONGEST_DEADLINE_MS = 24 * 3600 * 1000
@@ -22,7 +24,11 @@ class Call:
     method: str
     path: str
     """Without the key that may have stood in front of it, and without `/anthropic`."""
+    query: str
+    """As it was sent, and without the ?."""
     key: str | None
+    signature: str | None
+    """What came in a key's place: see `signed_call`."""
     request_id: str
     priority: str | None
     deadline_ms: str | None
@@ -30,6 +36,12 @@ class Call:
     traceparent: str | None
     is_anthropic: bool
     """By its path, or by the version that Anthropic's clients always send and others never do."""
+    anthropics: Mapping[str, str] = field(default_factory=dict)
+    """Headers that say in which version of Anthropic's dialect its body is, and with what that not everybody gets."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.key is None and self.signature is None
 
     def demand_key(self) -> str:
         if not self.key:
@@ -37,24 +49,28 @@ class Call:
         return self.key
 
 
-def read_call(method: str, path: str, headers: Mapping[str, str]) -> Call:
+def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "") -> Call:
     """Never fails: what is wrong is refused where it is used. `headers` are looked up without regard to case."""
     in_path = _KEY_IN_PATH.fullmatch(path)
     key = in_path[1] if in_path else _key_in(headers)
     if in_path:
         path = in_path[2] or "/"
     bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
+    authorization = headers.get("authorization", "")
     session = headers.get("x-session-id", "")
     traceparent = headers.get("traceparent", "")
     return Call(
         method=method,
         path=bare,
+        query=query,
         key=key,
+        signature=authorization if is_signature(authorization) else None,
         request_id=_request_id(headers.get("x-request-id")),
         priority=headers.get("x-forebay-priority"),
         deadline_ms=headers.get("x-forebay-deadline-ms"),
         session_key=session if _SESSION.fullmatch(session) else "",
         is_anthropic=bare is not path or "anthropic-version" in headers,
+        anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
@@ -99,6 +115,11 @@ def _key_in(headers: Mapping[str, str]) -> str | None:
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()
     return headers.get("x-api-key", "").strip() or None
+
+
+def _anthropics(headers: Mapping[str, str]) -> dict[str, str]:
+    given = {name: headers.get(name, "") for name in ("anthropic-version", "anthropic-beta")}
+    return {name: value for name, value in given.items() if _VERSION.fullmatch(value)}
 
 
 def _request_id(given: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from forebay.errors import NotFound
+from forebay_gateway.authentication import principal_of
 from forebay_gateway.call import Call
 from forebay_gateway.contents import ContentStore, Kind, StoredContent
 from forebay_gateway.conversations import Conversations
@@ -15,7 +16,7 @@ from forebay_gateway.dialects.responses.conversation import check_items
 from forebay_gateway.dialects.responses.keeping import kept_items
 from forebay_gateway.dialects.responses.typed import bad_value, metadata_in, missing, objects_in
 from forebay_gateway.listed_items import as_page, no_such_item, page_wish
-from forebay_gateway.pages import answer_page, principal_of, read_page_body
+from forebay_gateway.pages import answer_page, read_page_body
 from forebay_gateway.path_patterns import Addresses
 from forebay_gateway.serving import Means
 

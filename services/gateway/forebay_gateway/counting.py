@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay.errors import ForebayError
+from forebay_gateway.engines.anthropic_request import conversation
+from forebay_gateway.engines.gemini_request import generate_body
+from forebay_gateway.engines.gemini_speech import address
 from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fleet import Backend, EngineKind, Fleet
 from forebay_gateway.speech import dumped
@@ -18,6 +21,7 @@ from forebay_gateway.upstream import TroubledEngine, Upstream
 log = logging.getLogger(__name__)
 
 _WITHIN_S = 10.0
+_COUNTS = ("count", "input_tokens", "totalTokens")
 _OF_A_CHAT = ("messages", "tools", "chat_template_kwargs")
 
 
@@ -72,10 +76,22 @@ async def _asked_of(
         case EngineKind.LLAMACPP:
             prompt = fields.get("prompt") or (await post("/apply-template", chat)).get("prompt")
             told = await post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+        case EngineKind.ANTHROPIC:
+            told = await post("/v1/messages/count_tokens", {"model": model, **conversation(_as_chat(fields))})
+        case EngineKind.GEMINI:
+            whole = {"model": f"models/{model}", **generate_body(_as_chat(fields), model)}
+            told = await post(address(model, "countTokens"), {"generateContentRequest": whole})
         case _:
             return None
     tokens = told.get("tokens")
-    count = told.get("count", len(tokens) if isinstance(tokens, list) else None)
+    count = len(tokens) if isinstance(tokens, list) else None
+    count = next((told[name] for name in _COUNTS if name in told), count)
     if not isinstance(count, int):
         return None
     return Counted(count, tokens if isinstance(tokens, list) else None)
+
+
+def _as_chat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is read of it; a prompt is what the user says."""
+    asked = [{"role": "user", "content": fields["prompt"]}] if "prompt" in fields else fields["messages"]
+    return {"messages": asked, **{name: fields[name] for name in ("tools", "tool_choice") if fields.get(name)}}

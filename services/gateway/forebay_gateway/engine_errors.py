@@ -1,6 +1,6 @@
 """What an engine's error answer means: the client's fault, the engine's own, or a full house. Pure.
 
-The wordings are those of vLLM, SGLang, llama.cpp's server, Ollama and OpenAI itself."""
+The wordings are those of vLLM, SGLang, llama.cpp's server, Ollama, Anthropic, Gemini and OpenAI itself."""
 
 from __future__ import annotations
 
@@ -23,9 +23,18 @@ _CONTEXT_WORDS = re.compile(
     r"|longer than the (?:maximum )?model(?:'s)? (?:context )?length"  # vLLM's engine core, SGLang
     r"|exceeds? the (?:available |maximum |model's )?context (?:size|length|window)"  # llama.cpp, Ollama
     r"|exceeds? (?:the )?maximum (?:allowed |input |context )+(?:length|size)"  # TGI, Ollama
-    r"|larger than the context (?:size|window)",
+    r"|larger than the context (?:size|window)"
+    r"|prompt is too long|exceed context limit"  # Anthropic
+    r"|token count .{0,80}exceeds the maximum number of tokens",  # Gemini
     re.IGNORECASE,
 )
+
+
+_STATUSES = {"overloaded_error": 529, "rate_limit_error": 429, "invalid_request_error": 400, "request_too_large": 413}
+"""Of errors that name only their type, when they come in a stream."""
+_OUR_ACCOUNT = re.compile(r"credit balance is too low|API key (?:not valid|expired)", re.IGNORECASE)
+"""Anthropic and Gemini say so with status 400; it is about Forebay's credential for them, never about the client's key."""
+_RETRY_DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 
 class Blame(StrEnum):
@@ -53,13 +62,13 @@ def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | 
     """An answer with a status other than 200: trouble of the engine, or the error that the client gets."""
     told = _told(body)
     message = _message(told, body)
-    if status in (429, 503):
-        return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after))
+    if status in (429, 503, 529):  # 529 is Anthropic's for too much work, of all its customers together
+        return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after) or _delay_in(told))
     if status == 501:
         # It is well, and was not built or started for this. As a 501 client libraries would ask again.
         return refusal(400, told, message)
-    if status >= 500 or status in (401, 403, 407, 408) or status < 400:
-        # 401 and 403 are about Forebay's credential for the engine, never about the client's key.
+    if status >= 500 or status in (401, 402, 403, 407, 408) or status < 400 or _OUR_ACCOUNT.search(message):
+        # 401, 402 and 403 are about Forebay's credential for the engine, never about the client's key.
         return EngineTrouble(Blame.FAILED, f"It answered {status}: {message}")
     return refusal(status, told, message)
 
@@ -83,8 +92,9 @@ def refusal(status: int, told: dict[str, Any], message: str) -> ForebayError:
 
 def in_stream(body: dict[str, Any] | None, message: str) -> EngineTrouble | ForebayError:
     """An error event before the first chunk: as if it had been the status."""
-    code = (body or {}).get("code")
-    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    told = body or {}
+    code = told.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else _STATUSES.get(str(told.get("type")), 500)
     return judge(status, orjson.dumps({"error": body or {"message": message}}), None)
 
 
@@ -113,6 +123,16 @@ def _seconds(retry_after: str | None) -> float | None:
     if retry_after is None or not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", retry_after.strip()):
         return None
     return float(retry_after)
+
+
+def _delay_in(told: dict[str, Any]) -> float | None:
+    """Gemini's `RetryInfo`, which is one of the error's details: {"retryDelay": "34s"}."""
+    details = told.get("details")
+    for detail in details if isinstance(details, list) else ():
+        given = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(given, str) and (delay := _RETRY_DELAY.fullmatch(given)):
+            return float(delay[1])
+    return None
 
 
 def mentions_stream_options(status: int, body: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-_USUAL_TAG = ":latest"
+USUAL_TAG = ":latest"
 
 
 class EngineKind(StrEnum):
@@ -17,6 +17,8 @@ class EngineKind(StrEnum):
     VLLM = "vllm"
     LLAMACPP = "llamacpp"
     SGLANG = "sglang"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
 
     @property
     def cancels_plain_requests(self) -> bool:
@@ -59,6 +61,8 @@ class OfferedModel:
     """Tokens; the smallest among its backends, since any of them may answer."""
     capabilities: tuple[str, ...] = ()
     """Those that all of its backends tell that tell any, since any of them may answer; by name."""
+    alias_of: str = ""
+    """The model that this is another name of; empty: it is no alias."""
 
 
 class Fleet:
@@ -94,7 +98,7 @@ class Fleet:
     def name_of(self, asked: str, pool: str) -> str | None:
         """The name of the model that a client calls `asked`: that itself or, as Ollama has it, with the tag `latest` added
         or left out. None: the pool has no such model."""
-        other = asked.removesuffix(_USUAL_TAG) if asked.endswith(_USUAL_TAG) else f"{asked}{_USUAL_TAG}"
+        other = asked.removesuffix(USUAL_TAG) if asked.endswith(USUAL_TAG) else f"{asked}{USUAL_TAG}"
         return next((name for name in (asked, other) if self.serving(name, pool)), None)
 
     def serving(self, model: str, pool: str) -> tuple[Backend, ...]:

@@ -17,6 +17,8 @@ _KINDS = {
     types_pb2.ENGINE_KIND_VLLM: EngineKind.VLLM,
     types_pb2.ENGINE_KIND_LLAMACPP: EngineKind.LLAMACPP,
     types_pb2.ENGINE_KIND_SGLANG: EngineKind.SGLANG,
+    types_pb2.ENGINE_KIND_ANTHROPIC: EngineKind.ANTHROPIC,
+    types_pb2.ENGINE_KIND_GEMINI: EngineKind.GEMINI,
 }
 
 

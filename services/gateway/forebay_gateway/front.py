@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -126,7 +127,7 @@ class Front:
         )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        call = read_call(request.method, request.path, request.headers)
+        call = read_call(request.method, request.path, request.headers, request.rel_url.raw_query_string)
         try:
             handler = self._find(call)
             return await handler(request, call)
@@ -206,13 +207,21 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way; another cannot be sent")
         if status < 500:
-            error: ForebayError = BadInput("This is not a well-formed HTTP/1.1 request.")
+            error: ForebayError = BadInput(
+                f"This is not a well-formed HTTP/1.1 request: no line of its head can have more than {_LONGEST_HEADER} "
+                "bytes, and its body must be encoded as the head says, which can be with gzip or deflate."
+            )
         else:
             error = ForebayError()
         request_id = new_request_id()
         response = _response(OPENAI.render(error, request_id), request_id)
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **fields: Any) -> None:
+        # A broken body was told to its client. aiohttp trips over it once more when it clears away what was not read.
+        if not isinstance(fields.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **fields)
 
 
 class _Server(web.Server):

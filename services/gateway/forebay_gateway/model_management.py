@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 
 from forebay.errors import ForebayError, NotAllowed
+from forebay_gateway.authentication import principal_of
 from forebay_gateway.call import Call
 from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.dialects.ollama.errors import OLLAMA
@@ -28,7 +29,7 @@ from forebay_gateway.model_blobs import BLOBS_PATH, BlobBody, digest_in
 from forebay_gateway.model_errand import Errand, in_its_words, refused
 from forebay_gateway.model_hosts import BACKEND_HEADER, host, hosts, hosts_to_clear
 from forebay_gateway.model_pull import Pull
-from forebay_gateway.pages import principal_of, read_page_body
+from forebay_gateway.pages import read_page_body
 from forebay_gateway.principals import Principal
 from forebay_gateway.refused import BadField, Draining, EngineFailed, EngineRefused, word_of
 from forebay_gateway.reply import Reply

@@ -11,13 +11,14 @@ from typing import Any
 from aiohttp import web
 
 from forebay.errors import ForebayError, NotAllowed
+from forebay_gateway.authentication import principal_of
 from forebay_gateway.call import Call
+from forebay_gateway.catalogue import find_model, may_ask, offered_to
 from forebay_gateway.dialects.ollama import listing
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.openai.fields import model_of, parse_object
-from forebay_gateway.dialects.openai.models import allowed_models
-from forebay_gateway.fleet import Backend, EngineKind
-from forebay_gateway.pages import answer_page, principal_of, read_page_body
+from forebay_gateway.fleet import Backend, EngineKind, OfferedModel
+from forebay_gateway.pages import answer_page, read_page_body
 from forebay_gateway.principals import Principal
 from forebay_gateway.refused import ModelUnknown
 from forebay_gateway.serving import Means
@@ -37,7 +38,7 @@ class OllamaPages:
 
     async def tags(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
-        models = allowed_models(self._means.fleet, principal)
+        models = self._offered_to(principal)
         told = await self._ask_all(principal, "/api/tags", call)
         can = {model.name: model.capabilities for model in models}
         return answer_page(listing.tags(models, told, can, self._since), call)
@@ -45,11 +46,12 @@ class OllamaPages:
     async def running(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
         told = await self._ask_all(principal, "/api/ps", call)
-        return answer_page(listing.running(allowed_models(self._means.fleet, principal), told), call)
+        models = [model for model in self._offered_to(principal) if not model.alias_of]  # each is loaded once
+        return answer_page(listing.running(models, told), call)
 
     async def version(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Without a key too: command lines ask for it before anything else."""
-        principal = None if call.key is None else principal_of(self._means, call)
+        principal = None if call.is_anonymous else principal_of(self._means, call)
         told = [] if principal is None else await self._ask_all(principal, "/api/version", call)
         return answer_page({"version": listing.least_version(told)}, call)
 
@@ -57,16 +59,19 @@ class OllamaPages:
         means, principal = self._means, principal_of(self._means, call)
         body = parse_object(await read_page_body(means, request), "`model`")
         asked = model_of(body.get("model") or body.get("name"))
-        name = means.fleet.name_of(asked, principal.pool)
-        model = next((m for m in allowed_models(means.fleet, principal) if m.name == name), None)
-        if model is None:
+        name = find_model(asked, principal.pool, means.fleet, means.model_rules)
+        model = next((m for m in means.fleet.offered(principal.pool) if m.name == name), None)
+        if name is None or model is None or not may_ask(principal, asked, name):
             raise ModelUnknown(f"There is no model {asked} for this API key. `ollama list` shows those there are.")
-        for backend in means.fleet.serving(model.name, principal.pool):
+        for backend in means.fleet.serving(name, principal.pool):
             if backend.kind is EngineKind.OLLAMA:
-                told = await self._ask(backend, "/api/show", call, dumped({**body, "model": model.name}))
+                told = await self._ask(backend, "/api/show", call, dumped({**body, "model": name}))
                 if told is not None:
                     return answer_page(told, call)
         return answer_page(listing.shown(model, model.capabilities), call)
+
+    def _offered_to(self, principal: Principal) -> list[OfferedModel]:
+        return offered_to(principal, self._means.fleet, self._means.model_rules)
 
     async def _ask_all(self, principal: Principal, path: str, call: Call) -> list[dict[str, Any]]:
         backends = self._means.fleet.of_kind(EngineKind.OLLAMA, principal.pool)

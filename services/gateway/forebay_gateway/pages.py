@@ -10,14 +10,17 @@ import orjson
 from aiohttp import web
 
 from forebay.errors import NotAllowed
+from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body
 from forebay_gateway.call import Call
+from forebay_gateway.catalogue import find_model, may_ask, offered_to
 from forebay_gateway.counting import Counted, count_tokens
 from forebay_gateway.dialects.anthropic import models as anthropic_models
 from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.openai import models as openai_models
 from forebay_gateway.dialects.openai.fields import parse_object
 from forebay_gateway.dialects.openai.tokenizing import parse_tokenize
+from forebay_gateway.fleet import OfferedModel
 from forebay_gateway.principals import Principal
 from forebay_gateway.refused import ModelUnknown
 from forebay_gateway.serving import Means
@@ -35,13 +38,13 @@ class Pages:
     async def list_models(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
         shape = anthropic_models if call.is_anthropic else openai_models
-        return answer_page(shape.list_models(self._means.fleet, principal, self._created), call)
+        return answer_page(shape.list_models(self._offered_to(principal), self._created), call)
 
     async def show_model(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
         shape = anthropic_models if call.is_anthropic else openai_models
         name = call.path.removeprefix(f"{MODELS_PATH}/").rstrip("/")
-        return answer_page(shape.show_model(self._means.fleet, principal, name, self._created), call)
+        return answer_page(shape.show_model(self._offered_to(principal), name, self._created), call)
 
     async def count_message_tokens(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Anthropic's: a message request without `max_tokens`."""
@@ -60,14 +63,17 @@ class Pages:
             told["tokens"] = counted.tokens
         return answer_page({**told, "is_estimate": counted.is_estimate}, call, is_estimate=counted.is_estimate)
 
+    def _offered_to(self, principal: Principal) -> list[OfferedModel]:
+        return offered_to(principal, self._means.fleet, self._means.model_rules)
+
     async def count(
         self, principal: Principal, asked: str, fields: dict[str, Any], call: Call
     ) -> tuple[Counted, int | None]:
         means = self._means
-        model = means.fleet.name_of(asked, principal.pool)
-        if not principal.may_use(model or asked):
+        model = find_model(asked, principal.pool, means.fleet, means.model_rules)
+        if not may_ask(principal, asked, model or asked):
             raise NotAllowed(f"This API key does not allow the model {asked}. `GET /v1/models` lists what it allows.")
-        if model is None:
+        if model is None or not means.fleet.has(model, principal.pool):
             raise ModelUnknown(f"No backend has the model {asked}. `GET /v1/models` lists those there are.")
         counted = await count_tokens(
             fields,
@@ -79,11 +85,6 @@ class Pages:
             request_id=call.request_id,
         )
         return counted, means.fleet.context_length(model, principal.pool)
-
-
-def principal_of(means: Means, call: Call) -> Principal:
-    """Raises NotAuthenticated."""
-    return means.principals.verify(call.demand_key(), means.clock.now())
 
 
 async def read_page_body(means: Means, request: web.BaseRequest) -> bytes:

@@ -4,14 +4,15 @@ Pure: where the keys come from is the watch's business. No await and no lock bet
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
 
 from forebay.errors import ForebayError, Unavailable
 from forebay.keys import is_secret, parse_key
-from forebay_gateway.refused import InvalidKey, KeyExpired, KeyRevoked
+from forebay.signing_keys import fingerprint
+from forebay_gateway.refused import InvalidKey, KeyExpired, KeyRevoked, UntrustedSigner
 
 
 class Band(IntEnum):
@@ -72,6 +73,8 @@ class KnownKey:
     """Seconds since the epoch."""
     cut_running: bool = False
     """Its revocation ends what runs too, not only what waits."""
+    signing_keys: tuple[bytes, ...] = ()
+    """Public keys whose owners may what this key may."""
 
     @property
     def is_cut(self) -> bool:
@@ -82,6 +85,8 @@ class Principals:
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
         self._keys: dict[str, KnownKey] = {}
+        self._signers: dict[bytes, str] = {}
+        """Public key → the id of the key that trusts it."""
         self.version = 0
         """0 until the first snapshot."""
 
@@ -93,17 +98,21 @@ class Principals:
         """Takes a snapshot. Gives the ids of keys that worked before and do not any more."""
         before = self._keys
         self._keys = {key.principal.key_id: key for key in keys}
+        self._signers = {signer: key_id for key_id, key in self._keys.items() for signer in key.signing_keys}
         self.version = version
         return [key_id for key_id, key in before.items() if _works(key) and not _works(self._keys.get(key_id))]
 
-    def change(self, keys: Iterable[KnownKey], removed: Iterable[str], version: int) -> list[str]:
+    def change(self, keys: Collection[KnownKey], removed: Collection[str], version: int) -> list[str]:
         """Takes a delta; gives the same."""
         ended = []
+        for key_id in (*(key.principal.key_id for key in keys), *removed):
+            self._forget_signers(key_id)  # of all, before any is known again: one may have passed from key to key
         for key in keys:
             key_id = key.principal.key_id
             if _works(self._keys.get(key_id)) and not _works(key):
                 ended.append(key_id)
             self._keys[key_id] = key
+            self._signers.update(dict.fromkeys(key.signing_keys, key_id))
         for key_id in removed:
             if _works(self._keys.pop(key_id, None)):
                 ended.append(key_id)
@@ -116,25 +125,49 @@ class Principals:
     def verify(self, text: str, now: float) -> Principal:
         """The caller whose key this is. Raises InvalidKey, KeyRevoked, KeyExpired, and Unavailable before any keys came.
         About 3 µs."""
-        if not self.is_known:
-            raise Unavailable(
-                "This gateway has just started and does not know any keys yet. Try again in a moment.",
-                retry_after_s=1.0,
-            )
+        self._demand_keys()
         given = parse_key(text)
         known = self._keys.get(given.public_id) if given else None
         if given is None or known is None or not is_secret(self._pepper, given.secret, known.secret_hmac):
             raise InvalidKey
-        if known.state is not KeyState.ACTIVE:
-            raise _ended(known.state)
-        if known.expires_at is not None and now >= known.expires_at:
-            raise KeyExpired
-        return known.principal
+        return _working(known, now)
+
+    def find_signer(self, public_key: bytes, now: float) -> Principal:
+        """The caller whose key trusts this public key. Raises UntrustedSigner, and as `verify` does."""
+        self._demand_keys()
+        known = self._keys.get(self._signers.get(public_key, ""))
+        if known is None:
+            raise UntrustedSigner(
+                f"No API key trusts the public key {fingerprint(public_key)}. Let one of yours: "
+                "`forebay key trust KEY_ID ~/.ollama/id_ed25519.pub`."
+            )
+        return _working(known, now)
 
     def why_ended(self, key_id: str) -> ForebayError:
         """The error that a request of this key gets whose key stopped working while it waited."""
         known = self._keys.get(key_id)
         return _ended(known.state if known else KeyState.REVOKED)
+
+    def _demand_keys(self) -> None:
+        if not self.is_known:
+            raise Unavailable(
+                "This gateway has just started and does not know any keys yet. Try again in a moment.",
+                retry_after_s=1.0,
+            )
+
+    def _forget_signers(self, key_id: str) -> None:
+        known = self._keys.get(key_id)
+        for signer in known.signing_keys if known is not None else ():
+            if self._signers.get(signer) == key_id:
+                del self._signers[signer]
+
+
+def _working(known: KnownKey, now: float) -> Principal:
+    if known.state is not KeyState.ACTIVE:
+        raise _ended(known.state)
+    if known.expires_at is not None and now >= known.expires_at:
+        raise KeyExpired
+    return known.principal
 
 
 def _works(key: KnownKey | None) -> bool:

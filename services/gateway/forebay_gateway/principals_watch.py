@@ -103,4 +103,5 @@ def _known_key(key: admin_pb2.KeyPrincipal) -> KnownKey:
         state=_STATES.get(key.state, KeyState.REVOKED),
         expires_at=key.expires_at_us / 1_000_000 if key.HasField("expires_at_us") else None,
         cut_running=key.cut_running,
+        signing_keys=tuple(key.signing_keys),
     )

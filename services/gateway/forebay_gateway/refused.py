@@ -14,6 +14,14 @@ class NoKey(NotAuthenticated):
     """No API key came with this request. Send it as `Authorization: Bearer fb-…` (in SDKs: `api_key`)."""
 
 
+class BadSignature(NotAuthenticated):
+    """The signature of this call is not that of its method, path and moment by the key that it names."""
+
+
+class UntrustedSigner(NotAuthenticated):
+    """No API key trusts the public key that signed this call."""
+
+
 class KeyRevoked(NotAuthenticated):
     """This API key was revoked. Create another with `forebay key create`, or ask your administrator for one."""
 

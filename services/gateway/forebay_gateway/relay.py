@@ -21,8 +21,10 @@ from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
 from forebay_gateway.answer_stream import StreamError
 from forebay_gateway.asked import Asked, Keeping
 from forebay_gateway.asking import Ask, Grant
+from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.call import Call, wished_band, wished_deadline_ms
+from forebay_gateway.catalogue import find_model, may_ask
 from forebay_gateway.dialects.dialect import Dialect
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
@@ -241,7 +243,7 @@ class Exchange:
 
     def _authenticate(self) -> None:
         means = self._means
-        principal = means.principals.verify(self._call.demand_key(), means.clock.now())
+        principal = principal_of(means, self._call)
         self._principal = principal
         entry = self._entry
         entry.key_id, entry.user_id, entry.group_id = principal.key_id, principal.user_id, principal.group_id
@@ -256,8 +258,12 @@ class Exchange:
         self._asked = asked
         entry.model_requested, entry.stream, entry.width = asked.model, asked.stream, asked.width
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
+        asked.arrived_at = int(entry.started_at)
         model = asked.model_at_engines = self._model_of(asked.model, principal)
         entry.model = model
+        rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
+        if rule is not None:
+            asked.obey(rule)
         self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
         if deadline_ms:
             self._deadline_in(deadline_ms / 1000)
@@ -284,8 +290,8 @@ class Exchange:
     def _model_of(self, asked: str, principal: Principal) -> str:
         """Its name in the fleet. Raises NotAllowed, Unavailable, ModelUnknown."""
         fleet = self._means.fleet
-        model = fleet.name_of(asked, principal.pool) or asked
-        if not principal.may_use(model):
+        model = find_model(asked, principal.pool, fleet, self._means.model_rules) or asked
+        if not may_ask(principal, asked, model):
             raise NotAllowed(f"This API key does not allow the model {asked}. `GET /v1/models` lists what it allows.")
         if not fleet.is_known:
             raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
@@ -379,11 +385,12 @@ class Exchange:
         self._silent_since = self._means.clock.monotonic()
         async with self._means.upstream.send(
             backend,
-            speech.path,
+            speech.streamed_path if streamed else speech.path,
             lambda ask_usage: speech.body(streamed=streamed, ask_usage=ask_usage),
             request_id=self._call.request_id,
             traceparent=self._call.traceparent,
             before_write=self._start,
+            anthropics=self._call.anthropics,
         ) as answer:
             if speech.passes_bytes:
                 await self._relay_bytes(answer)

@@ -31,6 +31,8 @@ from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
 from forebay_gateway.journal import Journal, close_lost, hold_directory, next_generation, open_journal
 from forebay_gateway.meters import make_meters
+from forebay_gateway.model_rules import ModelRules
+from forebay_gateway.model_rules_watch import ModelRulesWatch
 from forebay_gateway.pictures import open_pictures
 from forebay_gateway.places import Places
 from forebay_gateway.principals import Principals
@@ -63,6 +65,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     clock, ops = ground.clock, ground.ops
     running, fleet, bodies = Running(), Fleet(), BodyBudget(settings.held_bodies_bytes)
     principals = Principals(read_secret(settings.pepper_file))
+    model_rules = ModelRules()
     draining = asyncio.Event()
 
     def on_keys_ended(key_ids: Iterable[str]) -> None:
@@ -98,6 +101,9 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         FleetWatch(registry, fleet),
                     )
                 ]
+                # Without any rule yet, or with an admin that knows of none, requests pass as they come.
+                ruling = ModelRulesWatch(admin, model_rules)
+                followers.append(Follower(ruling, _snapshot_file(settings, ruling), clock, ops, is_needed=False))
                 meters = make_meters(ops.metrics)
                 fence = Fence(settings.fence_s)
                 places = Places(
@@ -125,6 +131,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     clock=clock,
                     principals=principals,
                     fleet=fleet,
+                    model_rules=model_rules,
                     slots=places,
                     upstream=upstream,
                     journal=journal,

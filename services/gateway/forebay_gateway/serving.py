@@ -15,6 +15,7 @@ from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.journal import Journal
 from forebay_gateway.meters import Meters
+from forebay_gateway.model_rules import ModelRules
 from forebay_gateway.pictures import Pictures
 from forebay_gateway.principals import Principals
 from forebay_gateway.running import Running
@@ -30,6 +31,7 @@ class Means:
     clock: Clock
     principals: Principals
     fleet: Fleet
+    model_rules: ModelRules
     slots: Slots
     upstream: Upstream
     journal: Journal

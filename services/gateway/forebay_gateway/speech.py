@@ -79,6 +79,8 @@ class NoAnswer(Exception):
 class Speech(Protocol):
     path: str
     """At the engine."""
+    streamed_path: str
+    """The same for an answer that comes in pieces; most engines have one address for both."""
     comes_in_pieces: bool
     """Whether it may be asked for as a stream by a gateway whose client wants it whole."""
     passes_bytes: bool
@@ -103,6 +105,7 @@ class Said(Protocol):
     form: Form
     model: str
     model_at_engines: str
+    arrived_at: int
     stream: bool
     choices: int
     samples: int
@@ -124,7 +127,7 @@ def dumped(body: Mapping[str, Any]) -> bytes:
 class OpenAISpeech:
     def __init__(self, asked: Said) -> None:
         self._asked = asked
-        self.path = asked.form.path
+        self.path = self.streamed_path = asked.form.path
         self.comes_in_pieces = asked.form.fold is not None
         self.passes_bytes = asked.form.passes_bytes
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from forebay_gateway.authentication import principal_of
 from forebay_gateway.call import Call
 from forebay_gateway.contents import ContentStore, Kind, StoredContent
 from forebay_gateway.counting import Counted
@@ -14,7 +15,7 @@ from forebay_gateway.dialects.openai.fields import parse_object
 from forebay_gateway.dialects.responses.request import NEEDED_FIELDS, ask_for_response
 from forebay_gateway.kept_responses import KeptResponses
 from forebay_gateway.listed_items import cut_page, page_wish
-from forebay_gateway.pages import answer_page, principal_of, read_page_body
+from forebay_gateway.pages import answer_page, read_page_body
 from forebay_gateway.path_patterns import Addresses
 from forebay_gateway.principals import Principal
 from forebay_gateway.refused import BadField, NotKept

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 
 from forebay.errors import ForebayError
+from forebay_gateway.engine_credentials import NOTHING, headers_for
 from forebay_gateway.engine_errors import (
     MOST_BYTES,
     Blame,
@@ -139,10 +140,12 @@ class Upstream:
         request_id: str,
         traceparent: str | None,
         before_write: Callable[[], None],
+        anthropics: Mapping[str, str] = NOTHING,
     ) -> AsyncIterator[EngineAnswer]:
-        """Posts and waits for status 200; `body(ask_usage)` gives the request. `before_write` is called in the loop turn in
-        which the request is written. Raises TroubledEngine, or the ForebayError that the client gets."""
-        headers = self._headers(backend, request_id, traceparent)
+        """Posts and waits for status 200; `body(ask_usage)` gives the request, `anthropics` the headers that belong to it.
+        `before_write` is called in the loop turn in which the request is written. Raises TroubledEngine, or the ForebayError
+        that the client gets."""
+        headers = self._headers(backend, request_id, traceparent, anthropics)
         response = await self._post(backend, path, body(self.tells_usage(backend)), headers, before_write)
         if self.tells_usage(backend) and response.status in (400, 422):
             told = await _read_error(response)
@@ -214,7 +217,9 @@ class Upstream:
             raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer to {path} is not a JSON object."))
         return told
 
-    def _headers(self, backend: Backend, request_id: str, traceparent: str | None) -> dict[str, str]:
+    def _headers(
+        self, backend: Backend, request_id: str, traceparent: str | None, anthropics: Mapping[str, str] = NOTHING
+    ) -> dict[str, str]:
         headers = {
             "content-type": "application/json",
             "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
@@ -222,14 +227,14 @@ class Upstream:
         }
         if traceparent is not None:
             headers["traceparent"] = traceparent
+        credential = None
         if backend.has_credential:
-            bearer = self._credentials(backend.id)
-            if bearer is None:
+            credential = self._credentials(backend.id)
+            if credential is None:
                 raise TroubledEngine(
                     EngineTrouble(Blame.UNKNOWN_BACKEND, "Its credential has not reached this gateway yet.")
                 )
-            headers["authorization"] = f"Bearer {bearer}"
-        return headers
+        return headers | headers_for(backend.kind, credential, anthropics)
 
     async def _post(
         self,
@@ -269,7 +274,7 @@ class Upstream:
 
 @asynccontextmanager
 async def open_upstream(credentials: Callable[[str], str | None], connect_s: float) -> AsyncIterator[Upstream]:
-    """`credentials`: backend id → its bearer token, if it is known."""
+    """`credentials`: backend id → its credential, if it is known."""
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_on_reuse)
     trace.on_connection_create_end.append(_on_create)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -26,6 +27,7 @@ _OWNERS = {
     "sglang": EngineKind.SGLANG,
 }
 _GAUGES = {"vllm:": EngineKind.VLLM, "llamacpp:": EngineKind.LLAMACPP, "sglang:": EngineKind.SGLANG}
+_GEMINI_METHODS = {"generateContent": "chat", "embedContent": "embedding"}
 _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 
 
@@ -38,6 +40,13 @@ class ModelList:
     models: tuple[Model, ...]
     kind: EngineKind | None
     """What the list itself tells about the engine that wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    models: tuple[Model, ...]
+    next_page: str | None
+    """What its address has beside that of the first one. None: this is the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,42 @@ def read_models(body: bytes) -> ModelList:
         # llama.cpp answers to each of a model's aliases, so each is a name that a client may use.
         models += [Model(each, _context_of(entry), can) for each in (name, *_words(entry.get("aliases")))]
         kinds.add(_OWNERS.get(str(entry.get("owned_by")).lower()))
-    return ModelList(_distinct(models), kinds.pop() if len(kinds) == 1 else None)
+    return ModelList(distinct(models), kinds.pop() if len(kinds) == 1 else None)
+
+
+def read_anthropic_models(body: bytes) -> ModelPage:
+    """`GET /v1/models` of Anthropic. Every Claude chats and calls tools; what else one can it tells."""
+    page = _object(body)
+    listed = page.get("data")
+    if not isinstance(listed, list):
+        raise BadAnswer("its list of models has no `data`")
+    models = tuple(
+        Model(name, _whole(entry.get("max_input_tokens"), _MAX_TOKENS) or None, _claude_can(entry.get("capabilities")))
+        for entry, name in _named(listed, "id")
+        if entry.get("lifecycle") != "retired"
+    )
+    last = page.get("last_id")
+    if page.get("has_more") is True and isinstance(last, str) and last:
+        return ModelPage(models, f"after_id={quote(last, safe='')}")
+    return ModelPage(models, None)
+
+
+def read_gemini_models(body: bytes) -> ModelPage:
+    """`GET /v1beta/models` of Gemini: those that answer or embed, by the names without `models/`."""
+    page = _object(body)
+    listed = page.get("models", [])
+    if not isinstance(listed, list):
+        raise BadAnswer("its list of models has no `models`")
+    models = []
+    for entry, name in _named(listed, "name"):
+        methods = _words(entry.get("supportedGenerationMethods"))
+        can = [word for method, word in _GEMINI_METHODS.items() if method in methods]
+        if can:
+            thinks = ["thinking"] if entry.get("thinking") is True else []
+            context = _whole(entry.get("inputTokenLimit"), _MAX_TOKENS) or None
+            models.append(Model(name.removeprefix("models/"), context, tuple(sorted([*can, *thinks]))))
+    token = page.get("nextPageToken")
+    return ModelPage(tuple(models), f"pageToken={quote(token, safe='')}" if isinstance(token, str) and token else None)
 
 
 def read_ollama_tags(body: bytes) -> tuple[Model, ...]:
@@ -71,7 +115,7 @@ def read_ollama_tags(body: bytes) -> tuple[Model, ...]:
     listed = _object(body).get("models")
     if not isinstance(listed, list):
         raise BadAnswer("its list of models has no `models`")
-    return _distinct(
+    return distinct(
         Model(name, capabilities=_words(entry.get("capabilities")), loaded=False)
         for entry, name in _named(listed, "name")
     )
@@ -162,6 +206,11 @@ def read_error(body: bytes) -> str:
     return " ".join(error.split())[:200] if isinstance(error, str) else ""
 
 
+def distinct(models: Iterable[Model]) -> tuple[Model, ...]:
+    """By name, each once: some servers list a model once per replica."""
+    return tuple({m.name: m for m in sorted(models, key=lambda m: m.name)}.values())
+
+
 # --- small readers ----------------------------------------------------------------------------------------------------
 
 
@@ -187,9 +236,13 @@ def _named(listed: Any, field: str) -> Iterator[tuple[Mapping[str, Any], str]]:
             yield entry, name
 
 
-def _distinct(models: Iterable[Model]) -> tuple[Model, ...]:
-    """By name, each once: some servers list a model once per replica."""
-    return tuple({m.name: m for m in sorted(models, key=lambda m: m.name)}.values())
+def _claude_can(told: Any) -> tuple[str, ...]:
+    can = {"chat", "tools"}
+    for theirs, ours in (("image_input", "vision"), ("thinking", "thinking")):
+        capability = told.get(theirs) if isinstance(told, dict) else None
+        if isinstance(capability, dict) and capability.get("supported") is True:
+            can.add(ours)
+    return tuple(sorted(can))
 
 
 def _context_of(entry: Mapping[str, Any]) -> int | None:

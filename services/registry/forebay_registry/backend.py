@@ -24,6 +24,9 @@ class EngineKind(StrEnum):
     VLLM = "vllm"
     LLAMACPP = "llamacpp"
     SGLANG = "sglang"
+    ANTHROPIC = "anthropic"
+    """Only when an operator says so, as the next one."""
+    GEMINI = "gemini"
 
 
 class Condition(StrEnum):

@@ -20,6 +20,9 @@ from forebay_registry.backend import EngineKind, Load, Model, Seen
 from forebay_registry.health import Outcome
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+_ANTHROPIC_LIST = "/v1/models?limit=1000"
+_GEMINI_LIST = "/v1beta/models?pageSize=1000"
+_MOST_PAGES = 20
 _NOT_THERE = frozenset({404, 405, 501})
 _NO_CREDENTIAL = frozenset({401, 403})
 
@@ -98,6 +101,12 @@ class Probe:
                 await pages.get("/health")
                 listed = answers.read_models(await pages.demand("/v1/models"))
                 return Seen(kind, None, listed.models), lambda: self._metrics(pages, kind)
+            case EngineKind.ANTHROPIC:
+                return Seen(
+                    kind, None, await self._all_pages(pages, answers.read_anthropic_models, _ANTHROPIC_LIST)
+                ), None
+            case EngineKind.GEMINI:
+                return Seen(kind, None, await self._all_pages(pages, answers.read_gemini_models, _GEMINI_LIST)), None
             case EngineKind.OPENAI:
                 return Seen(kind, None, answers.read_models(await pages.demand("/v1/models")).models), None
             case None:
@@ -129,6 +138,20 @@ class Probe:
             # A proxy may forbid what it does not know; anything else may pass.
             return (EngineKind.OPENAI if error.outcome is Outcome.CREDENTIAL else None), listed
         return EngineKind.OPENAI, listed
+
+    async def _all_pages(
+        self, pages: _Pages, read: Callable[[bytes], answers.ModelPage], address: str
+    ) -> tuple[Model, ...]:
+        """Of a list that names its next page."""
+        models: list[Model] = []
+        next_page: str | None = ""
+        for _ in range(_MOST_PAGES):
+            page = read(await pages.demand(address + (f"&{next_page}" if next_page else "")))
+            models += page.models
+            next_page = page.next_page
+            if next_page is None:
+                break
+        return answers.distinct(models)
 
     async def _ollama_models(self, pages: _Pages) -> tuple[Model, ...]:
         models = answers.read_ollama_tags(await pages.demand("/api/tags"))
@@ -178,7 +201,7 @@ class _Pages:
     def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
         self._session = session
         self._base = target.url
-        self._headers = {"authorization": f"Bearer {target.bearer}"} if target.bearer else {}
+        self._headers = _headers_for(target.kind, target.bearer)
 
     async def demand(self, path: str) -> bytes:
         page = await self.get(path)
@@ -202,6 +225,17 @@ class _Pages:
                 raise _Refusing(Outcome.STATUS, f"sends to {where}; register that address instead")
             said = answers.read_error(body)
             raise _Refusing(Outcome.STATUS, f"answers {path} with {response.status}" + (f" ({said})" if said else ""))
+
+
+def _headers_for(kind: EngineKind | None, credential: str | None) -> dict[str, str]:
+    """How an engine of this kind wants to be shown a credential."""
+    match kind:
+        case EngineKind.ANTHROPIC:
+            return {"anthropic-version": "2023-06-01"} | ({"x-api-key": credential} if credential else {})
+        case EngineKind.GEMINI:
+            return {"x-goog-api-key": credential} if credential else {}
+        case _:
+            return {"authorization": f"Bearer {credential}"} if credential else {}
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -17,6 +17,8 @@ _KINDS = {
     EngineKind.VLLM: words.ENGINE_KIND_VLLM,
     EngineKind.LLAMACPP: words.ENGINE_KIND_LLAMACPP,
     EngineKind.SGLANG: words.ENGINE_KIND_SGLANG,
+    EngineKind.ANTHROPIC: words.ENGINE_KIND_ANTHROPIC,
+    EngineKind.GEMINI: words.ENGINE_KIND_GEMINI,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 _HEALTH = {

@@ -9,7 +9,6 @@ from forebay.errors import ForebayError, NotAllowed, Refusal
 from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
 from forebay_gateway.dialects.anthropic.models import list_models, show_model
 from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
-from forebay_gateway.principals import Principal
 from forebay_gateway.refused import (
     BadField,
     BodyTooLarge,
@@ -75,11 +74,11 @@ def fleet() -> Fleet:
 
 
 def test_models_are_listed_on_one_page_in_anthropics_shape() -> None:
-    listed = list_models(fleet(), Principal("k", "u"), created=0)
+    listed = list_models(fleet().offered("default"), created=0)
     assert {model["id"] for model in listed["data"]} == {"small", "large"}
     assert listed["has_more"] is False
     assert (listed["first_id"], listed["last_id"]) == (listed["data"][0]["id"], listed["data"][-1]["id"])
-    assert list_models(Fleet(), Principal("k", "u"), created=0) == {
+    assert list_models([], created=0) == {
         "data": [],
         "has_more": False,
         "first_id": None,
@@ -88,7 +87,7 @@ def test_models_are_listed_on_one_page_in_anthropics_shape() -> None:
 
 
 def test_one_model_is_shown_and_an_unknown_one_is_not() -> None:
-    assert show_model(fleet(), Principal("k", "u"), "small", created=1_700_000_000) == {
+    assert show_model(fleet().offered("default"), "small", created=1_700_000_000) == {
         "type": "model",
         "id": "small",
         "display_name": "small",
@@ -97,4 +96,4 @@ def test_one_model_is_shown_and_an_unknown_one_is_not() -> None:
         "max_input_tokens": 4096,
     }
     with pytest.raises(ModelUnknown):
-        show_model(fleet(), Principal("k", "u"), "huge", created=0)
+        show_model(fleet().offered("default"), "huge", created=0)

@@ -463,6 +463,9 @@ _BODY = st.fixed_dictionaries(
 )
 
 
+PROVIDERS = (EngineKind.ANTHROPIC, EngineKind.GEMINI)
+
+
 @pytest.mark.parametrize("parse", PARSERS)
 @settings(max_examples=40, deadline=None)
 @given(body=_BODY)
@@ -479,9 +482,13 @@ def test_whatever_comes_is_asked_or_loaded_or_refused(parse: Parser, body: dict[
         speech = parsed.speech(kind)
         if isinstance(speech, NothingToSay):
             continue
-        told = speech.body(streamed=parsed.stream, ask_usage=True)
+        try:
+            told = speech.body(streamed=parsed.stream, ask_usage=True)
+        except BadField:
+            assert kind in PROVIDERS  # which have no words for much
+            continue
         assert isinstance(told, bytes)
-        assert orjson.loads(told)["model"] == parsed.model
+        assert kind is EngineKind.GEMINI or orjson.loads(told)["model"] == parsed.model
     parsed.form.prefix_hashes("m", "someone", parsed.fields)
 
 

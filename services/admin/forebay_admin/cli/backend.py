@@ -21,6 +21,8 @@ _KINDS = {
     "vllm": types_pb2.ENGINE_KIND_VLLM,
     "llamacpp": types_pb2.ENGINE_KIND_LLAMACPP,
     "sglang": types_pb2.ENGINE_KIND_SGLANG,
+    "anthropic": types_pb2.ENGINE_KIND_ANTHROPIC,
+    "gemini": types_pb2.ENGINE_KIND_GEMINI,
 }
 
 
@@ -43,7 +45,7 @@ def backend() -> None:
     type=click.Choice(list(_KINDS)),
     default="auto",
     show_default=True,
-    help="Which engine speaks there; auto asks it.",
+    help="Which engine speaks there; auto asks it; anthropic and gemini must be said.",
 )
 @click.option(
     "--slots",
@@ -78,6 +80,7 @@ def add(
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
     forebay backend add laptop http://127.0.0.1:11434 --kind ollama
     forebay backend add cloud https://api.example.com --slots 50 --bearer-file cloud.key
+    forebay backend add claude https://api.anthropic.com --kind anthropic --slots 50 --bearer-file claude.key
 
     With --json: {"backend": {"id", "name", "url", "kind", "slots", "health", "models", …}, "created": true}
     """

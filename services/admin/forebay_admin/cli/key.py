@@ -1,4 +1,4 @@
-"""`forebay key`: make, list and revoke keys."""
+"""`forebay key`: make, list and revoke keys; whom they trust is told in `trust`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from forebay_admin.cli.amounts import parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
+from forebay_admin.cli.trust import trust, trusted, untrust
 from forebay_admin.cli.words import age, ahead, coloured, parse_duration
 
 _BANDS = {
@@ -32,7 +33,12 @@ def key() -> None:
     forebay key list --user alice
     forebay key set 5f0c2d9a41be --weight 2
     forebay key revoke 5f0c2d9a41be --now
+    forebay key trust 5f0c2d9a41be ~/.ollama/id_ed25519.pub
     """
+
+
+for command in (trust, untrust, trusted):
+    key.add_command(command)
 
 
 @key.command()

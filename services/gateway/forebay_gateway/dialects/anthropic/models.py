@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.models import allowed_models
-from forebay_gateway.fleet import Fleet, OfferedModel
-from forebay_gateway.principals import Principal
+from forebay_gateway.fleet import OfferedModel
 from forebay_gateway.refused import ModelUnknown
 
 
-def list_models(fleet: Fleet, principal: Principal, created: int) -> Json:
+def list_models(offered: Iterable[OfferedModel], created: int) -> Json:
     """All on one page. `created`: seconds since the epoch; Anthropic's shape wants a moment, and engines do not tell."""
-    models = [_model(model, created) for model in allowed_models(fleet, principal)]
+    models = [_model(model, created) for model in offered]
     return {
         "data": models,
         "has_more": False,
@@ -22,9 +21,9 @@ def list_models(fleet: Fleet, principal: Principal, created: int) -> Json:
     }
 
 
-def show_model(fleet: Fleet, principal: Principal, name: str, created: int) -> Json:
+def show_model(offered: Iterable[OfferedModel], name: str, created: int) -> Json:
     """Raises ModelUnknown."""
-    for model in allowed_models(fleet, principal):
+    for model in offered:
         if model.name == name:
             return _model(model, created)
     raise ModelUnknown(f"There is no model {name[:256]} for this API key. `GET /v1/models` lists those there are.")

@@ -11,9 +11,11 @@ from forebay_gateway.dialects.anthropic.answer import MessagesTranslation
 from forebay_gateway.dialects.anthropic.checked import object_at, text_at
 from forebay_gateway.dialects.anthropic.conversation import chat_messages
 from forebay_gateway.dialects.anthropic.effort import format_fields, thinking_fields
+from forebay_gateway.dialects.anthropic.native import MessagesSpeech
 from forebay_gateway.dialects.anthropic.tools import tool_fields
 from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.fleet import EngineKind
 from forebay_gateway.forms import CHAT
 from forebay_gateway.refused import BadField
 
@@ -66,7 +68,7 @@ def parse_messages(raw: bytes) -> Asked:
     }
     if stream:
         fields["stream"] = True
-    return Asked(
+    asked = Asked(
         form=CHAT,
         model=model,
         stream=stream,
@@ -79,6 +81,8 @@ def parse_messages(raw: bytes) -> Asked:
         raw=b"",
         translation=MessagesTranslation(model),
     )
+    asked.native = {EngineKind.ANTHROPIC: MessagesSpeech(asked, body)}
+    return asked
 
 
 def _max_tokens(body: Json) -> int:

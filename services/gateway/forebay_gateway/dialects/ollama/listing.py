@@ -112,14 +112,16 @@ def as_capabilities(words: Iterable[str]) -> list[str]:
 
 
 def _entries(told: Iterable[Any], models: Sequence[OfferedModel]) -> Iterator[Json]:
-    """Of models that may be told of."""
-    names = {model.name for model in models}
+    """Of models that may be told of, by each of their names."""
+    names: dict[str, list[str]] = {}
+    for model in models:
+        names.setdefault(model.alias_of or model.name, []).append(model.name)
     for page in told:
         listed = page.get("models") if isinstance(page, dict) else None
         for entry in listed if isinstance(listed, list) else ():
             name = (entry.get("name") or entry.get("model")) if isinstance(entry, dict) else None
-            if isinstance(name, str) and name in names:
-                yield {**entry, "name": name, "model": name}
+            for known_as in names.get(name, ()) if isinstance(name, str) else ():
+                yield {**entry, "name": known_as, "model": known_as}
 
 
 def _entry(name: str, capabilities: Iterable[str], since: str) -> Json:

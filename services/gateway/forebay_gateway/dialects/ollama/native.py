@@ -1,7 +1,7 @@
 """What an Ollama engine is told when the client speaks Ollama too: the client's own words. Pure.
 
-Nothing is translated there and back, so whatever Ollama learns next passes through: only the model's name and whether to
-stream are set."""
+Nothing is translated there and back, so whatever Ollama learns next passes through: only the model's name, whether to
+stream and what operators' rules say are set."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from forebay_gateway.asked import Asked
 from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.dialects.ollama.native_stream import OllamaStream, read_counts, renamed, told_error
 from forebay_gateway.dialects.ollama.parts import AnswerForm
+from forebay_gateway.dialects.ollama.ruled import ruled_body
+from forebay_gateway.model_rules import Rule
 from forebay_gateway.refused import BadField
 from forebay_gateway.speech import NoAnswer, Whole, dumped
 
@@ -26,10 +28,13 @@ class OllamaSpeech:
 
     def __init__(self, asked: Asked, form: AnswerForm, body: Json) -> None:
         self._asked, self._form, self._body = asked, form, body
-        self.path = form.path
+        self.path = self.streamed_path = form.path
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
         return native_body(self._body, self._asked.model_at_engines, streamed)
+
+    def obey(self, rule: Rule) -> None:
+        self._body = ruled_body(self._body, rule, generates=True)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> OllamaStream:
         return OllamaStream(self._asked.model, self._form, folds=folds)
@@ -56,10 +61,13 @@ class OllamaEmbeddingSpeech:
     def __init__(self, asked: Asked, path: str, results: str, body: Json) -> None:
         """`results`: the name of the field with the vectors."""
         self._asked, self._results, self._body = asked, results, body
-        self.path = path
+        self.path = self.streamed_path = path
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
         return native_body(self._body, self._asked.model_at_engines, None)
+
+    def obey(self, rule: Rule) -> None:
+        self._body = ruled_body(self._body, rule, generates=False)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> NoReturn:
         raise AssertionError("embeddings are not streamed")
@@ -82,11 +90,14 @@ class NothingToSay:
     passes_bytes = False
 
     def __init__(self, path: str, param: str, why: str) -> None:
-        self.path = path
+        self.path = self.streamed_path = path
         self._param, self._why = param, why
 
     def body(self, *, streamed: bool, ask_usage: bool) -> NoReturn:
         raise BadField(self._why, param=self._param, code="unsupported_parameter")
+
+    def obey(self, rule: Rule) -> None:
+        """Nothing is said."""
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> NoReturn:
         raise AssertionError("nothing was asked")

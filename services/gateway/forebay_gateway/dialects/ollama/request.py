@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from forebay_gateway.asked import Asked
+from forebay_gateway.asked import Asked, NativeSpeech
 from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.dialects.ollama.answer import AnswerTranslation
 from forebay_gateway.dialects.ollama.fields import list_of, parse_body, streams, text_of
@@ -22,7 +22,6 @@ from forebay_gateway.dialects.openai.fields import flag_in
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.forms import CHAT, COMPLETION, Form
 from forebay_gateway.refused import BadField
-from forebay_gateway.speech import Speech
 
 
 def parse_ollama_chat(raw: bytes, now: Callable[[], float]) -> Asked | Loading:
@@ -77,7 +76,7 @@ def _asked(
     form: Form,
     fields: Json,
     now: Callable[[], float],
-    refusals: Mapping[EngineKind, Speech],
+    refusals: Mapping[EngineKind, NativeSpeech],
 ) -> Asked:
     """`refusals`: for engines that cannot do it."""
     fields = {"model": model, **fields}
@@ -98,7 +97,7 @@ def _asked(
     return asked
 
 
-def _refusals(body: Json, form: Form) -> Mapping[EngineKind, Speech]:
+def _refusals(body: Json, form: Form) -> Mapping[EngineKind, NativeSpeech]:
     """For all engines but Ollama, when the request says what has no words in OpenAI's dialect."""
     if text_of(body, "suffix"):
         param, why = "suffix", "`suffix` is understood by Ollama's engines alone, and this model runs on another."

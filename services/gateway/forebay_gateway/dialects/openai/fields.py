@@ -30,7 +30,7 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
         )
     for name in body:
         if name != "model" and name.casefold() == "model":
-            # Ollama reads names without regard to case: this would be the model that it takes, and we would not have seen it.
+            # Ollama reads names without regard to case: it would take this model, which nobody here has checked.
             raise BadField(f"`{name}` is not a field; write `model`.", param="model", code="invalid_value")
     return body
 
@@ -56,9 +56,7 @@ def model_of(model: Any) -> str:
             code="invalid_value",
         )
     if _CONTROL.search(model):  # the ledger, for one, could not keep it
-        raise BadField(
-            "`model` has a control character; no model's name has one.", param="model", code="invalid_value"
-        )
+        raise BadField("`model` has a control character; no model's name has one.", param="model", code="invalid_value")
     return model
 
 
