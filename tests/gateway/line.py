@@ -14,13 +14,13 @@ from forebay.ledger_id import new_ledger_id
 from forebay.metrics import Metrics
 from forebay.ops import Ops
 from forebay.rpc import Peer, open_peer, open_server
-from forebay_gateway.asking import Ask
-from forebay_gateway.fence import Fence
+from forebay_gateway.callers.principals import Band
 from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
 from forebay_gateway.meters import make_meters
-from forebay_gateway.places import Places
-from forebay_gateway.principals import Band
-from forebay_gateway.scheduler_session import SchedulerSession
+from forebay_gateway.slots.asking import Ask
+from forebay_gateway.slots.fence import Fence
+from forebay_gateway.slots.places import Places
+from forebay_gateway.slots.scheduler_session import SchedulerSession
 from tests.gateway.doubles import TOKEN, SchedulerDouble, add_to, authorize
 
 MODEL = "fake-model"

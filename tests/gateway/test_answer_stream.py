@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from forebay_gateway.accounting import UsageSource
-from forebay_gateway.answer_stream import DONE, AnswerStream, read_usage
-from forebay_gateway.folding import fold_chat as fold
+from forebay_gateway.canonical.answer_stream import DONE, AnswerStream, read_usage
+from forebay_gateway.canonical.folding import fold_chat as fold
 
 
 def event(*choices: dict[str, Any], **more: Any) -> bytes:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from forebay.wire.v1 import types_pb2
-from forebay_gateway.answer_stream import AnswerStream
+from forebay_gateway.canonical.answer_stream import AnswerStream
+from forebay_gateway.canonical.folding import fold_completion
+from forebay_gateway.canonical.forms import COMPLETION
+from forebay_gateway.canonical.prefix_hashes import BLOCK_BYTES, completion_hashes
 from forebay_gateway.dialects.openai.completion import parse_completion
-from forebay_gateway.folding import fold_completion
-from forebay_gateway.forms import COMPLETION
-from forebay_gateway.prefix_hashes import BLOCK_BYTES, completion_hashes
 from forebay_gateway.refused import BadField
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from forebay.wire.v1 import scheduler_pb2
-from forebay_gateway.answer_stream import AnswerStream
-from forebay_gateway.folding import fold_chat as fold
+from forebay_gateway.canonical.answer_stream import AnswerStream
+from forebay_gateway.canonical.folding import fold_chat as fold
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from forebay.errors import ForebayError, Refusal, Unavailable
 from forebay.keys import new_key, seal_secret
 from forebay_gateway.asked import Asked
-from forebay_gateway.call import read_call, wished_band, wished_deadline_ms
+from forebay_gateway.callers.call import read_call, wished_band, wished_deadline_ms
+from forebay_gateway.callers.principals import Band, KeyState, KnownKey, Principal, Principals
+from forebay_gateway.canonical.speech import OpenAISpeech
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.errors import render
 from forebay_gateway.dialects.shape import SHAPES
-from forebay_gateway.engine_errors import Blame, EngineTrouble, judge
-from forebay_gateway.estimate import TokenRatios
-from forebay_gateway.fence import Fence
+from forebay_gateway.engines.errors import Blame, EngineTrouble, judge
 from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend, OfferedModel
 from forebay_gateway.interrupt import Interruptible
-from forebay_gateway.principals import Band, KeyState, KnownKey, Principal, Principals
+from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.refused import (
     BadField,
     ContextTooLong,
@@ -33,7 +33,7 @@ from forebay_gateway.refused import (
     Refused,
     as_refusal,
 )
-from forebay_gateway.speech import OpenAISpeech
+from forebay_gateway.slots.fence import Fence
 
 PEPPER = b"pepper"
 MESSAGES = [{"role": "user", "content": "x"}]

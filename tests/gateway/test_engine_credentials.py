@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forebay_gateway.engine_credentials import headers_for
-from forebay_gateway.engine_errors import Blame, EngineTrouble, judge
+from forebay_gateway.engines.credentials import headers_for
+from forebay_gateway.engines.errors import Blame, EngineTrouble, judge
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import ContextTooLong, EngineRefused
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.speech import OpenAISpeech
 from forebay_gateway.dialects.openai.chat import parse_chat
+from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.forced_tool import ForcedToolSpeech, tools_to_force
-from forebay_gateway.speech import OpenAISpeech
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITY}}

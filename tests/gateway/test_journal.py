@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forebay.errors import CannotStart
-from forebay_gateway.journal import Journal, close_lost, hold_directory, next_generation, open_journal
-from forebay_gateway.journal_segment import Kind, Segment, frame, read_records
+from forebay_gateway.ledger.journal import Journal, close_lost, hold_directory, next_generation, open_journal
+from forebay_gateway.ledger.journal_segment import Kind, Segment, frame, read_records
 from forebay_gateway.refused import JournalFull
 
 SMALL = 1 << 15
@@ -262,7 +262,7 @@ def test_a_killed_process_leaves_what_it_wrote(tmp_path: Path) -> None:
         """
         import sys
         from pathlib import Path
-        from forebay_gateway.journal import open_journal
+        from forebay_gateway.ledger.journal import open_journal
         journal = open_journal(Path(sys.argv[1]), 1 << 20, 8)
         for number in range(200):
             journal.open(number.to_bytes(16), b"o" * 100)

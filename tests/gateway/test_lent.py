@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay_gateway.allotments import Allotment, Allotments
-from forebay_gateway.ceilings import Ceiling, Ceilings
-from forebay_gateway.credits import Credit, Credits, Lent
 from forebay_gateway.rate_standing import RateStanding, duration, rate_headers
+from forebay_gateway.slots.allotments import Allotment, Allotments
+from forebay_gateway.slots.ceilings import Ceiling, Ceilings
+from forebay_gateway.slots.credits import Credit, Credits, Lent
 
 
 def lent(number: int = 1, *, slots: int = 2, expires_at: float = 10.0, leases: int = 5, first: int = 100) -> Lent:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay_gateway.asking import Ask
-from forebay_gateway.local_dispatch import LocalTurns
-from forebay_gateway.scheduler_addresses import SchedulerAddresses
+from forebay_gateway.slots.asking import Ask
+from forebay_gateway.slots.local_dispatch import LocalTurns
+from forebay_gateway.slots.scheduler_addresses import SchedulerAddresses
 from tests.gateway.line import make_ask
 
 

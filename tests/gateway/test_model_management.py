@@ -510,7 +510,7 @@ async def test_a_client_may_ask_before_it_sends_a_blob(tmp_path: Path) -> None:
 async def test_each_order_leaves_one_line_in_the_log_no_row_and_takes_no_slot(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "forebay_gateway.model_management")
+    caplog.set_level(logging.INFO, "forebay_gateway.library.management")
     async with open_shop(tmp_path) as shop:
         shop.engines[1].library.missing.add("nosuch")
         await shop.client.pull("tiny")

@@ -16,16 +16,16 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from forebay.wire.v1 import admin_pb2, types_pb2
-from forebay_gateway.catalogue import find_model, may_ask, offered_to
+from forebay_gateway.callers.principals import Principal
+from forebay_gateway.canonical.forms import CHAT, COMPLETION, EMBEDDING, Form
 from forebay_gateway.dialects.anthropic.ruled import ruled_body as ruled_message
 from forebay_gateway.dialects.ollama.ruled import ruled_body, seconds_of
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
-from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING, Form
-from forebay_gateway.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind
-from forebay_gateway.principals import Principal
 from forebay_gateway.refused import BadField
-from forebay_gateway.ruled_fields import ruled_fields
+from forebay_gateway.rules.catalogue import find_model, may_ask, offered_to
+from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind
+from forebay_gateway.rules.ruled_fields import ruled_fields
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace

@@ -12,17 +12,17 @@ import pytest
 from forebay.clock import ManualClock
 from forebay.errors import Refusal
 from forebay.wire.v1 import scheduler_pb2, types_pb2
-from forebay_gateway import places as places_module
 from forebay_gateway.accounting import NOTHING_USED, Outcome, Usage, UsageSource
-from forebay_gateway.allotments import Allotment
-from forebay_gateway.asking import BY_ITSELF, Ask, Epoch, Grant
-from forebay_gateway.ceilings import Ceiling
-from forebay_gateway.credits import Lent
-from forebay_gateway.engine_errors import Blame
+from forebay_gateway.engines.errors import Blame
 from forebay_gateway.fleet import Backend, ModelOnBackend
-from forebay_gateway.places import Places
 from forebay_gateway.rate_standing import RateStanding
 from forebay_gateway.refused import Refused
+from forebay_gateway.slots import places as places_module
+from forebay_gateway.slots.allotments import Allotment
+from forebay_gateway.slots.asking import BY_ITSELF, Ask, Epoch, Grant
+from forebay_gateway.slots.ceilings import Ceiling
+from forebay_gateway.slots.credits import Lent
+from forebay_gateway.slots.places import Places
 from tests.gateway.line import MODEL, Line, make_ask, make_line
 
 LEADER = Epoch(1, 7)

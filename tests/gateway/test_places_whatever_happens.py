@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from forebay.clock import ManualClock
 from forebay_gateway.accounting import NOTHING_USED, Outcome
-from forebay_gateway.asking import BY_ITSELF, Ask, Epoch, Grant
-from forebay_gateway.ceilings import Ceiling
-from forebay_gateway.credits import Lent
-from forebay_gateway.engine_errors import Blame
+from forebay_gateway.engines.errors import Blame
+from forebay_gateway.slots.asking import BY_ITSELF, Ask, Epoch, Grant
+from forebay_gateway.slots.ceilings import Ceiling
+from forebay_gateway.slots.credits import Lent
 from tests.gateway.line import MODEL, make_ask, make_line
 
 BACKENDS = ("b1", "b2")

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay_gateway.prefix_hashes import BLOCK_BYTES, MOST_BLOCKS, chat_hashes, hashes_of
+from forebay_gateway.canonical.prefix_hashes import BLOCK_BYTES, MOST_BLOCKS, chat_hashes, hashes_of
 
 
 def chat(*texts: str, **more: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_odd_messages_do_no_harm() -> None:
 
 
 def test_other_processes_find_the_same_numbers() -> None:
-    text = "print(__import__('forebay_gateway.prefix_hashes').prefix_hashes.hashes_of('m', 'u', b'x' * 4096))"
+    text = "from forebay_gateway.canonical import prefix_hashes as p; print(p.hashes_of('m', 'u', b'x' * 4096))"
     told = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
     assert told.strip() == str(hashes_of("m", "u", b"x" * 4096))
 

@@ -141,7 +141,10 @@ async def test_without_a_scheduler_the_gateway_goes_on_within_its_ceilings(tmp_p
         )  # the end of the first request may not have been confirmed either, before the first leader died
         assert {settle.request.user_id for settle in hello.unconfirmed} == {"u-1"}
         await running
-        await eventually(lambda: house.metric("forebay_gateway_settles_unconfirmed") == 6)
+        await eventually(
+            lambda: house.metric("forebay_gateway_settles_unconfirmed") == len(hello.unconfirmed),
+            lambda: f"{house.metric('forebay_gateway_settles_unconfirmed')} unconfirmed, told {len(hello.unconfirmed)}",
+        )
         assert house.metric("forebay_gateway_local") == 0
 
 

@@ -21,10 +21,10 @@ from forebay import signing_keys
 from forebay.errors import NotAuthenticated, Unavailable
 from forebay.keys import ForebayKey
 from forebay.wire.v1 import admin_pb2
-from forebay_gateway.call import read_call
-from forebay_gateway.principals import KeyState, KnownKey, Principal, Principals
+from forebay_gateway.callers.call import read_call
+from forebay_gateway.callers.principals import KeyState, KnownKey, Principal, Principals
+from forebay_gateway.callers.signed_call import signer_of
 from forebay_gateway.refused import BadSignature, KeyExpired, KeyRevoked, UntrustedSigner
-from forebay_gateway.signed_call import signer_of
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_orders import Pace
 from tests.gateway.house import MODEL, House, ask, open_house

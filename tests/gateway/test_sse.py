@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay_gateway.sse import EventTooLong, Splitter
+from forebay_gateway.canonical.sse import EventTooLong, Splitter
 
 
 def split(stream: bytes, cuts: list[int] | None = None) -> list[bytes]:

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from forebay_gateway.dialects.dialect import Translation
+from forebay_gateway.canonical.dialect import Translation
+from forebay_gateway.canonical.forms import CHAT, COMPLETION, EMBEDDING, Form
+from forebay_gateway.canonical.speech import OpenAISpeech, Speech
+from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.anthropic_speech import AnthropicSpeech
+from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.engines.gemini_speech import GeminiEmbeddingSpeech, GeminiSpeech
 from forebay_gateway.engines.unspoken import Unspoken
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.forced_tool import ForcedToolSpeech, tools_to_force
-from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING, Form
-from forebay_gateway.model_rules import Rule
-from forebay_gateway.ruled_fields import output_limit, ruled_fields
-from forebay_gateway.speech import OpenAISpeech, Speech
-from forebay_gateway.upload import Upload
+from forebay_gateway.rules.model_rules import Rule
+from forebay_gateway.rules.ruled_fields import output_limit, ruled_fields
 
 
 class Keeping(Protocol):

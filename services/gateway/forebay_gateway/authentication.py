@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from forebay_gateway.call import Call
-from forebay_gateway.principals import Principal
+from forebay_gateway.callers.call import Call
+from forebay_gateway.callers.principals import Principal
+from forebay_gateway.callers.signed_call import signer_of
 from forebay_gateway.serving import Means
-from forebay_gateway.signed_call import signer_of
 
 
 def principal_of(means: Means, call: Call) -> Principal:

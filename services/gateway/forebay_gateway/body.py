@@ -16,8 +16,8 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from forebay.errors import BadInput, Refusal
+from forebay_gateway.canonical.upload import File, Upload
 from forebay_gateway.refused import BodyStalled, BodyTooLarge, Refused
-from forebay_gateway.upload import File, Upload
 
 T = TypeVar("T")
 

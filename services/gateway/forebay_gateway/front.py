@@ -13,12 +13,23 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
-from forebay_gateway.call import Call, new_request_id, read_call
-from forebay_gateway.conversation_pages import ConversationPages
-from forebay_gateway.conversations import Conversations
+from forebay_gateway.callers.call import Call, new_request_id, read_call
+from forebay_gateway.canonical.dialect import Dialect, Rendered
+from forebay_gateway.canonical.forms import (
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    IMAGE,
+    IMAGE_EDIT,
+    MODERATION,
+    RERANK,
+    SCORE,
+    SPEECH,
+    TRANSCRIPTION,
+    TRANSLATION,
+)
 from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
 from forebay_gateway.dialects.anthropic.request import parse_messages
-from forebay_gateway.dialects.dialect import Dialect, Rendered
 from forebay_gateway.dialects.ollama.embedding_request import (
     EMBED_PATH,
     LEGACY_PATH,
@@ -36,29 +47,18 @@ from forebay_gateway.dialects.openai.image import parse_image, parse_image_edit
 from forebay_gateway.dialects.openai.moderation import parse_moderation
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
 from forebay_gateway.dialects.responses.errors import RESPONSES
-from forebay_gateway.forms import (
-    CHAT,
-    COMPLETION,
-    EMBEDDING,
-    IMAGE,
-    IMAGE_EDIT,
-    MODERATION,
-    RERANK,
-    SCORE,
-    SPEECH,
-    TRANSCRIPTION,
-    TRANSLATION,
-)
-from forebay_gateway.kept_responses import KeptResponses
-from forebay_gateway.model_blobs import BLOBS_PATH
-from forebay_gateway.model_management import ModelManagement
-from forebay_gateway.ollama_pages import OllamaPages
-from forebay_gateway.pages import MODELS_PATH, Pages
-from forebay_gateway.path_patterns import PathPatterns
+from forebay_gateway.keeping.conversations import Conversations
+from forebay_gateway.keeping.kept_responses import KeptResponses
+from forebay_gateway.library.blobs import BLOBS_PATH
+from forebay_gateway.library.management import ModelManagement
+from forebay_gateway.pages.conversations import ConversationPages
+from forebay_gateway.pages.models_and_tokens import MODELS_PATH, Pages
+from forebay_gateway.pages.ollama import OllamaPages
+from forebay_gateway.pages.path_patterns import PathPatterns
+from forebay_gateway.pages.responses import StoredPages
 from forebay_gateway.refused import NotServedHere, UnknownPath, WrongMethod
 from forebay_gateway.relay import Exchange, Route
 from forebay_gateway.serving import Means
-from forebay_gateway.stored_pages import StoredPages
 
 log = logging.getLogger(__name__)
 

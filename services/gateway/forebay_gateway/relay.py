@@ -16,24 +16,24 @@ from aiohttp import web
 
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
-from forebay_gateway.account import Account
 from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
-from forebay_gateway.answer_stream import StreamError
 from forebay_gateway.asked import Asked, Keeping
-from forebay_gateway.asking import Ask, Grant
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
-from forebay_gateway.call import Call, wished_band, wished_deadline_ms
-from forebay_gateway.catalogue import find_model, may_ask
-from forebay_gateway.dialects.dialect import Dialect
+from forebay_gateway.callers.call import Call, wished_band, wished_deadline_ms
+from forebay_gateway.callers.principals import Principal
+from forebay_gateway.canonical.answer_stream import StreamError
+from forebay_gateway.canonical.dialect import Dialect
+from forebay_gateway.canonical.forms import CHAT
+from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
+from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
-from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
-from forebay_gateway.forms import CHAT
+from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.interrupt import Interruptible
-from forebay_gateway.ollama_pages import load_or_unload
+from forebay_gateway.ledger.account import Account
+from forebay_gateway.pages.ollama import load_or_unload
 from forebay_gateway.pictures import names_pictures
-from forebay_gateway.principals import Principal
 from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
     ContextTooLong,
@@ -46,9 +46,9 @@ from forebay_gateway.refused import (
     word_of,
 )
 from forebay_gateway.reply import Reply
+from forebay_gateway.rules.catalogue import find_model, may_ask
 from forebay_gateway.serving import Means
-from forebay_gateway.speech import NoAnswer, Speech, Stream
-from forebay_gateway.upload import Upload
+from forebay_gateway.slots.asking import Ask, Grant
 from forebay_gateway.upstream import EngineAnswer, TroubledEngine
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import logging
 from aiohttp import web
 
 from forebay.errors import ForebayError
-from forebay_gateway.dialects.dialect import Dialect
+from forebay_gateway.canonical.dialect import Dialect
 
 log = logging.getLogger(__name__)
 

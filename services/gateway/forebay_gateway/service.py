@@ -19,31 +19,31 @@ from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
-from forebay_gateway.afterwork import open_afterwork
 from forebay_gateway.body import BodyBudget
+from forebay_gateway.callers.credentials_watch import CredentialsWatch
+from forebay_gateway.callers.principals import Principals
+from forebay_gateway.callers.principals_watch import PrincipalsWatch
 from forebay_gateway.config import GatewaySettings
-from forebay_gateway.contents import AdminContents
-from forebay_gateway.credentials_watch import CredentialsWatch
-from forebay_gateway.estimate import TokenRatios
-from forebay_gateway.fence import Fence
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
-from forebay_gateway.journal import Journal, close_lost, hold_directory, next_generation, open_journal
+from forebay_gateway.keeping.afterwork import open_afterwork
+from forebay_gateway.keeping.contents import AdminContents
+from forebay_gateway.ledger.estimate import TokenRatios
+from forebay_gateway.ledger.journal import Journal, close_lost, hold_directory, next_generation, open_journal
+from forebay_gateway.ledger.records import RecordPublisher
+from forebay_gateway.ledger.usage_record import RecordForm, as_lost
 from forebay_gateway.meters import make_meters
-from forebay_gateway.model_rules import ModelRules
-from forebay_gateway.model_rules_watch import ModelRulesWatch
 from forebay_gateway.pictures import open_pictures
-from forebay_gateway.places import Places
-from forebay_gateway.principals import Principals
-from forebay_gateway.principals_watch import PrincipalsWatch
-from forebay_gateway.records import RecordPublisher
 from forebay_gateway.refused import Draining
+from forebay_gateway.rules.model_rules import ModelRules
+from forebay_gateway.rules.model_rules_watch import ModelRulesWatch
 from forebay_gateway.running import Running
-from forebay_gateway.scheduler_session import SchedulerSession
 from forebay_gateway.serving import Means
+from forebay_gateway.slots.fence import Fence
+from forebay_gateway.slots.places import Places
+from forebay_gateway.slots.scheduler_session import SchedulerSession
 from forebay_gateway.upstream import open_upstream
-from forebay_gateway.usage_record import RecordForm, as_lost
 
 log = logging.getLogger(__name__)
 

@@ -6,21 +6,21 @@ import asyncio
 from dataclasses import dataclass
 
 from forebay.clock import Clock
-from forebay_gateway.afterwork import Afterwork
-from forebay_gateway.asking import Slots
 from forebay_gateway.body import BodyBudget
+from forebay_gateway.callers.principals import Principals
 from forebay_gateway.config import GatewaySettings
-from forebay_gateway.contents import ContentStore
-from forebay_gateway.estimate import TokenRatios
 from forebay_gateway.fleet import Fleet
-from forebay_gateway.journal import Journal
+from forebay_gateway.keeping.afterwork import Afterwork
+from forebay_gateway.keeping.contents import ContentStore
+from forebay_gateway.ledger.estimate import TokenRatios
+from forebay_gateway.ledger.journal import Journal
+from forebay_gateway.ledger.usage_record import RecordForm
 from forebay_gateway.meters import Meters
-from forebay_gateway.model_rules import ModelRules
 from forebay_gateway.pictures import Pictures
-from forebay_gateway.principals import Principals
+from forebay_gateway.rules.model_rules import ModelRules
 from forebay_gateway.running import Running
+from forebay_gateway.slots.asking import Slots
 from forebay_gateway.upstream import Upstream
-from forebay_gateway.usage_record import RecordForm
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ import aiohttp
 import orjson
 
 from forebay.errors import ForebayError
-from forebay_gateway.engine_credentials import NOTHING, headers_for
-from forebay_gateway.engine_errors import (
+from forebay_gateway.canonical.upload import Upload
+from forebay_gateway.engines.credentials import NOTHING, headers_for
+from forebay_gateway.engines.errors import (
     MOST_BYTES,
     Blame,
     EngineTrouble,
@@ -27,7 +28,6 @@ from forebay_gateway.engine_errors import (
     mentions_stream_options,
 )
 from forebay_gateway.fleet import Backend
-from forebay_gateway.upload import Upload
 
 _IDLE_S = 3.0
 """Unused connections are kept so long. llama.cpp's and vLLM's servers close theirs after 5 s."""

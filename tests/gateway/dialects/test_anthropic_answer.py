@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay_gateway.canonical.dialect import Translation
 from forebay_gateway.dialects.anthropic.answer import MessagesTranslation
-from forebay_gateway.dialects.dialect import Translation
 
 Json = dict[str, Any]
 USED = {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59, "prompt_tokens_details": {"cached_tokens": 32}}

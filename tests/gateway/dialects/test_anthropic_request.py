@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.anthropic.answer import MessagesTranslation
 from forebay_gateway.dialects.anthropic.request import parse_messages
-from forebay_gateway.forms import CHAT
 from forebay_gateway.refused import BadField
 
 HELLO = [{"role": "user", "content": "hello"}]

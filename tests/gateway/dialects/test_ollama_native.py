@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from forebay_gateway.accounting import Usage, UsageSource
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.speech import NoAnswer, Speech
 from forebay_gateway.dialects.ollama.embedding_request import parse_embed, parse_legacy_embeddings
 from forebay_gateway.dialects.ollama.native_stream import LONGEST_LINE, OllamaStream
 from forebay_gateway.dialects.ollama.parts import CHAT_ANSWER, GENERATED
 from forebay_gateway.dialects.ollama.request import parse_generate, parse_ollama_chat
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.speech import NoAnswer, Speech
 
 HELLO = [{"role": "user", "content": "hello"}]
 COUNTS: dict[str, Any] = {"total_duration": 9, "prompt_eval_count": 5, "eval_count": 2, "eval_duration": 7}

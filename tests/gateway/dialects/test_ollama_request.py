@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.forms import CHAT, COMPLETION, EMBEDDING
 from forebay_gateway.dialects.ollama.embedding_request import parse_embed, parse_legacy_embeddings
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.native import NothingToSay
 from forebay_gateway.dialects.ollama.request import parse_generate, parse_ollama_chat
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.forms import CHAT, COMPLETION, EMBEDDING
 from forebay_gateway.refused import BadField
 
 Parser = Callable[[bytes], Asked | Loading]

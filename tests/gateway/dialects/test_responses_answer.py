@@ -14,11 +14,11 @@ from openai import APIError, OpenAI
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from forebay_gateway.canonical.folding import fold_chat
 from forebay_gateway.dialects.openai.errors import OPENAI
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.echo import echo_of
 from forebay_gateway.dialects.responses.errors import RESPONSES, error_event
-from forebay_gateway.folding import fold_chat
 from forebay_gateway.refused import EngineFailed
 
 Json = dict[str, Any]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.request import parse_response
-from forebay_gateway.forms import CHAT
 from forebay_gateway.refused import BadField
 
 Json = dict[str, Any]

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.accounting import Usage, UsageSource
-from forebay_gateway.answer_stream import AnswerStream
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.answer_stream import AnswerStream
+from forebay_gateway.canonical.speech import NoAnswer
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.embedding import parse_embedding
-from forebay_gateway.engine_errors import Blame, EngineTrouble, in_stream
+from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.speech import NoAnswer
 
 Json = dict[str, Any]
 USAGE = {

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.engines.chat_parts import Media, Part, ToolCall, messages_of, parts_of, text_of, tool_calls_of
 from forebay_gateway.refused import BadField
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 _FINISHES = {
     "max_tokens": "length",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.engines.anthropic_conversation import system_and_turns
 from forebay_gateway.engines.anthropic_thinking import Thinking, thinking_for
 from forebay_gateway.engines.chat_parts import (

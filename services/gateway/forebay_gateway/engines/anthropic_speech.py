@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import orjson
 
-from forebay_gateway.answer_stream import AnswerStream, StreamError
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.speech import NoAnswer, OpenAISpeech, Said, Whole, dumped
 from forebay_gateway.engines.anthropic_reading import AnthropicReading, completion_of
 from forebay_gateway.engines.anthropic_request import messages_body
-from forebay_gateway.speech import NoAnswer, OpenAISpeech, Said, Whole, dumped
 
 PATH = "/v1/messages"
 

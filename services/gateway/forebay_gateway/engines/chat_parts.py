@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.refused import BadField
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", re.ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.refused import BadField
 
 _BY_NAME = ("properties", "$defs", "definitions")

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 _CUT_SHORT = "MAX_TOKENS"
 _OF_ITSELF = ("STOP", "FINISH_REASON_UNSPECIFIED", "OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL")

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import orjson
 
-from forebay_gateway.answer_stream import AnswerStream, StreamError
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.speech import NoAnswer, OpenAISpeech, Said, Whole, dumped
 from forebay_gateway.engines.gemini_reading import GeminiReading, completion_of, embeddings_of
 from forebay_gateway.engines.gemini_request import embed_body, generate_body
-from forebay_gateway.speech import NoAnswer, OpenAISpeech, Said, Whole, dumped
 
 
 class GeminiSpeech(OpenAISpeech):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.engines.thinking_wish import Effort
 
 _OLDER = re.compile(r"gemini-[12]\.|gemma|learnlm")

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.anthropic.message import new_message, new_tool_use_id, thought_in, usage_of, why_stopped
 from forebay_gateway.dialects.anthropic.stream import MessagesWriter
-from forebay_gateway.dialects.dialect import Json
 
 
 @dataclass(frozen=True, slots=True)

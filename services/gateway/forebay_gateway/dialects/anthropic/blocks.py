@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.dialects.anthropic.checked import at, object_at, text_at, unknown
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import wrong_type
 from forebay_gateway.refused import BadField
 
 Placed = tuple[str, Json]

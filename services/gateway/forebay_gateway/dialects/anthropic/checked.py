@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import count_in, flag_in, wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import count_in, flag_in, wrong_type
 from forebay_gateway.refused import BadField
 
 

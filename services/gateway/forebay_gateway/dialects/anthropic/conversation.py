@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import orjson
 
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.anthropic.blocks import Placed, blocks_at, part_of, texts_at
 from forebay_gateway.dialects.anthropic.checked import at, flag_at, object_at, objects_at, text_at, unknown
-from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.refused import BadField
 
 _BILLING_LINE = "x-anthropic-billing-header:"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.anthropic.checked import at, count_at, object_at, text_at, unknown
-from forebay_gateway.dialects.dialect import Json
 
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _LOW_BELOW, _MEDIUM_BELOW = 2048, 16384

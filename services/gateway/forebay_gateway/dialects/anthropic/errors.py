@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 
 from forebay.errors import ForebayError, Refusal
-from forebay_gateway.dialects.dialect import Dialect, Rendered
+from forebay_gateway.canonical.dialect import Dialect, Rendered
 from forebay_gateway.dialects.shape import headers_of, shape_of
 from forebay_gateway.refused import word_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 _JOINED = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 

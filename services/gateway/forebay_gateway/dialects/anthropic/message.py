@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from forebay_gateway.answer_stream import read_usage
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.answer_stream import read_usage
+from forebay_gateway.canonical.dialect import Json
 
 _STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal", "tool_calls": "tool_use"}
 

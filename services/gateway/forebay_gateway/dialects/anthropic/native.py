@@ -6,12 +6,12 @@ only the model's name, whether to stream and what operators' rules say are set."
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.speech import Whole, dumped
 from forebay_gateway.dialects.anthropic.native_stream import MessagesStream, read_counts, renamed
 from forebay_gateway.dialects.anthropic.ruled import ruled_body
-from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.engines.anthropic_speech import PATH, message_in
-from forebay_gateway.model_rules import Rule
-from forebay_gateway.speech import Whole, dumped
+from forebay_gateway.rules.model_rules import Rule
 
 
 class MessagesSpeech:

@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 
 from forebay_gateway.accounting import Usage, UsageSource
-from forebay_gateway.answer_stream import StreamError, read_usage
+from forebay_gateway.canonical.answer_stream import StreamError, read_usage
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
 from forebay_gateway.dialects.anthropic.folded import fold_message
-from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.engines.anthropic_reading import usage_of
-from forebay_gateway.sse import Event, EventTooLong, Splitter
 
 _TEXTS = ("text", "thinking", "partial_json")
 _CHARACTERS_PER_TOKEN = 4

@@ -7,16 +7,16 @@ from __future__ import annotations
 from typing import Any
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import count_in, flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.anthropic.answer import MessagesTranslation
 from forebay_gateway.dialects.anthropic.checked import object_at, text_at
 from forebay_gateway.dialects.anthropic.conversation import chat_messages
 from forebay_gateway.dialects.anthropic.effort import format_fields, thinking_fields
 from forebay_gateway.dialects.anthropic.native import MessagesSpeech
 from forebay_gateway.dialects.anthropic.tools import tool_fields
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, parse_object, wrong_type
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.forms import CHAT
 from forebay_gateway.refused import BadField
 
 _TRANSLATED = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.model_rules import Rule, filled, merged
-from forebay_gateway.ruled_fields import is_beyond
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.rules.model_rules import Rule, filled, merged
+from forebay_gateway.rules.ruled_fields import is_beyond
 
 _NAMES = {
     "temperature": "temperature",

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.anthropic.message import (
     new_message,
     new_tool_use_id,
@@ -19,7 +20,6 @@ from forebay_gateway.dialects.anthropic.message import (
     usage_of,
     why_stopped,
 )
-from forebay_gateway.dialects.dialect import Json
 
 _DELTA_HEADS = {
     "thinking": '{"type":"thinking_delta","thinking":',

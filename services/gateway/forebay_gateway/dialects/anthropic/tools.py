@@ -4,8 +4,8 @@ Tools that Anthropic runs itself, such as web_search, are refused rather than le
 
 from __future__ import annotations
 
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.anthropic.checked import at, flag_at, object_at, objects_at, text_at, unknown
-from forebay_gateway.dialects.dialect import Json
 from forebay_gateway.refused import BadField
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from forebay_gateway.answer_stream import read_usage
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.answer_stream import read_usage
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.ollama.logprobs import read_logprobs
 from forebay_gateway.dialects.ollama.parts import (
     AnswerForm,

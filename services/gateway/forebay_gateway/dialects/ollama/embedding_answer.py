@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from forebay_gateway.answer_stream import read_usage
-from forebay_gateway.dialects.dialect import ChunkWriter, Json
+from forebay_gateway.canonical.answer_stream import read_usage
+from forebay_gateway.canonical.dialect import ChunkWriter, Json
 from forebay_gateway.dialects.ollama.parts import nanoseconds, without_zeros
 
 

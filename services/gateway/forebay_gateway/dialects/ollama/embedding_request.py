@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.dialect import Json, Translation
+from forebay_gateway.canonical.dialect import Json, Translation
+from forebay_gateway.canonical.fields import count_in, flag_in
+from forebay_gateway.canonical.forms import EMBEDDING
 from forebay_gateway.dialects.ollama.embedding_answer import EmbedTranslation, LegacyEmbeddingTranslation
 from forebay_gateway.dialects.ollama.fields import parse_body, text_of
 from forebay_gateway.dialects.ollama.loading import Loading, ends_at_once
 from forebay_gateway.dialects.ollama.native import OllamaEmbeddingSpeech
-from forebay_gateway.dialects.openai.fields import count_in, flag_in
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.forms import EMBEDDING
 from forebay_gateway.refused import BadField
 
 EMBED_PATH = "/api/embed"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 
 from forebay.errors import ForebayError
-from forebay_gateway.dialects.dialect import Dialect, Rendered
+from forebay_gateway.canonical.dialect import Dialect, Rendered
 from forebay_gateway.dialects.shape import Shape, headers_of, shape_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import flag_in, model_in, parse_object, wrong_type
 from forebay_gateway.refused import BadField
 
 

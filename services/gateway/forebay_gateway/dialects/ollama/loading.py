@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.dialects.ollama.native import native_body
 from forebay_gateway.dialects.ollama.parts import AnswerForm, Part
-from forebay_gateway.dialects.openai.fields import wrong_type
 from forebay_gateway.refused import BadField
 
 # Go's: https://pkg.go.dev/time#ParseDuration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 
 def read_logprobs(told: Any) -> list[Json]:

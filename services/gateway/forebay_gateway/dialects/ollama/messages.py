@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.dialects.ollama.fields import list_of, text_of
 from forebay_gateway.dialects.ollama.tool_calls import made_id
-from forebay_gateway.dialects.openai.fields import wrong_type
 from forebay_gateway.refused import BadField
 
 _SNIFFED_LETTERS = 32

@@ -9,15 +9,15 @@ from typing import Any, NoReturn
 
 import orjson
 
-from forebay_gateway.answer_stream import StreamError
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.answer_stream import StreamError
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.speech import NoAnswer, Whole, dumped
 from forebay_gateway.dialects.ollama.native_stream import OllamaStream, read_counts, renamed, told_error
 from forebay_gateway.dialects.ollama.parts import AnswerForm
 from forebay_gateway.dialects.ollama.ruled import ruled_body
-from forebay_gateway.model_rules import Rule
 from forebay_gateway.refused import BadField
-from forebay_gateway.speech import NoAnswer, Whole, dumped
+from forebay_gateway.rules.model_rules import Rule
 
 
 class OllamaSpeech:

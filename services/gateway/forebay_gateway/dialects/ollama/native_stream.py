@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from forebay_gateway.accounting import Usage, UsageSource
-from forebay_gateway.answer_stream import StreamError
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.answer_stream import StreamError
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.ollama.parts import AnswerForm, Part, as_line, text_in, without_zeros
 
 LONGEST_LINE = 16 << 20

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 
 class Part(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.ollama.parts import text_in, without_zeros
 
 LONGEST_LINE = 1 << 20

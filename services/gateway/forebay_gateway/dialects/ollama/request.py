@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from forebay_gateway.asked import Asked, NativeSpeech
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import flag_in
+from forebay_gateway.canonical.forms import CHAT, COMPLETION, Form
 from forebay_gateway.dialects.ollama.answer import AnswerTranslation
 from forebay_gateway.dialects.ollama.fields import list_of, parse_body, streams, text_of
 from forebay_gateway.dialects.ollama.loading import Loading, ends_at_once, load_or_unload
@@ -18,9 +20,7 @@ from forebay_gateway.dialects.ollama.options import (
     translate_thinking,
 )
 from forebay_gateway.dialects.ollama.parts import CHAT_ANSWER, GENERATED, AnswerForm
-from forebay_gateway.dialects.openai.fields import flag_in
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.forms import CHAT, COMPLETION, Form
 from forebay_gateway.refused import BadField
 
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.model_rules import Rule, filled, is_unsaid, merged
-from forebay_gateway.ruled_fields import demand_exact, is_beyond
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.rules.model_rules import Rule, filled, is_unsaid, merged
+from forebay_gateway.rules.ruled_fields import demand_exact, is_beyond
 
 _OPTIONS = {
     "temperature": "temperature",

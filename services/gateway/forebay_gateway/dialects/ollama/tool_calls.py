@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.ollama.parts import text_in
 
 _ID_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"

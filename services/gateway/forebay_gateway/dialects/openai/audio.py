@@ -5,10 +5,10 @@ Each takes one slot, and what comes back passes byte by byte, in whichever forma
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.openai.fields import model_in, model_of, parse_object, wrong_type
-from forebay_gateway.forms import SPEECH, TRANSCRIPTION, TRANSLATION, Form
+from forebay_gateway.canonical.fields import model_in, model_of, parse_object, wrong_type
+from forebay_gateway.canonical.forms import SPEECH, TRANSCRIPTION, TRANSLATION, Form
+from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.refused import BadField
-from forebay_gateway.upload import Upload
 
 _NEARLY_NONE = 1  # tokens that it makes: sound is not counted in them
 

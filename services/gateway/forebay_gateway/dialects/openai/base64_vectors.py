@@ -11,7 +11,7 @@ import base64
 import struct
 from typing import Any
 
-from forebay_gateway.dialects.dialect import ChunkWriter, Json
+from forebay_gateway.canonical.dialect import ChunkWriter, Json
 
 
 class Base64Vectors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.openai.fields import (
+from forebay_gateway.canonical.fields import (
     MOST_CHOICES,
     count_in,
     flag_in,
@@ -14,7 +14,7 @@ from forebay_gateway.dialects.openai.fields import (
     parse_object,
     wrong_type,
 )
-from forebay_gateway.forms import CHAT
+from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.refused import BadField
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.openai.fields import (
+from forebay_gateway.canonical.fields import (
     MOST_CHOICES,
     count_in,
     flag_in,
@@ -12,7 +12,7 @@ from forebay_gateway.dialects.openai.fields import (
     parse_object,
     texts_in,
 )
-from forebay_gateway.forms import COMPLETION
+from forebay_gateway.canonical.forms import COMPLETION
 from forebay_gateway.refused import BadField
 
 

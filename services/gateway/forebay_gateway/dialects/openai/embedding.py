@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.fields import count_in, model_in, parse_object, texts_in, wrong_type
+from forebay_gateway.canonical.forms import EMBEDDING
 from forebay_gateway.dialects.openai.base64_vectors import Base64Vectors
-from forebay_gateway.dialects.openai.fields import count_in, model_in, parse_object, texts_in, wrong_type
-from forebay_gateway.forms import EMBEDDING
 from forebay_gateway.refused import BadField
 
 MOST_INPUTS = 2048

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from forebay.errors import ForebayError
-from forebay_gateway.dialects.dialect import Dialect, Rendered
+from forebay_gateway.canonical.dialect import Dialect, Rendered
 from forebay_gateway.dialects.shape import headers_of, shape_of
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, model_of, parse_object, wrong_type
-from forebay_gateway.forms import IMAGE, IMAGE_EDIT
+from forebay_gateway.canonical.fields import count_in, flag_in, model_in, model_of, parse_object, wrong_type
+from forebay_gateway.canonical.forms import IMAGE, IMAGE_EDIT
+from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.refused import BadField
-from forebay_gateway.upload import Upload
 
 MOST_PICTURES = 10
 _NEARLY_NONE = 1  # tokens that it makes: pictures are not counted in them

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.openai.fields import model_in, parse_object, wrong_type
-from forebay_gateway.forms import MODERATION
+from forebay_gateway.canonical.fields import model_in, parse_object, wrong_type
+from forebay_gateway.canonical.forms import MODERATION
 from forebay_gateway.refused import BadField
 
 

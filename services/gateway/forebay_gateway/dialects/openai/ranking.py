@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, parse_object, texts_in, wrong_type
-from forebay_gateway.forms import RERANK, SCORE
+from forebay_gateway.canonical.fields import count_in, flag_in, model_in, parse_object, texts_in, wrong_type
+from forebay_gateway.canonical.forms import RERANK, SCORE
 from forebay_gateway.refused import BadField
 
 MOST_DOCUMENTS = 2048

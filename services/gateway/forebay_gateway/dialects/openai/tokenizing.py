@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from forebay_gateway.canonical.fields import model_in, parse_object, wrong_type
 from forebay_gateway.dialects.openai.chat import demand_messages
-from forebay_gateway.dialects.openai.fields import model_in, parse_object, wrong_type
 
 
 def parse_tokenize(raw: bytes) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Spoken, new_id
 from forebay_gateway.dialects.responses.said import (
     arguments_in,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.dialects.responses.typed import bad_value, demand_string, missing, string_in
 
 _DETAILS = ("auto", "low", "high")

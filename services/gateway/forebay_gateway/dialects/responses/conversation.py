@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.dialects.responses.content import images_of, is_text, parts_in, texts_of
 from forebay_gateway.dialects.responses.typed import bad_value, demand_string, missing, objects_in, string_in
 

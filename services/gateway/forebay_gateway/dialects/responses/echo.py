@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 
 def echo_of(body: Json, functions: list[Json]) -> Json:

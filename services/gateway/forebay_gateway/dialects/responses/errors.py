@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 
 from forebay.errors import ForebayError
-from forebay_gateway.dialects.dialect import Dialect, Json, Rendered
+from forebay_gateway.canonical.dialect import Dialect, Json, Rendered
 from forebay_gateway.dialects.openai.errors import render as render_openai
 
 

@@ -8,7 +8,7 @@ from secrets import token_hex
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 
 NewId = Callable[[str], str]
 """From a prefix to a name that nothing else has."""

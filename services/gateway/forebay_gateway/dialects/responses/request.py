@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import orjson
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import count_in, flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import count_in, flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.conversation import messages_in
 from forebay_gateway.dialects.responses.echo import echo_of
@@ -27,7 +28,6 @@ from forebay_gateway.dialects.responses.typed import (
     string_in,
     switch_in,
 )
-from forebay_gateway.forms import CHAT
 
 _MOST_LOGPROBS = 20
 _STORED = ("previous_response_id", "conversation", "prompt")

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.dialects.dialect import Json
+from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Part, Spoken
 from forebay_gateway.dialects.responses.said import (
     arguments_in,

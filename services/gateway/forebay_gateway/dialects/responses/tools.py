@@ -5,8 +5,8 @@ without them where there are none, so they are left out. A choice that insists o
 
 from __future__ import annotations
 
-from forebay_gateway.dialects.dialect import Json
-from forebay_gateway.dialects.openai.fields import wrong_type
+from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.dialects.responses.typed import (
     bad_value,
     demand_string,

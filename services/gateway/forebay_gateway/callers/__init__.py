@@ -1,0 +1,1 @@
+"""Who calls, and what they ask for outside of the body."""

@@ -1,0 +1,126 @@
+"""What an HTTP request asks for outside of its body: its path, its key, its id, and the wishes in `x-forebay-…` headers."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from forebay_gateway.callers.principals import Band, Principal
+from forebay_gateway.callers.signed_call import is_signature
+from forebay_gateway.refused import BadField, NoKey
+
+_SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_SESSION = re.compile(r"[\x21-\x7e]{1,256}")
+_VERSION = re.compile(r"[\w.,: -]{1,1024}", re.ASCII)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
+LONGEST_DEADLINE_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    method: str
+    path: str
+    """Without the key that may have stood in front of it, and without `/anthropic`."""
+    query: str
+    """As it was sent, and without the ?."""
+    key: str | None
+    signature: str | None
+    """What came in a key's place: see `signed_call`."""
+    request_id: str
+    priority: str | None
+    deadline_ms: str | None
+    session_key: str
+    traceparent: str | None
+    is_anthropic: bool
+    """By its path, or by the version that Anthropic's clients always send and others never do."""
+    anthropics: Mapping[str, str] = field(default_factory=dict)
+    """Headers that say in which version of Anthropic's dialect its body is, and with what that not everybody gets."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.key is None and self.signature is None
+
+    def demand_key(self) -> str:
+        if not self.key:
+            raise NoKey
+        return self.key
+
+
+def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "") -> Call:
+    """Never fails: what is wrong is refused where it is used. `headers` are looked up without regard to case."""
+    in_path = _KEY_IN_PATH.fullmatch(path)
+    key = in_path[1] if in_path else _key_in(headers)
+    if in_path:
+        path = in_path[2] or "/"
+    bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
+    authorization = headers.get("authorization", "")
+    session = headers.get("x-session-id", "")
+    traceparent = headers.get("traceparent", "")
+    return Call(
+        method=method,
+        path=bare,
+        query=query,
+        key=key,
+        signature=authorization if is_signature(authorization) else None,
+        request_id=_request_id(headers.get("x-request-id")),
+        priority=headers.get("x-forebay-priority"),
+        deadline_ms=headers.get("x-forebay-deadline-ms"),
+        session_key=session if _SESSION.fullmatch(session) else "",
+        is_anthropic=bare is not path or "anthropic-version" in headers,
+        anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+    )
+
+
+def new_request_id() -> str:
+    return f"req-{secrets.token_hex(12)}"
+
+
+def wished_band(call: Call, principal: Principal) -> Band:
+    """The band asked for, as urgent as the key may. Raises BadField."""
+    if call.priority is None:
+        return max(Band.STANDARD, principal.band_cap)
+    try:
+        asked = Band[call.priority.strip().upper()]
+    except KeyError:
+        names = ", ".join(band.name.lower() for band in Band)
+        raise BadField(
+            f"The header x-forebay-priority is {call.priority[:40]!r}; it can be one of {names}.",
+            param="x-forebay-priority",
+            code="invalid_value",
+        ) from None
+    return max(asked, principal.band_cap)
+
+
+def wished_deadline_ms(call: Call) -> int:
+    """From arrival to the first token; 0 when none was named. Raises BadField."""
+    if call.deadline_ms is None:
+        return 0
+    text = call.deadline_ms.strip()
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not 0 < int(text) <= LONGEST_DEADLINE_MS:
+        raise BadField(
+            f"The header x-forebay-deadline-ms is {text[:40]!r}; it must be a whole number of milliseconds, "
+            f"from 1 to {LONGEST_DEADLINE_MS}.",
+            param="x-forebay-deadline-ms",
+            code="invalid_value",
+        )
+    return int(text)
+
+
+def _key_in(headers: Mapping[str, str]) -> str | None:
+    scheme, _, credential = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credential.strip():
+        return credential.strip()
+    return headers.get("x-api-key", "").strip() or None
+
+
+def _anthropics(headers: Mapping[str, str]) -> dict[str, str]:
+    given = {name: headers.get(name, "") for name in ("anthropic-version", "anthropic-beta")}
+    return {name: value for name, value in given.items() if _VERSION.fullmatch(value)}
+
+
+def _request_id(given: str | None) -> str:
+    return given if given and _SANE_ID.fullmatch(given) else new_request_id()

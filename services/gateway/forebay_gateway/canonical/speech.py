@@ -1,0 +1,184 @@
+"""What is said to an engine for one request, and how its answer becomes the client's. Pure.
+
+`OpenAISpeech` is for the engines that speak OpenAI's dialect, which is nearly all of them; an engine may have another that
+its own clients' requests pass through in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from forebay_gateway.accounting import Usage
+from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError, read_usage
+from forebay_gateway.canonical.dialect import Translation
+from forebay_gateway.canonical.forms import Form
+from forebay_gateway.canonical.upload import Upload
+from forebay_gateway.refused import BadField
+
+
+class Stream(Protocol):
+    """A streamed answer on its way through: what the engine sends in, the client's bytes out, and what was learnt.
+    After `is_done` or `error` nothing more is taken."""
+
+    has_begun: bool
+    """Something came that is part of an answer."""
+    is_done: bool
+    error: StreamError | None
+    counted: int
+    """Completion tokens, as far as pieces tell: one each."""
+
+    def feed(self, piece: bytes) -> bytes: ...
+
+    def end(self) -> bytes:
+        """The engine has ended the stream. Sets `is_done`, or `error` if the answer is not whole."""
+        ...
+
+    @property
+    def can_be_cut(self) -> bool: ...
+
+    @property
+    def is_cut(self) -> bool: ...
+
+    def cut(self, estimated_prompt: int) -> bytes:
+        """Ends the answer here, as if it had reached its length."""
+        ...
+
+    def tail(self, estimated_prompt: int) -> bytes:
+        """The last bytes of a whole answer."""
+        ...
+
+    def usage(self, estimated_prompt: int) -> Usage: ...
+
+    def fold(self, estimated_prompt: int) -> bytes:
+        """All of it as one answer, of a stream that was made to be folded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An answer that came in one piece."""
+
+    body: bytes
+    """For the client."""
+    usage: Usage | None
+    """None: the engine reported none."""
+    text_bytes: int
+
+
+class NoAnswer(Exception):
+    """The engine's answer is not one."""
+
+    def __init__(self, error: StreamError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Speech(Protocol):
+    path: str
+    """At the engine."""
+    streamed_path: str
+    """The same for an answer that comes in pieces; most engines have one address for both."""
+    comes_in_pieces: bool
+    """Whether it may be asked for as a stream by a gateway whose client wants it whole."""
+    passes_bytes: bool
+    """The answer is not looked into; neither `stream` nor `whole` is called."""
+
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload: ...
+
+    def stream(self, *, folds: bool, estimated_prompt: int) -> Stream: ...
+
+    def whole(self, raw: bytes) -> Whole:
+        """Raises NoAnswer."""
+        ...
+
+    def forget_body(self) -> None:
+        """It is not sent again."""
+        ...
+
+
+class Said(Protocol):
+    """What OpenAI's speech needs to know of a request."""
+
+    form: Form
+    model: str
+    model_at_engines: str
+    arrived_at: int
+    stream: bool
+    choices: int
+    samples: int
+    include_usage: bool
+    fields: Mapping[str, Any]
+    raw: bytes
+    upload: Upload | None
+    translation: Translation | None
+
+
+def dumped(body: Mapping[str, Any]) -> bytes:
+    """As JSON. Raises BadField."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # orjson reads four times as deep as it writes
+        raise BadField(f"The request is nested too deeply to be sent on: {error}.", code="invalid_json") from error
+
+
+class OpenAISpeech:
+    def __init__(self, asked: Said) -> None:
+        self._asked = asked
+        self.path = self.streamed_path = asked.form.path
+        self.comes_in_pieces = asked.form.fold is not None
+        self.passes_bytes = asked.form.passes_bytes
+
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload:
+        """A plain request to an engine that is asked plainly passes byte by byte."""
+        asked = self._asked
+        if asked.upload is not None:
+            return asked.upload.with_text("model", asked.model_at_engines)
+        if not streamed and asked.raw and asked.model == asked.model_at_engines:
+            return asked.raw
+        body = {**asked.fields, "model": asked.model_at_engines}
+        if streamed:
+            body["stream"] = True
+            if ask_usage:
+                # Of a client that streams nothing they mean nothing, and the engine must not be asked to judge them.
+                options = (asked.fields.get("stream_options") or {}) if asked.stream else {}
+                body["stream_options"] = {**options, "include_usage": True}
+            elif not asked.stream:
+                body.pop("stream_options", None)
+        return dumped(body)
+
+    def stream(self, *, folds: bool, estimated_prompt: int) -> AnswerStream:
+        asked = self._asked
+        return AnswerStream(
+            asked.model,
+            asked.choices,
+            wants_usage=asked.include_usage or folds,
+            keeps_chunks=folds,
+            form=asked.form,
+            samples=asked.samples,
+            writer=None if folds or asked.translation is None else asked.translation.writer(estimated_prompt),
+            translation=asked.translation,
+        )
+
+    def whole(self, raw: bytes) -> Whole:
+        asked = self._asked
+        try:
+            told = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise NoAnswer(StreamError("Its answer is not valid JSON.")) from error
+        if not isinstance(told, dict) or not isinstance(told.get(asked.form.results), list):
+            error_body = told.get("error") if isinstance(told, dict) else None
+            body = error_body if isinstance(error_body, dict) else None
+            message = str((body or {}).get("message", f"Its answer has no `{asked.form.results}`."))
+            raise NoAnswer(StreamError(message, body))
+        text_bytes = sum(len(asked.form.text_of(result).encode()) for result in told[asked.form.results])
+        if asked.translation is not None:
+            raw = orjson.dumps(asked.translation.whole({**told, "model": asked.model}))
+        elif told.get("model", asked.model) != asked.model:
+            raw = orjson.dumps({**told, "model": asked.model})
+        return Whole(raw, read_usage(told.get("usage")), text_bytes)
+
+    def forget_body(self) -> None:
+        """It is the request's, which forgets it."""

@@ -1,0 +1,216 @@
+"""Responses that are kept, and what a request for another builds on.
+
+What is kept of one is the response itself, as it ended, and the items of its own input: a chain of them is a conversation.
+Keeping never spoils an answer. Where it fails, the answer says so: `store` is false, or `conversation` is null."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forebay.clock import Clock
+from forebay.errors import ForebayError, NotPossible
+from forebay_gateway.asked import Asked
+from forebay_gateway.callers.principals import Principal
+from forebay_gateway.canonical.fields import parse_object
+from forebay_gateway.canonical.speech import dumped
+from forebay_gateway.dialects.responses.answer import ResponseTranslation
+from forebay_gateway.dialects.responses.items import new_id
+from forebay_gateway.dialects.responses.keeping import Ground, Wish, input_items, tellable, wish_in
+from forebay_gateway.dialects.responses.request import NEEDED_FIELDS, ask_for_response
+from forebay_gateway.keeping.afterwork import Afterwork
+from forebay_gateway.keeping.contents import ContentStore, Kind, StoredContent
+from forebay_gateway.keeping.conversations import Conversations
+from forebay_gateway.refused import BadField, NotKept
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+_WITHIN_S = 2.0
+"""An answer's end waits so long for being kept."""
+_LONGEST_CHAIN = 100
+_KEPT_S = 30 * 86400.0
+"""As long as OpenAI keeps a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    items: list[Json]
+    conversation: StoredContent | None = None
+
+
+class KeptResponses:
+    def __init__(
+        self, contents: ContentStore, conversations: Conversations, afterwork: Afterwork, clock: Clock
+    ) -> None:
+        self._contents = contents
+        self._conversations = conversations
+        self._afterwork = afterwork
+        self._clock = clock
+
+    async def prepare(self, raw: bytes, principal: Principal) -> tuple[Asked, int]:
+        """The request, and of how many bytes its prompt was made. Raises BadField, StateUnavailable."""
+        user_id = principal.user_id
+        body = parse_object(raw, NEEDED_FIELDS)
+        wish = wish_in(body)
+        looked_up = await self._look_up(wish, user_id)
+        stores = await self._may_store(wish, user_id)
+        asked = ask_for_response(body, Ground(looked_up.items, _echo(wish, stores)))
+        if stores or looked_up.conversation is not None:
+            asked.keeping = self._keeping(asked, body, wish, user_id, stores, looked_up.conversation)
+        return asked, len(raw) + (len(dumped({"items": looked_up.items})) if looked_up.items else 0)
+
+    async def ground_of(self, body: Json, user_id: str) -> Ground:
+        """What a request builds on, whose answer is not going to be kept. Raises BadField, StateUnavailable."""
+        wish = wish_in(body)
+        return Ground((await self._look_up(wish, user_id)).items, _echo(wish, False))
+
+    async def _look_up(self, wish: Wish, user_id: str) -> LookedUp:
+        if wish.previous_response_id is not None:
+            return LookedUp(await self._chain(wish.previous_response_id, user_id))
+        if wish.conversation_id is not None:
+            conversation = await self._conversations.find(user_id, wish.conversation_id, param="conversation")
+            return LookedUp(tellable(await self._conversations.items(conversation)), conversation)
+        return LookedUp([])
+
+    async def _chain(self, response_id: str, user_id: str) -> list[Json]:
+        param = "previous_response_id"
+        try:
+            chain = await self._contents.chain(user_id, Kind.RESPONSE, response_id, _LONGEST_CHAIN)
+        except NotPossible as error:
+            raise BadField(f"{error.message} Send the whole input instead.", param=param) from error
+        if not chain:
+            raise NotKept(
+                f"Previous response with id '{response_id[:80]}' not found. It, or one that it goes on from, was not "
+                "stored, was deleted or has expired: send the whole input instead.",
+                param=param,
+                code="previous_response_not_found",
+            )
+        return [item for kept in chain for item in (*kept.body["input"], *tellable(kept.body["response"]["output"]))]
+
+    async def _may_store(self, wish: Wish, user_id: str) -> bool:
+        """Raises StateUnavailable when the client insists and nobody is there to keep it."""
+        if wish.store is None:
+            return wish.builds_on_kept or not self._contents.is_away
+        if wish.store and not wish.builds_on_kept:
+            # There is none: an answer, whichever, shows that there is someone to keep the one that comes.
+            await self._contents.get(user_id, Kind.RESPONSE, new_id("resp"))
+        return wish.store
+
+    def _keeping(
+        self, asked: Asked, body: Json, wish: Wish, user_id: str, stores: bool, conversation: StoredContent | None
+    ) -> KeptResponse:
+        assert isinstance(asked.translation, ResponseTranslation)
+        items = input_items(body)
+        dumped({"response": {"input": items}})  # raises BadField when that could not be kept
+        return KeptResponse(
+            asked.translation,
+            items,
+            user_id=user_id,
+            previous_id=wish.previous_response_id or "",
+            stores=stores,
+            conversation=conversation,
+            contents=self._contents,
+            conversations=self._conversations,
+            afterwork=self._afterwork,
+            clock=self._clock,
+        )
+
+
+class KeptResponse:
+    """One answer, on its way to being kept (asked.Keeping)."""
+
+    def __init__(
+        self,
+        translation: ResponseTranslation,
+        items: Sequence[Json],
+        *,
+        user_id: str,
+        previous_id: str,
+        stores: bool,
+        conversation: StoredContent | None,
+        contents: ContentStore,
+        conversations: Conversations,
+        afterwork: Afterwork,
+        clock: Clock,
+    ) -> None:
+        """`items`: of its own input."""
+        self._translation, self._items = translation, items
+        self._user_id, self._previous_id = user_id, previous_id
+        self._stores, self._conversation = stores, conversation
+        self._contents, self._conversations = contents, conversations
+        self._afterwork, self._clock = afterwork, clock
+        self._is_over = False
+        self._is_stored = self._is_added = False
+
+    async def ended(self, last: bytes) -> bytes:
+        self._is_over = True
+        response = self._translation.response
+        assert response is not None, "it has just been told"
+        await self._in_time(self._afterwork.start(self._keep(response, appends=True), "keep-response"))
+        if self._stores and not self._is_stored:
+            response["store"] = False
+        elif self._conversation is None or self._is_added:
+            return last
+        if not self._is_added and "conversation" in response:
+            response["conversation"] = None
+        return self._translation.tell_again()
+
+    async def broken(self, message: str) -> None:
+        task = self._start_keeping_broken("failed", {"code": "server_error", "message": message})
+        if task is not None:
+            await self._in_time(task)
+
+    def left(self) -> None:
+        self._start_keeping_broken("cancelled", None)
+
+    def _start_keeping_broken(self, status: str, error: Json | None) -> asyncio.Task[None] | None:
+        response = None if self._is_over else self._translation.broken(status, error)
+        self._is_over = True
+        if response is None or not self._stores:
+            return None
+        return self._afterwork.start(self._keep(response, appends=False), "keep-response")
+
+    async def _in_time(self, task: asyncio.Task[None]) -> None:
+        """Whoever waits may be cancelled; the task goes on."""
+        await asyncio.wait({task}, timeout=_WITHIN_S)
+        task.cancel()
+
+    async def _keep(self, response: Json, *, appends: bool) -> None:
+        try:
+            if appends and self._conversation is not None:
+                await self._conversations.append(self._conversation, [*self._items, *response["output"]])
+                self._is_added = True
+            if self._stores:
+                await self._store(response)
+        except ForebayError as error:
+            log.warning(
+                "response not kept",
+                extra={"action": "not_kept", "response": response["id"], "why": str(error.reason)},
+            )
+
+    async def _store(self, response: Json) -> None:
+        now = self._clock.now()
+        await self._contents.put(
+            StoredContent(
+                Kind.RESPONSE,
+                response["id"],
+                self._user_id,
+                int(now * 1e6),
+                {"response": response, "input": self._items},
+                parent_id=self._previous_id,
+                expires_at_us=int((now + _KEPT_S) * 1e6),
+            )
+        )
+        self._is_stored = True
+
+
+def _echo(wish: Wish, stores: bool) -> Json:
+    echo: Json = {"store": stores, "previous_response_id": wish.previous_response_id}
+    if wish.conversation_id is not None:
+        echo["conversation"] = {"id": wish.conversation_id}
+    return echo

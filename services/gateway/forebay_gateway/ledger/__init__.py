@@ -1,0 +1,1 @@
+"""One record of each request: in the journal from its beginning, published when it has ended."""

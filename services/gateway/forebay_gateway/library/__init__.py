@@ -1,0 +1,1 @@
+"""Models on the pool's Ollama engines, managed through Ollama's API by those who may."""

@@ -1,0 +1,1 @@
+"""What is answered without a slot: lists, counts, and what is kept."""

@@ -1,0 +1,1 @@
+"""What operators say of models: other names for them, and what is done to requests for them."""

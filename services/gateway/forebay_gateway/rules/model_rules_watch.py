@@ -1,0 +1,77 @@
+"""Aliases and rules of models, from admin. All of them come whenever one has changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping
+from typing import Any
+
+import orjson
+from google.protobuf.message import DecodeError
+
+from forebay.rpc import Peer
+from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
+from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind
+
+_KINDS = {"pool": ScopeKind.POOL, "model": ScopeKind.MODEL, "key_id": ScopeKind.KEY}
+_THINKS_UNASKED = {admin_pb2.MODEL_THINKING_OFF: False, admin_pb2.MODEL_THINKING_USUAL: True}
+
+
+class ModelRulesWatch:
+    name = "model_rules"
+    owner = "admin"
+
+    def __init__(self, peer: Peer, rules: ModelRules) -> None:
+        self._stub: Any = admin_pb2_grpc.AdminStub(peer.channel)
+        self._metadata = peer.metadata
+        self._rules = rules
+        self._version = 0
+        self._wire = admin_pb2.ModelRulesUpdate(snapshot=True)
+        """As it came, to be kept on disk with every field, those that this version does not know included."""
+
+    def watch(self) -> AsyncIterable[admin_pb2.ModelRulesUpdate]:
+        request = admin_pb2.WatchRequest(known_version=self._version)
+        calls: AsyncIterable[admin_pb2.ModelRulesUpdate] = self._stub.WatchModelRules(request, metadata=self._metadata)
+        return calls
+
+    def apply(self, update: admin_pb2.ModelRulesUpdate) -> None:
+        self._version = update.version
+        if update.snapshot:
+            self._rules.replace_all(
+                [Alias(alias.alias, alias.model, alias.pool) for alias in update.aliases],
+                [_scoped(rule) for rule in update.rules if rule.scope.WhichOneof("of") is not None],
+                update.version,
+            )
+            self._wire = update
+
+    def dump(self) -> bytes:
+        kept = admin_pb2.ModelRulesUpdate()
+        kept.CopyFrom(self._wire)
+        kept.version = self._version
+        return kept.SerializeToString()
+
+    def restore(self, kept: bytes) -> None:
+        try:
+            update = admin_pb2.ModelRulesUpdate.FromString(kept)
+        except DecodeError as error:
+            raise ValueError(str(error)) from error
+        self.apply(update)
+
+
+def _scoped(told: admin_pb2.ModelRule) -> ScopedRule:
+    field = told.scope.WhichOneof("of") or "everyone"
+    rule = Rule(
+        _values(told.defaults),
+        _values(told.pinned),
+        told.max_output_tokens if told.HasField("max_output_tokens") else None,
+        told.num_ctx if told.HasField("num_ctx") else None,
+        told.keep_alive_s if told.HasField("keep_alive_s") else None,
+        _THINKS_UNASKED.get(told.thinking),
+    )
+    if field == "everyone":
+        return ScopedRule(ScopeKind.EVERYONE, "", rule)
+    return ScopedRule(_KINDS[field], getattr(told.scope, field), rule)
+
+
+def _values(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Raises ValueError for what is not JSON, which admin refuses."""
+    return {name: orjson.loads(fields[name]) for name in sorted(fields)}

@@ -1,0 +1,223 @@
+"""Between the gateway's words for asking and the scheduler's frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from forebay.clock import micros
+from forebay.wire.v1 import scheduler_pb2, types_pb2
+from forebay_gateway.accounting import Outcome, Usage
+from forebay_gateway.callers.principals import Band
+from forebay_gateway.engines.errors import Blame
+from forebay_gateway.ledger.usage_record import OUTCOMES, usage_to_wire
+from forebay_gateway.rate_standing import RateStanding
+from forebay_gateway.slots.allotments import Allotment
+from forebay_gateway.slots.asking import Ask, Epoch, Grant
+from forebay_gateway.slots.ceilings import Ceiling
+from forebay_gateway.slots.credits import Lent
+
+_BANDS = {
+    Band.SYSTEM: types_pb2.BAND_SYSTEM,
+    Band.INTERACTIVE: types_pb2.BAND_INTERACTIVE,
+    Band.STANDARD: types_pb2.BAND_STANDARD,
+    Band.BATCH: types_pb2.BAND_BATCH,
+}
+_BLAMES = {
+    Blame.UNREACHABLE: scheduler_pb2.NACK_CLASS_UNREACHABLE,
+    Blame.FAILED: scheduler_pb2.NACK_CLASS_FAILED,
+    Blame.BUSY: scheduler_pb2.NACK_CLASS_BUSY,
+    Blame.UNKNOWN_BACKEND: scheduler_pb2.NACK_CLASS_UNKNOWN_BACKEND,
+}
+
+
+def submit_to_wire(ask: Ask, now: float, excluded: Sequence[str] = (), attempts: int = 0) -> scheduler_pb2.Submit:
+    """`now` on the monotonic clock."""
+    return scheduler_pb2.Submit(
+        ledger_id=ask.ledger_id,
+        pool=ask.pool,
+        model=ask.model,
+        key_id=ask.key_id,
+        user_id=ask.user_id,
+        group_id=ask.group_id,
+        band=_BANDS[ask.band],
+        width=ask.width,
+        prompt_tokens=ask.prompt_tokens,
+        max_output_tokens=ask.max_output_tokens,
+        prefix_hashes=ask.prefix_hashes,
+        deadline_ms=ask.deadline_ms,
+        age_ms=max(0, round((now - ask.arrived) * 1000)),
+        session_key=ask.session_key,
+        excluded_backends=excluded,
+        attempts=attempts,
+        started_at_us=micros(ask.started_at),
+        request_id=ask.request_id,
+        plain=ask.is_plain,
+    )
+
+
+def held_to_wire(
+    ask: Ask, grant: Grant, now: float, excluded: Sequence[str], completion_tokens: int
+) -> scheduler_pb2.Held:
+    return scheduler_pb2.Held(
+        request=submit_to_wire(ask, now, excluded, grant.attempt),
+        backend_id=grant.backend_id,
+        lease=grant.lease,
+        epoch=epoch_to_wire(grant.epoch),
+        attempt=grant.attempt,
+        completion_tokens=completion_tokens,
+    )
+
+
+def settle_to_wire(grant: Grant, outcome: Outcome, usage: Usage) -> scheduler_pb2.Settle:
+    return scheduler_pb2.Settle(
+        ledger_id=grant.ledger_id,
+        lease=grant.lease,
+        epoch=epoch_to_wire(grant.epoch),
+        backend_id=grant.backend_id,
+        outcome=OUTCOMES[outcome],
+        usage=usage_to_wire(usage),
+    )
+
+
+def nack_to_wire(grant: Grant, blame: Blame, retry_after_s: float | None) -> scheduler_pb2.Nack:
+    return scheduler_pb2.Nack(
+        ledger_id=grant.ledger_id,
+        lease=grant.lease,
+        backend_id=grant.backend_id,
+        nack_class=_BLAMES[blame],
+        retry_after_ms=min(round((retry_after_s or 0.0) * 1000), (1 << 32) - 1),
+    )
+
+
+def grant_from_wire(grant: scheduler_pb2.Grant, epoch: Epoch) -> Grant:
+    is_limited = grant.HasField("standing")
+    return Grant(
+        ledger_id=grant.ledger_id,
+        backend_id=grant.backend_id,
+        lease=grant.lease,
+        epoch=epoch,
+        attempt=grant.attempt,
+        queue_ms=grant.queue_ms,
+        standing=standing_from_wire(grant.standing) if is_limited else None,
+        is_limited=is_limited,
+    )
+
+
+def standing_from_wire(told: scheduler_pb2.RateStanding) -> RateStanding:
+    return RateStanding(
+        limit_requests=told.limit_requests if told.HasField("limit_requests") else None,
+        remaining_requests=told.remaining_requests,
+        reset_requests_s=told.reset_requests_ms / 1000,
+        limit_tokens=told.limit_tokens if told.HasField("limit_tokens") else None,
+        remaining_tokens=told.remaining_tokens,
+        reset_tokens_s=told.reset_tokens_ms / 1000,
+    )
+
+
+def ceiling_from_wire(told: scheduler_pb2.Ceiling) -> Ceiling:
+    return Ceiling(told.backend_id, told.pool, told.slots, told.version)
+
+
+def ceiling_to_wire(ceiling: Ceiling) -> scheduler_pb2.Ceiling:
+    return scheduler_pb2.Ceiling(
+        backend_id=ceiling.backend_id, pool=ceiling.pool, slots=ceiling.slots, version=ceiling.version
+    )
+
+
+def credit_from_wire(told: scheduler_pb2.Credit, heartbeat_at: float) -> Lent:
+    """`heartbeat_at`: when the heartbeat was sent that it answers, on the monotonic clock."""
+    return Lent(
+        id=told.id,
+        backend_id=told.backend_id,
+        pool=told.pool or "default",
+        model=told.model,
+        slots=told.slots,
+        expires_at=heartbeat_at + told.valid_ms / 1000,
+        first_lease=told.first_lease,
+        leases=told.leases,
+    )
+
+
+def allotment_from_wire(told: scheduler_pb2.Allotment, heartbeat_at: float) -> Allotment:
+    return Allotment(
+        id=told.id,
+        key_id=told.key_id,
+        requests=told.requests,
+        tokens=told.tokens,
+        expires_at=heartbeat_at + told.valid_ms / 1000,
+    )
+
+
+def epoch_to_wire(epoch: Epoch) -> scheduler_pb2.Epoch:
+    return scheduler_pb2.Epoch(term_us=epoch.term_us, revision=epoch.revision)
+
+
+def epoch_from_wire(epoch: scheduler_pb2.Epoch) -> Epoch:
+    return Epoch(epoch.term_us, epoch.revision)
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What is to be said with the next frame."""
+
+    submits: dict[bytes, scheduler_pb2.Submit] = field(default_factory=dict)
+    cancels: list[bytes] = field(default_factory=list)
+    first_tokens: dict[bytes, int] = field(default_factory=dict)
+    progress: dict[bytes, int] = field(default_factory=dict)
+    settles: list[scheduler_pb2.Settle] = field(default_factory=list)
+    nacks: list[scheduler_pb2.Nack] = field(default_factory=list)
+    ceiling_acks: list[scheduler_pb2.CeilingAck] = field(default_factory=list)
+    credit_starts: dict[bytes, scheduler_pb2.CreditStart] = field(default_factory=dict)
+    credit_returns: list[int] = field(default_factory=list)
+    allotment_returns: list[int] = field(default_factory=list)
+
+    def to_frame(self) -> scheduler_pb2.GatewayFrame:
+        return scheduler_pb2.GatewayFrame(
+            submits=self.submits.values(),
+            cancels=[scheduler_pb2.Cancel(ledger_id=ledger_id) for ledger_id in self.cancels],
+            first_tokens=[
+                scheduler_pb2.FirstToken(ledger_id=ledger_id, ttft_ms=ms) for ledger_id, ms in self.first_tokens.items()
+            ],
+            progress=[
+                scheduler_pb2.Progress(ledger_id=ledger_id, completion_tokens=tokens)
+                for ledger_id, tokens in self.progress.items()
+            ],
+            settles=self.settles,
+            nacks=self.nacks,
+            ceiling_acks=self.ceiling_acks,
+            credit_starts=self.credit_starts.values(),
+            credit_returns=[scheduler_pb2.CreditReturn(id=number) for number in self.credit_returns],
+            allotment_returns=[scheduler_pb2.AllotmentReturn(id=number) for number in self.allotment_returns],
+        )
+
+    def split_off_later(self) -> Outbox:
+        """A frame's endings are read before its beginnings. What began and ended within one turn of the loop therefore
+        ends in the frame after this one; gives what that one has to say."""
+        later = Outbox()
+        if self.credit_starts:
+            later.settles = [s for s in self.settles if s.ledger_id in self.credit_starts]
+            later.nacks = [n for n in self.nacks if n.ledger_id in self.credit_starts]
+            later.cancels = [c for c in self.cancels if c in self.credit_starts]
+            if later.settles:
+                self.settles = [s for s in self.settles if s.ledger_id not in self.credit_starts]
+            if later.nacks:
+                self.nacks = [n for n in self.nacks if n.ledger_id not in self.credit_starts]
+            if later.cancels:
+                self.cancels = [c for c in self.cancels if c not in self.credit_starts]
+        return later
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.submits
+            or self.cancels
+            or self.first_tokens
+            or self.progress
+            or self.settles
+            or self.nacks
+            or self.ceiling_acks
+            or self.credit_starts
+            or self.credit_returns
+            or self.allotment_returns
+        )
