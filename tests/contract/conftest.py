@@ -36,7 +36,7 @@ def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [
         sys.executable, "-m", "forebay.local.llama_server", "-m", str(weights), "--port", str(port), "-t", "1",
-        "-c", "4096", "-np", "2", "--chat-template-file", str(TEMPLATE), "--alias", REAL_MODEL,
+        "-c", "4096", "-np", "2", "--chat-template-file", str(TEMPLATE), "--alias", REAL_MODEL, "--temp", "0",
     ]  # fmt: skip
     log_path = directory / "log"
     with log_path.open("wb") as log:

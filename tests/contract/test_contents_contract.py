@@ -20,7 +20,7 @@ from forebay.service import Ground
 from forebay.wire.v1 import admin_pb2_grpc
 from forebay_admin.config import AdminSettings
 from forebay_admin.service import open_admin
-from forebay_gateway.contents import AdminContents, ContentStore, Kind, StoredContent
+from forebay_gateway.keeping.contents import AdminContents, ContentStore, Kind, StoredContent
 from tests.admin.replica import TOKENS, FakeRegistry, OperatorCalls, Running, Site
 from tests.conftest import free_port
 from tests.gateway.doubles import TOKEN, ContentDouble, add_to, authorize
