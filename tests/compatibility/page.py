@@ -13,7 +13,7 @@ _SIGNS = {Outcome.WORKS: "✓", Outcome.REFUSED: "refused", Outcome.FAILS: "**fa
 _HEAD = """# Compatibility
 
 Which client library works with what in front of which engine. Written by the tests, which try every cell with the official
-libraries; a page that differs from what they saw fails them (`FOREBAY_WRITE_DOCS=1` writes it anew).
+libraries; a page that differs from what they saw fails `make test-clients` (with `FOREBAY_WRITE_DOCS=1` it is written anew).
 
 The engines are stand-ins with each engine's manners on the wire, since no small model can do all of this; llama.cpp's is
 held to the real server by tests of its own, and those of the cloud providers check requests as their documentation says. Not

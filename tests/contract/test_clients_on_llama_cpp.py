@@ -17,7 +17,7 @@ from tests.compatibility.wants import Client, NotInDialect, Said, Want
 from tests.contract.conftest import REAL_MODEL
 from tests.gateway.house import MODEL, House, open_house
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.clients]
 
 QUESTION = "What is the capital of France?"
 SCHEMA = {
