@@ -23,13 +23,15 @@ SOON_S = 0.25
 LONG = {"max_tokens": 2000, "ignore_eos": True}
 
 
-async def connect(house: House, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(
+    house: House, body: dict[str, Any], path: str = "/v1/chat/completions"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client of raw bytes, so that it can go in every way there is."""
     host, port = house.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     content = json.dumps(body).encode()
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {house.key}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {house.key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
     )
     writer.write(head.encode() + content)
@@ -70,6 +72,36 @@ async def test_a_running_request_ends_when_its_client_goes(
             assert row.usage.source == types_pb2.USAGE_SOURCE_COUNTED
         assert row.usage.prompt_tokens > 0
         assert [OUTCOME(s.outcome) for s in house.scheduler.settles] == ["OUTCOME_CANCELLED"]
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "/v1/messages": {"max_tokens": 2000, "messages": ask()["messages"]},
+    "/v1/responses": {"input": "Say some words, please.", "store": False},
+    "/v1/completions": {"prompt": "Say some words, please.", "max_tokens": 2000},
+    "/api/chat": {"messages": ask()["messages"]},
+    "/api/generate": {"prompt": "Say some words, please."},
+}
+
+
+@pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
+@pytest.mark.parametrize("flavour", [Flavour.LLAMA_CPP, Flavour.OLLAMA])
+async def test_in_every_dialect_a_running_request_ends_when_its_client_goes(
+    tmp_path: Path, flavour: Flavour, streamed: bool, path: str
+) -> None:
+    engine = FakeEngine(flavour=flavour, pace=Pace(tokens_per_s=50.0, answer_tokens=2000))
+    async with open_house(tmp_path, engine) as house:
+        if flavour is Flavour.OLLAMA:
+            house.registry.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
+        _, writer = await connect(house, {"model": ask()["model"], "stream": streamed, **OTHERS[path]}, path)
+        await eventually(lambda: engine.record.requests and engine.record.requests[0].tokens_made >= 5)
+        began = time.monotonic()
+        go(writer, "close")
+        await eventually(lambda: engine.slots.running == 0, "the engine went on")
+        await eventually(lambda: not house.scheduler.held, "the slot was not given back")
+        assert time.monotonic() - began < SOON_S
+        (row,) = await house.rows(1)
+        assert (OUTCOME(row.outcome), row.route) == ("OUTCOME_CANCELLED", path)
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])

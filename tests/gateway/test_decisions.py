@@ -244,6 +244,10 @@ def test_a_word_of_another_version_is_internal() -> None:
         (400, {"error": {"message": "The input (9 tokens) is longer than the model's context length (8 tokens)."}}),
         (400, {"error": "input length exceeds the context length"}),
         (400, {"error": "the input length exceeds maximum context length"}),
+        (
+            500,
+            {"error": {"code": 500, "message": "input (700 tokens) is too large to process. increase the physical …"}},
+        ),
     ],
 )
 def test_a_prompt_that_is_too_long_is_recognised_in_every_engines_words(status: int, body: Any) -> None:

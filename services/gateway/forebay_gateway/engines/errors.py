@@ -29,7 +29,8 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE,
 )
 
-
+_BATCH_WORDS = re.compile(r"input .{0,40}is too large to process", re.IGNORECASE)
+"""llama.cpp's of a text to embed that is longer than its batch. It says so with status 500, as if the fault were its own."""
 _STATUSES = {"overloaded_error": 529, "rate_limit_error": 429, "invalid_request_error": 400, "request_too_large": 413}
 """Of errors that name only their type, when they come in a stream."""
 _OUR_ACCOUNT = re.compile(r"credit balance is too low|API key (?:not valid|expired)", re.IGNORECASE)
@@ -64,6 +65,8 @@ def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | 
     message = _message(told, body)
     if status in (429, 503, 529):  # 529 is Anthropic's for too much work, of all its customers together
         return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after) or _delay_in(told))
+    if status == 500 and _BATCH_WORDS.search(message):
+        return ContextTooLong(f"{message} Shorten the input: that engine reads each text of it at once.")
     if status == 501:
         # It is well, and was not built or started for this. As a 501 client libraries would ask again.
         return refusal(400, told, message)
