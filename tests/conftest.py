@@ -4,6 +4,7 @@ and the rule that a test which does not run must name the device or privilege th
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import shutil
@@ -166,6 +167,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.as_posix()
         item.add_marker(pytest.mark.xdist_group("system" if "tests/system" in place else place))
+
+
+def pytest_collection_finish() -> None:
+    """What importing made stays until the end. Else each full collection of garbage looks through all of it again, which costs
+    a long run minutes."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

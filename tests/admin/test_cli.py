@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -294,10 +294,19 @@ def test_root_looks_in_the_systems_folder_first() -> None:
 def test_every_command_has_a_help_with_an_example_or_its_json(noun: str) -> None:
     group: Any = cli.get_command(None, noun)  # type: ignore[arg-type]
     assert f"forebay {noun}" in group.help
-    for verb, command in group.commands.items():
+    for verb, command in _commands_of(group):
         shown = CliRunner().invoke(command, ["--help"])
         assert shown.exit_code == 0, verb
         assert "--json" in shown.output
+
+
+def _commands_of(group: Any) -> Iterator[tuple[str, Any]]:
+    """Those of its groups too."""
+    for verb, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands_of(command)
+        else:
+            yield verb, command
 
 
 async def _run(words: tuple[str, ...], **environ: str) -> subprocess.CompletedProcess[str]:

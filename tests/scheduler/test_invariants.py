@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -33,6 +34,9 @@ from forebay_scheduler.request import (
 from forebay_scheduler.rules import Rules
 from forebay_scheduler.terms import GroupTerms, ModelTerms, PoolTerms, UserTerms
 from tests.scheduler.doubles import Around, GatewayDouble, LeaderDouble, Running, thorough
+
+pytestmark = pytest.mark.timeout(300)  # what is tried is fixed; how long that takes is the machine's
+
 
 NAMES = ["g1", "g2"]
 USERS = ["alice", "bob", "carol", "dora"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,9 @@ from forebay_scheduler.terms import (
     UserTerms,
 )
 from tests.scheduler.doubles import thorough
+
+pytestmark = pytest.mark.timeout(300)  # what is tried is fixed; how long that takes is the machine's
+
 
 sessions = st.integers(1, 4).map(SessionId)
 ids = st.integers(1, 12).map(lambda number: LedgerId(b"%016d" % number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -15,6 +16,9 @@ from forebay_scheduler.request import BackendId, GroupId, KeyId, PoolName, Reque
 from forebay_scheduler.rules import Rules
 from forebay_scheduler.terms import Budget, BudgetUnit, GroupTerms, KeyTerms, Limits, UserTerms
 from tests.scheduler.doubles import Around, GatewayDouble, Running, thorough
+
+pytestmark = pytest.mark.timeout(300)  # what is tried is fixed; how long that takes is the machine's
+
 
 USERS = ["alice", "bob"]
 BACKENDS = [Backend(BackendId("gpu1"), PoolName("default"), frozenset({"m"}), 4, running=0)]

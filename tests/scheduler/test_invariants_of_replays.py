@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,9 @@ from forebay_scheduler.request import (
 from forebay_scheduler.rules import Rules
 from forebay_scheduler.terms import GroupTerms, KeyTerms, ModelTerms, UserTerms
 from tests.scheduler.doubles import Around, LeaderDouble, thorough
+
+pytestmark = pytest.mark.timeout(300)  # what is tried is fixed; how long that takes is the machine's
+
 
 seeds = st.integers(0, 10**9)
 USERS = ["alice", "bob", "carol"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -16,6 +17,9 @@ from forebay_scheduler.request import BackendId, Epoch, GatewayName, KeyId, Ledg
 from forebay_scheduler.rules import Rules
 from forebay_scheduler.terms import Budget, BudgetUnit, Limits, UserTerms
 from tests.scheduler.doubles import Around, GatewayDouble, LeaderDouble, Running, thorough
+
+pytestmark = pytest.mark.timeout(300)  # what is tried is fixed; how long that takes is the machine's
+
 
 NAMES = ["g1", "g2", "g3"]
 USERS = ["alice", "bob"]
