@@ -170,8 +170,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What importing made stays until the end. Else each full collection of garbage looks through all of it again, which costs
-    a long run minutes."""
+    """What importing made stays until the end. Else each full collection of garbage looks through all of it again, which
+    costs a long run minutes."""
     gc.collect()
     gc.freeze()
 
