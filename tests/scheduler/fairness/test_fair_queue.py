@@ -203,6 +203,31 @@ def test_a_paused_user_waits_and_a_paused_group_with_all_within() -> None:
     assert sorted(drain(queue, 2)) == ["ben", "cid"]
 
 
+def test_a_user_whom_gateways_took_for_a_member_of_two_groups_is_one_when_policy_knows_him() -> None:
+    shares = Shares()
+    queue = FairQueue(shares)
+    waiting = [want("ann", key=key, group=group) for key, group in (("k1", "law"), ("k2", "math"), ("k2", "math"))]
+    for request in waiting:
+        queue.push(request)
+    running = [
+        queue.pass_by(want("ann", key=key, group=group), 50 * TOKEN) for key, group in (("k1", "law"), ("k2", "math"))
+    ]
+    queue.push(want("ben"))
+    for group in ("", "law", "arts"):
+        shares.change(users=[UserTerms(UserId("ann"), GroupId(group))])
+        queue.reshape()
+        assert balances(queue)
+        owners = [node for node in every_node(queue) if node.name == "u:ann" and node.children]
+        (owner,) = owners
+        assert set(owner.children) == {"k:k1", "k:k2"}
+        assert (owner.reserved, owner.present) == (100 * TOKEN, 5)
+        assert [node.name for node in owner.path()][1:-1] == ([f"g:{group}"] if group else [])
+    for charge in running:
+        queue.settle(charge, 40 * TOKEN)
+    assert sorted(drain(queue, 4)) == ["ann", "ann", "ann", "ben"]
+    assert balances(queue)
+
+
 def test_a_user_who_changes_group_takes_along_what_waits_and_what_runs() -> None:
     shares = Shares()
     shares.change(users=[UserTerms(UserId("ann"), GroupId("law")), UserTerms(UserId("ben"), GroupId("law"))])

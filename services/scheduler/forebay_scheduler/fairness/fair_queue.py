@@ -643,15 +643,27 @@ class FairQueue:
         assert before is not None
         if [node.name for node in before.path()] == [band.name, *(_GROUP + group for group in groups)]:
             return
-        ahead = owner.vt - before.clock
-        held, present, used = owner.reserved, owner.present, owner.settled
-        self._turns.detach(owner)
         home = self._home(band, groups)
-        del before.children[owner.name]
+        there = home.children.get(owner.name)
+        if there is None:
+            self._move(owner, home, band)
+            return
+        # Policy did not know him, and gateways took him for a member of two groups: what he has in both is one user's.
+        for leaf in list(owner.children.values()):
+            self._move(leaf, there, band)
+
+    def _move(self, node: Node, home: Node, band: Node) -> None:
+        """Under another parent, where it is as far ahead of the others as it was; with what is reserved in it and waits."""
+        before = node.parent
+        assert before is not None
+        ahead = node.vt - before.clock
+        held, present, used = node.reserved, node.present, node.settled
+        self._turns.detach(node)
+        del before.children[node.name]
         before.gone += used
-        for node in owner.within():
-            node.gone = 0
-            node.settled = 0
+        for inner in node.within():
+            inner.gone = 0
+            inner.settled = 0
         steps: Node | None = before
         while steps is not None and steps is not band:
             steps.reserved -= held
@@ -668,14 +680,14 @@ class FairQueue:
             steps.present += present
             steps.vt += held * steps.pace
             steps = steps.parent
-        owner.parent = home
-        for node in owner.within():
-            node.trail = None
-        home.children[owner.name] = owner
-        owner.vt = home.clock + ahead
-        owner.base = owner.least = -math.inf
-        self._turns.attach(owner)
-        self._note_idle_from(owner)
+        node.parent = home
+        for inner in node.within():
+            inner.trail = None
+        home.children[node.name] = node
+        node.vt = home.clock + ahead
+        node.base = node.least = -math.inf
+        self._turns.attach(node)
+        self._note_idle_from(node)
 
     def _node_at(self, names: list[str]) -> Node | None:
         """The node of this path, made where there is none. None for a path that is none."""
