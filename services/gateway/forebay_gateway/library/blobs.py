@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from forebay.errors import BadInput, ForebayError
+from forebay_gateway.body import say_go_on
 from forebay_gateway.library.errand import Errand
 from forebay_gateway.refused import BadField, BodyStalled
 
@@ -39,7 +40,7 @@ class BlobBody:
         """Why it ended before its end. The engine gets no end then, and takes it for nothing whole."""
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        await self._ask_for_it()
+        await say_go_on(self._request)
         while True:
             self._errand.expect_others()
             try:
@@ -55,9 +56,3 @@ class BlobBody:
             if not piece:
                 return
             yield piece
-
-    async def _ask_for_it(self) -> None:
-        request = self._request
-        if request.version >= (1, 1) and request.headers.get("expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0

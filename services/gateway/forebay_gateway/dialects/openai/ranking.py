@@ -4,7 +4,7 @@ alike they are (`score`, vLLM's). An engine reads them as one batch, so each tak
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from forebay_gateway.asked import Asked
 from forebay_gateway.canonical.fields import count_in, flag_in, model_in, parse_object, texts_in, wrong_type
@@ -60,8 +60,8 @@ class RerankTranslation:
             return {"id": answer.get("id", ""), "results": results, "meta": meta}
         return {**answer, "results": results}
 
-    def writer(self, estimated_prompt: int) -> Any:
-        raise NotImplementedError("it does not come in pieces")
+    def writer(self, estimated_prompt: int) -> NoReturn:
+        raise AssertionError("rankings are not streamed")
 
     def _result(self, result: Json) -> Json:
         index = result.get("index", 0)
