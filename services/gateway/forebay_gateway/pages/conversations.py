@@ -10,9 +10,9 @@ from forebay.errors import NotFound
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.callers.call import Call
 from forebay_gateway.canonical.fields import parse_object
+from forebay_gateway.canonical.typed import bad_value, metadata_in, missing, objects_in
 from forebay_gateway.dialects.responses.conversation import check_items
 from forebay_gateway.dialects.responses.keeping import kept_items
-from forebay_gateway.dialects.responses.typed import bad_value, metadata_in, missing, objects_in
 from forebay_gateway.keeping.contents import ContentStore, Kind, StoredContent
 from forebay_gateway.keeping.conversations import Conversations
 from forebay_gateway.pages.listed_items import as_page, no_such_item, page_wish

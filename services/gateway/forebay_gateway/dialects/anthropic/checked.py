@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
+from forebay_gateway.canonical import typed
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.canonical.fields import count_in, flag_in, wrong_type
+from forebay_gateway.canonical.fields import count_in, flag_in
+from forebay_gateway.canonical.typed import bad_value, missing, of_kind
 from forebay_gateway.refused import BadField
+
+T = TypeVar("T")
 
 
 def at(where: str, name: str) -> str:
@@ -16,30 +20,18 @@ def at(where: str, name: str) -> str:
 
 
 def text_at(owner: Json, name: str, where: str = "") -> str:
-    value = owner.get(name)
-    if not isinstance(value, str):
-        raise _missing_or_wrong(at(where, name), "a string", value)
-    return value
+    place = at(where, name)
+    return _there(of_kind(owner.get(name), str, "a string", place), "a string", place)
 
 
 def object_at(owner: Json, name: str, where: str = "") -> Json:
-    value = owner.get(name)
-    if not isinstance(value, dict):
-        raise _missing_or_wrong(at(where, name), "an object", value)
-    return value
+    place = at(where, name)
+    return _there(of_kind(owner.get(name), dict, "an object", place), "an object", place)
 
 
 def objects_at(owner: Json, name: str, where: str = "") -> list[tuple[str, Json]]:
     """(place, object) of each in a list; none when there is no list."""
-    place, value = at(where, name), owner.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise wrong_type(place, "a list of objects", value)
-    for number, entry in enumerate(value):
-        if not isinstance(entry, dict):
-            raise wrong_type(f"{place}[{number}]", "an object", entry)
-    return [(f"{place}[{number}]", entry) for number, entry in enumerate(value)]
+    return typed.objects_at(owner.get(name), at(where, name))
 
 
 def flag_at(owner: Json, name: str, where: str = "") -> bool:
@@ -52,10 +44,10 @@ def count_at(owner: Json, name: str, where: str = "") -> int | None:
 
 def unknown(place: str, given: str, known: str) -> BadField:
     """`known`: what it can be instead, in words."""
-    return BadField(f"`{place}` is `{given[:64]}`; here it can be {known}.", param=place, code="invalid_value")
+    return bad_value(place, f"`{place}` is `{given[:64]}`; here it can be {known}.")
 
 
-def _missing_or_wrong(place: str, wanted: str, given: Any) -> BadField:
-    if given is None:
-        return BadField(f"`{place}` is missing; it must be {wanted}.", param=place, code="missing_required_parameter")
-    return wrong_type(place, wanted, given)
+def _there(value: T | None, wanted: str, place: str) -> T:
+    if value is None:
+        raise missing(place, f"it must be {wanted}")
+    return value

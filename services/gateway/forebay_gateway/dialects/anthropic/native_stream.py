@@ -15,58 +15,40 @@ from forebay_gateway.canonical.answer_stream import StreamError, read_usage
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
 from forebay_gateway.dialects.anthropic.folded import fold_message
+from forebay_gateway.dialects.passed_stream import PassedStream, RecordTooLong, object_in
 from forebay_gateway.engines.anthropic_reading import usage_of
 
 _TEXTS = ("text", "thinking", "partial_json")
 _CHARACTERS_PER_TOKEN = 4
 
 
-class MessagesStream:
-    """Feed it what the engine sends. After `is_done` or `error` nothing more is taken."""
+class MessagesStream(PassedStream[Event]):
+    record = "an event"
 
     def __init__(self, model: str, *, folds: bool) -> None:
-        """`model`: as the client calls it."""
-        self._model = model
+        super().__init__(model, folds=folds)
         self._splitter = Splitter()
         self._held = b""
         """What came before the answer began."""
         self._usage: Json = {}
         self._open_block: Any = None
         """The number of the block that is not closed."""
-        self._cut_usage: Usage | None = None
         self._tail = b""
-        self._kept: list[Json] | None = [] if folds else None
-        self.counted = 0
-        self.has_begun = False
-        self.is_done = False
-        self.error: StreamError | None = None
 
-    def feed(self, piece: bytes) -> bytes:
+    def split(self, piece: bytes) -> list[Event]:
         try:
-            events = self._splitter.feed(piece)
-        except EventTooLong:
-            self.error = StreamError("The engine sent an event without end.")
-            return b""
-        return b"".join([self._take(event) for event in events])
+            return self._splitter.feed(piece)
+        except EventTooLong as error:
+            raise RecordTooLong("without end") from error
 
-    def end(self) -> bytes:
+    def rest(self) -> Event | None:
         rest = self._splitter.rest()
-        out = self._take(rest) if rest is not None and _object_in(rest.data) is not None else b""
-        if not self.is_done and self.error is None:
-            self.error = StreamError("The engine ended its answer in the middle.")
-        return out
+        return rest if rest is not None and object_in(rest.data) is not None else None
 
-    @property
-    def can_be_cut(self) -> bool:
-        return self.has_begun and not self.is_done and self.error is None
+    def data_of(self, record: Event) -> bytes:
+        return record.data
 
-    @property
-    def is_cut(self) -> bool:
-        return self._cut_usage is not None
-
-    def cut(self, estimated_prompt: int) -> bytes:
-        """What it makes waits for `tail`."""
-        used = self._cut_usage = self.usage(estimated_prompt)
+    def close(self, used: Usage) -> None:
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
         events: list[Json] = [
             {"type": "message_delta", "delta": delta, "usage": {**self._usage, "output_tokens": used.completion}},
@@ -77,8 +59,6 @@ class MessagesStream:
         self._tail = b"".join(_written(event) for event in events)
         if self._kept is not None:
             self._kept += events
-        self.is_done = True
-        return b""
 
     def tail(self, estimated_prompt: int) -> bytes:
         return self._tail
@@ -101,14 +81,8 @@ class MessagesStream:
         assert self._kept is not None, "it was not made to be folded"
         return orjson.dumps({**fold_message(self._kept), "model": self._model})
 
-    def _take(self, event: Event) -> bytes:
-        if self.is_done or self.error is not None:
-            return b""
-        told = _object_in(event.data)
-        if told is None:
-            self.error = StreamError("The engine sent an event that is not a JSON object.")
-            return b""
-        kind, raw = told.get("type"), event.raw
+    def take(self, told: Json, record: Event) -> bytes:
+        kind, raw = told.get("type"), record.raw
         if kind == "error" or "error" in told:
             body = told.get("error")
             body = body if isinstance(body, dict) else {"message": "no reason given"}
@@ -121,7 +95,7 @@ class MessagesStream:
                 message = told.get("message")
                 if isinstance(message, dict):
                     self._note_usage(message)
-                    raw = b"event: message_start\n" + _renamed_data(event.data, message, self._model) + b"\n\n"
+                    raw = b"event: message_start\n" + _renamed_data(record.data, message, self._model) + b"\n\n"
             case "content_block_start":
                 self.has_begun = True
                 self._open_block = told.get("index")
@@ -174,14 +148,6 @@ def _renamed_data(data: bytes, message: Json, model: str) -> bytes:
     if message.get("model", model) == model:
         return b"data: " + data
     return b"data: " + orjson.dumps({"type": "message_start", "message": {**message, "model": model}})
-
-
-def _object_in(data: bytes) -> Json | None:
-    try:
-        told = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return told if isinstance(told, dict) else None
 
 
 def _written(event: Json) -> bytes:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.canonical.fields import flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.canonical.fields import flag_in, model_in, parse_object
+from forebay_gateway.canonical.typed import of_kind
 from forebay_gateway.refused import BadField
 
 
@@ -28,19 +29,10 @@ def streams(body: Json) -> bool:
 
 def text_of(body: Json, name: str) -> str:
     """Raises BadField."""
-    value = body.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise wrong_type(name, "a string", value)
-    return value
+    return of_kind(body.get(name), str, "a string", name) or ""
 
 
 def list_of(body: Json, name: str) -> list[Any]:
     """Raises BadField."""
     value = body.get(name)
-    if value is None or value == "":
-        return []
-    if not isinstance(value, list):
-        raise wrong_type(name, "a list", value)
-    return value
+    return [] if value == "" else of_kind(value, list, "a list", name) or []

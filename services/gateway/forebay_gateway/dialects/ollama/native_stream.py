@@ -14,53 +14,38 @@ from forebay_gateway.accounting import Usage, UsageSource
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.ollama.parts import AnswerForm, Part, as_line, text_in, without_zeros
+from forebay_gateway.dialects.passed_stream import PassedStream, RecordTooLong
 
 LONGEST_LINE = 16 << 20
+_TOO_LONG = f"longer than {LONGEST_LINE >> 20} MB"
 
 
-class OllamaStream:
-    """Feed it what the engine sends. After `is_done` or `error` nothing more is taken."""
+class OllamaStream(PassedStream[bytes]):
+    record = "a line"
 
     def __init__(self, model: str, form: AnswerForm, *, folds: bool) -> None:
-        """`model`: as the client calls it."""
-        self._model, self._form = model, form
+        super().__init__(model, folds=folds)
+        self._form = form
         self._lines = _Lines()
         self._latest: Json = {}
         self._final: Json = {}
         self._final_line = b""
-        self._cut_usage: Usage | None = None
-        self._kept: list[Json] | None = [] if folds else None
-        self.counted = 0
-        self.has_begun = False
-        self.is_done = False
-        self.error: StreamError | None = None
 
-    def feed(self, piece: bytes) -> bytes:
-        return b"".join([self._take(line) for line in self._lines.feed(piece)])
+    def split(self, piece: bytes) -> Iterator[bytes]:
+        return self._lines.feed(piece)
 
-    def end(self) -> bytes:
+    def rest(self) -> bytes | None:
         rest = self._lines.rest()
-        out = self._take(rest) if _is_json(rest) else b""
-        if not self.is_done and self.error is None:
-            self.error = StreamError("The engine ended its answer in the middle.")
-        return out
+        return rest if _is_json(rest) else None
 
-    @property
-    def can_be_cut(self) -> bool:
-        return self.has_begun and not self.is_done and self.error is None
+    def data_of(self, record: bytes) -> bytes:
+        return record
 
-    @property
-    def is_cut(self) -> bool:
-        return self._cut_usage is not None
-
-    def cut(self, estimated_prompt: int) -> bytes:
-        """What it makes waits for `tail` too."""
-        used = self._cut_usage = self.usage(estimated_prompt)
+    def close(self, used: Usage) -> None:
         said = {"model": self._model, "created_at": text_in(self._latest, "created_at"), **self._form.say(Part())}
         counts = without_zeros({"prompt_eval_count": used.prompt, "eval_count": used.completion})
         last = {**said, "done": True, "done_reason": "length", **counts}
         self._finish(last, as_line(last))
-        return b""
 
     def tail(self, estimated_prompt: int) -> bytes:
         return self._final_line
@@ -87,24 +72,14 @@ class OllamaStream:
         whole |= {"model": self._model, **self._form.say(part)} | ({"logprobs": logprobs} if logprobs else {})
         return orjson.dumps(whole)
 
-    def _take(self, line: bytes | None) -> bytes:
-        if self.is_done or self.error is not None:
-            return b""
-        told = _object_in(line)
-        if told is None:
-            self.error = StreamError(
-                f"The engine sent a line longer than {LONGEST_LINE >> 20} MB."
-                if line is None
-                else "The engine sent a line that is not a JSON object."
-            )
-            return b""
+    def take(self, told: Json, record: bytes) -> bytes:
         if told.get("error"):
             self.error = told_error(told["error"])
             return b""
         self.has_begun = True
         self._latest = told
         self.counted += any(self._form.hear(told))
-        out = b"" if self._kept is not None else renamed(line or b"", told, self._model) + b"\n"
+        out = b"" if self._kept is not None else renamed(record, told, self._model) + b"\n"
         if told.get("done") is True:
             self._finish(told, out)
             return b""
@@ -125,21 +100,20 @@ class _Lines:
     def __init__(self) -> None:
         self._pending = bytearray()
 
-    def feed(self, piece: bytes) -> Iterator[bytes | None]:
-        """None, and nothing after it: a line that is too long, whether its end has come or not."""
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Raises RecordTooLong at a line that is too long, whether its end has come or not."""
         *whole, rest = piece.split(b"\n")
         for more in whole:
             self._pending += more
             line = bytes(self._pending)
             self._pending.clear()
             if len(line) > LONGEST_LINE:
-                yield None
-                return
+                raise RecordTooLong(_TOO_LONG)
             if line.strip():
                 yield line.strip()
         self._pending += rest
         if len(self._pending) > LONGEST_LINE:
-            yield None
+            raise RecordTooLong(_TOO_LONG)
 
     def rest(self) -> bytes:
         """What came after the last line's end."""
@@ -173,14 +147,6 @@ def told_error(told: Any) -> StreamError:
     if isinstance(told, dict):
         return StreamError(str(told.get("message") or "no reason given"), told)
     return StreamError(str(told))
-
-
-def _object_in(line: bytes | None) -> Json | None:
-    try:
-        told = orjson.loads(line or b"")
-    except orjson.JSONDecodeError:
-        return None
-    return told if isinstance(told, dict) else None
 
 
 def _is_json(line: bytes) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
-from forebay_gateway.dialects.responses.typed import bad_value, demand_string, missing, string_in
+from forebay_gateway.canonical.typed import bad_value, demand_string, missing, string_in
 
 _DETAILS = ("auto", "low", "high")
 """Those that chat knows."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
+from forebay_gateway.canonical.typed import bad_value, demand_string, missing, objects_in, string_in
 from forebay_gateway.dialects.responses.content import images_of, is_text, parts_in, texts_of
-from forebay_gateway.dialects.responses.typed import bad_value, demand_string, missing, objects_in, string_in
 
 _BLANK_LINE = "\n\n"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
+from forebay_gateway.canonical.typed import demand_string, string_in, switch_in
 from forebay_gateway.dialects.responses.items import NewId, new_id
-from forebay_gateway.dialects.responses.typed import demand_string, string_in, switch_in
 from forebay_gateway.refused import BadField
 
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}

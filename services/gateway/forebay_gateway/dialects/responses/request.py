@@ -13,12 +13,7 @@ from forebay_gateway.asked import Asked
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import count_in, flag_in, model_in, parse_object, wrong_type
 from forebay_gateway.canonical.forms import CHAT
-from forebay_gateway.dialects.responses.answer import ResponseTranslation
-from forebay_gateway.dialects.responses.conversation import messages_in
-from forebay_gateway.dialects.responses.echo import echo_of
-from forebay_gateway.dialects.responses.keeping import Ground
-from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
-from forebay_gateway.dialects.responses.typed import (
+from forebay_gateway.canonical.typed import (
     bad_value,
     demand_string,
     metadata_in,
@@ -28,6 +23,11 @@ from forebay_gateway.dialects.responses.typed import (
     string_in,
     switch_in,
 )
+from forebay_gateway.dialects.responses.answer import ResponseTranslation
+from forebay_gateway.dialects.responses.conversation import messages_in
+from forebay_gateway.dialects.responses.echo import echo_of
+from forebay_gateway.dialects.responses.keeping import Ground
+from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
 
 _MOST_LOGPROBS = 20
 _STORED = ("previous_response_id", "conversation", "prompt")

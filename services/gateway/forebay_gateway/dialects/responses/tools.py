@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
-from forebay_gateway.dialects.responses.typed import (
+from forebay_gateway.canonical.typed import (
     bad_value,
     demand_string,
     missing,

@@ -1,4 +1,6 @@
-"""What a field of a request must be, at any depth. Complaints name it in full, such as `input[3].content[0].text`."""
+"""What a field of a request must be, at any depth. Pure. Complaints name it in full, such as `input[3].content[0].text`.
+
+`of_kind` and `objects_at` are what each dialect's own words for it are built on."""
 
 from __future__ import annotations
 
@@ -16,31 +18,27 @@ _MOST_METADATA, _LONGEST_METADATA_NAME, _LONGEST_METADATA = 16, 64, 512
 
 def string_in(holder: Json, name: str, at: str = "") -> str | None:
     """`at`: what comes before the name in a complaint, such as `tools[0].`"""
-    return _of_kind(holder.get(name), str, "a string", at + name)
+    return of_kind(holder.get(name), str, "a string", at + name)
 
 
 def switch_in(holder: Json, name: str, at: str = "") -> bool | None:
-    return _of_kind(holder.get(name), bool, "true or false", at + name)
+    return of_kind(holder.get(name), bool, "true or false", at + name)
 
 
 def object_in(holder: Json, name: str, at: str = "") -> Json | None:
-    return _of_kind(holder.get(name), dict, "an object", at + name)
+    return of_kind(holder.get(name), dict, "an object", at + name)
 
 
 def objects_in(holder: Json, name: str, at: str = "") -> list[Json]:
     """Nothing is an empty list."""
-    entries: list[Any] = _of_kind(holder.get(name), list, "a list of objects", at + name) or []
-    for place, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise wrong_type(f"{at}{name}[{place}]", "an object", entry)
-    return entries
+    return [entry for _, entry in objects_at(holder.get(name), at + name)]
 
 
 def number_in(holder: Json, name: str, at: str = "") -> float | None:
     value = holder.get(name)
     if isinstance(value, bool):
         raise wrong_type(at + name, "a number", value)
-    return _of_kind(value, (int, float), "a number", at + name)
+    return of_kind(value, (int, float), "a number", at + name)
 
 
 def metadata_in(holder: Json) -> Json:
@@ -77,9 +75,19 @@ def bad_value(param: str, message: str) -> BadField:
     return BadField(message, param=param, code="invalid_value")
 
 
-def _of_kind(value: Any, kind: type[T] | tuple[type[T], ...], wanted: str, param: str) -> T | None:
+def objects_at(value: Any, place: str) -> list[tuple[str, Json]]:
+    """(place, object) of each in a list; none when there is no list. Raises BadField."""
+    entries: list[Any] = of_kind(value, list, "a list of objects", place) or []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise wrong_type(f"{place}[{number}]", "an object", entry)
+    return [(f"{place}[{number}]", entry) for number, entry in enumerate(entries)]
+
+
+def of_kind(value: Any, kind: type[T] | tuple[type[T], ...], wanted: str, place: str) -> T | None:
+    """`wanted`: the kind in words. None: there is no value. Raises BadField."""
     if value is None:
         return None
     if not isinstance(value, kind):
-        raise wrong_type(param, wanted, value)
+        raise wrong_type(place, wanted, value)
     return value
