@@ -78,6 +78,9 @@ class GatewaySettings:
     """The longest a request may take, from its arrival."""
     lost_idle_s: float = 5.0
     """How long an engine that the registry calls unhealthy may be silent before its requests are ended."""
+    silent_look_s: float = 20.0
+    """After so long without a first word from an engine it is looked at whether it works or loads, and every half of that
+    again. Two looks in a row that show neither: the request goes elsewhere."""
     stream_gap_s: float = 300.0
     """How long an engine may be silent in the middle of an answer, healthy or not."""
     connect_s: float = 5.0

@@ -138,6 +138,12 @@ class Exchange:
     def has_begun(self) -> bool:
         return self._has_begun
 
+    @property
+    def awaits_engine(self) -> bool:
+        # A form may be on its way to the engine for longer than an engine is silent with a good reason.
+        sent = self._account.is_running and self._asked is not None and self._asked.upload is None
+        return sent and not self._has_begun
+
     def lose_engine(self, why: str) -> None:
         self._attempting.interrupt(TroubledEngine(EngineTrouble(Blame.UNREACHABLE, why)))
 

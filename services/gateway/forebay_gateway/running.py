@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from forebay.errors import ForebayError, Refusal
@@ -34,6 +34,11 @@ class Serving(Protocol):
         """Its client has a part of the answer."""
         ...
 
+    @property
+    def awaits_engine(self) -> bool:
+        """Its engine has all of it, as far as can be known, and no part of an answer went to its client."""
+        ...
+
     def interrupt(self, error: ForebayError) -> None: ...
     def cut_off(self, why: Refusal) -> None:
         """Its answer ends with what there is of it, as if it had reached its length."""
@@ -56,6 +61,9 @@ class Running:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def __iter__(self) -> Iterator[Serving]:
+        return iter(list(self._all.values()))
 
     def add(self, one: Serving) -> None:
         self._all[one.ledger_id] = one

@@ -40,6 +40,7 @@ from forebay_gateway.rules.model_rules import ModelRules
 from forebay_gateway.rules.model_rules_watch import ModelRulesWatch
 from forebay_gateway.running import Running
 from forebay_gateway.serving import Means
+from forebay_gateway.silence import SilenceWatch
 from forebay_gateway.slots.fence import Fence
 from forebay_gateway.slots.places import Places
 from forebay_gateway.slots.scheduler_session import SchedulerSession
@@ -154,6 +155,9 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         tasks.create_task(session.run(), name="scheduler-session"),
                         tasks.create_task(publisher.run(), name="usage-records"),
                         tasks.create_task(_end_silent(running, fleet, clock, settings), name="lost"),
+                        tasks.create_task(
+                            SilenceWatch(running, fleet, upstream, clock, settings.silent_look_s).run(), name="silence"
+                        ),
                         *(tasks.create_task(f.follow(), name="follow") for f in followers),
                         *(tasks.create_task(f.keep(), name="keep") for f in followers),
                     ]

@@ -5,7 +5,6 @@ nothing is taken on trust: wrong types are left out, not guessed. Asking is `pro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
+from forebay.prometheus_text import read_samples
 from forebay_registry.backend import EngineKind, Load, Model
 
 MAX_MODELS = 5_000
@@ -176,7 +176,7 @@ def read_gauges(text: str, kind: EngineKind, now: float) -> Load | None:
         case _:
             return None
     found: dict[str, list[float]] = {}
-    for name, value in _gauges(text):
+    for name, value in read_samples(text):
         # vLLM called it gpu_cache_usage_perc before 0.11.
         found.setdefault(name.replace(":gpu_cache_usage", ":kv_cache_usage"), []).append(value)
     running, waiting, kv = (found.get(name) for name in names)
@@ -187,7 +187,7 @@ def read_gauges(text: str, kind: EngineKind, now: float) -> Load | None:
 
 def kind_of_gauges(text: str) -> EngineKind | None:
     """Which engine writes such a Prometheus page."""
-    for name, _ in _gauges(text):
+    for name, _ in read_samples(text):
         for prefix, kind in _GAUGES.items():
             if name.startswith(prefix):
                 return kind
@@ -263,25 +263,6 @@ def _words(given: Any) -> tuple[str, ...]:
 
 def _whole(value: Any, most: int) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
-
-
-def _gauges(text: str) -> Iterator[tuple[str, float]]:
-    """(name, value) of each sample of the Prometheus text format, labels left out."""
-    for line in text.splitlines():
-        if not line or line[0] == "#":
-            continue
-        name, brace, rest = line.partition("{")
-        # A label's value may hold a brace or a blank, never a bare quote followed by `} `.
-        after = rest.rpartition("}")[2] if brace else line.partition(" ")[2]
-        if not brace:
-            name = line.partition(" ")[0]
-        words = after.split()
-        try:
-            value = float(words[0]) if words else math.nan
-        except ValueError:
-            continue
-        if math.isfinite(value) and value >= 0:
-            yield name, value
 
 
 def _sum(values: list[float] | None) -> int | None:

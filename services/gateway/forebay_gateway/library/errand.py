@@ -52,6 +52,11 @@ class Errand:
     def silent_since(self) -> float:
         return self._silent_since
 
+    @property
+    def awaits_engine(self) -> bool:
+        """As long as it takes: a pull may say nothing for minutes, and no engine tells of its errands."""
+        return False
+
     def interrupt(self, error: ForebayError) -> None:
         self._interruptible.interrupt(error)
 
