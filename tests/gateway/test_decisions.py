@@ -275,7 +275,7 @@ def test_what_another_backend_may_do_better_is_trouble(
 
 
 def test_the_clients_own_fault_keeps_the_engines_status_and_words() -> None:
-    error = judge(404, b'{"error": {"message": "The model `x` does not exist.", "code": 404}}', None)
+    error = judge(404, b'{"error": {"message": "The model has no such adapter.", "code": 404}}', None)
     assert isinstance(error, EngineRefused)
     assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
     error = judge(422, b'{"detail": [{"loc": ["temperature"]}]}', None)

@@ -90,11 +90,11 @@ def test_a_prompt_that_is_too_long_is_told_as_such(body: bytes) -> None:
     assert isinstance(judge(400, body, None), ContextTooLong)
 
 
-def test_other_refusals_are_the_clients_and_an_unknown_model_is_named_so() -> None:
+def test_other_refusals_are_the_clients_and_an_unknown_model_is_nobodys() -> None:
     refused = judge(400, anthropic("invalid_request_error", "tools.0: Field required"), None)
     assert isinstance(refused, EngineRefused)
     assert (refused.status, refused.type) == (400, "invalid_request_error")
     for body in (anthropic("not_found_error", "model: claude-9"), gemini(404, "NOT_FOUND", "models/x is not found")):
         unknown = judge(404, body, None)
-        assert isinstance(unknown, EngineRefused)
-        assert unknown.code == "model_not_found"
+        assert isinstance(unknown, EngineTrouble)
+        assert unknown.blame is Blame.MODEL_GONE

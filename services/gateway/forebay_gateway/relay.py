@@ -105,6 +105,8 @@ class Exchange:
         self._has_begun = False
         """The first byte of an answer went to the client, or is about to."""
         self._silent_since = math.inf
+        self._without: set[tuple[str, str]] = set()
+        """(model, backend): those that turned out not to have it any more."""
         self._told_tokens = 0
         self._told_at = 0.0
         self._cutoff: Refusal | None = None
@@ -331,12 +333,16 @@ class Exchange:
                 f"The engine failed in the middle of its answer. {trouble.message} Send the request again."
             )
         self._account.forget_attempt()
+        if trouble.blame is Blame.MODEL_GONE:
+            self._note_model_gone(grant.backend_id)
         self._grant = None
         self._silent_since = math.inf
         self._is_asking = True
         try:
             return self._take(await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s))
         except Refused as refused:
+            if trouble.blame is Blame.MODEL_GONE and refused.word is Refusal.ENGINE_FAILED:
+                raise self._model_gone() from refused
             raise Refused(
                 refused.word,
                 f"{refused.message} The last engine tried said: {trouble.message}",
@@ -345,6 +351,22 @@ class Exchange:
             ) from refused
         finally:
             self._is_asking = False
+
+    def _note_model_gone(self, backend_id: str) -> None:
+        """Raises ModelUnknown when nobody is left who might have it."""
+        assert self._principal is not None
+        model = self._entry.model
+        self._without.add((model, backend_id))
+        serving = self._means.fleet.serving(model, self._principal.pool)
+        if self._without.issuperset((model, backend.id) for backend in serving):
+            raise self._model_gone()
+
+    def _model_gone(self) -> ModelUnknown:
+        asked = self._entry.model_requested
+        return ModelUnknown(
+            f"The model {asked} has just vanished from where it was. `GET /v1/models` lists those there are, in a moment "
+            "without it; or have it loaded again."
+        )
 
     def _take(self, grant: Grant) -> Grant:
         self._grant = grant

@@ -31,6 +31,13 @@ _CONTEXT_WORDS = re.compile(
 
 _BATCH_WORDS = re.compile(r"input .{0,40}is too large to process", re.IGNORECASE)
 """llama.cpp's of a text to embed that is longer than its batch. It says so with status 500, as if the fault were its own."""
+_GONE_CODES = {"model_not_found"}
+_GONE_WORDS = re.compile(
+    r"\bmodel (?:\S{1,300} )?(?:does not exist|(?:is )?not found|is not loaded)"  # vLLM, OpenAI; Ollama, llama.cpp's router
+    r"|^model: \S{1,300}$"  # Anthropic
+    r"|\bmodels/\S{1,300} is not found",  # Gemini
+    re.IGNORECASE,
+)
 _STATUSES = {"overloaded_error": 529, "rate_limit_error": 429, "invalid_request_error": 400, "request_too_large": 413}
 """Of errors that name only their type, when they come in a stream."""
 _OUR_ACCOUNT = re.compile(r"credit balance is too low|API key (?:not valid|expired)", re.IGNORECASE)
@@ -48,6 +55,8 @@ class Blame(StrEnum):
     BUSY = "busy"
     UNKNOWN_BACKEND = "unknown_backend"
     """The gateway cannot use it: it is not in the fleet, or its credential has not come yet."""
+    MODEL_GONE = "model_gone"
+    """It is well, and does not have the model any more that the fleet says it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,8 @@ def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | 
         return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after) or _delay_in(told))
     if status == 500 and _BATCH_WORDS.search(message):
         return ContextTooLong(f"{message} Shorten the input: that engine reads each text of it at once.")
+    if _is_model_gone(status, told, message):
+        return EngineTrouble(Blame.MODEL_GONE, f"It does not have the model any more: {message}")
     if status == 501:
         # It is well, and was not built or started for this. As a 501 client libraries would ask again.
         return refusal(400, told, message)
@@ -99,6 +110,11 @@ def in_stream(body: dict[str, Any] | None, message: str) -> EngineTrouble | Fore
     code = told.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else _STATUSES.get(str(told.get("type")), 500)
     return judge(status, orjson.dumps({"error": body or {"message": message}}), None)
+
+
+def _is_model_gone(status: int, told: dict[str, Any], message: str) -> bool:
+    """The client has no part in it: only what the fleet names is asked for. llama.cpp's router says so with status 400."""
+    return status in (400, 404) and (told.get("code") in _GONE_CODES or bool(_GONE_WORDS.search(message)))
 
 
 def _told(body: bytes) -> dict[str, Any]:

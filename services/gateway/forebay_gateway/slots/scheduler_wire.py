@@ -28,6 +28,7 @@ _BLAMES = {
     Blame.FAILED: scheduler_pb2.NACK_CLASS_FAILED,
     Blame.BUSY: scheduler_pb2.NACK_CLASS_BUSY,
     Blame.UNKNOWN_BACKEND: scheduler_pb2.NACK_CLASS_UNKNOWN_BACKEND,
+    Blame.MODEL_GONE: scheduler_pb2.NACK_CLASS_UNKNOWN_BACKEND,  # nothing is wrong with it, and it is no use for this one
 }
 
 
