@@ -237,7 +237,7 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read(tmp_path: P
 
 async def test_bodies_beyond_the_budget_are_refused_with_a_time_to_come_back(tmp_path: Path) -> None:
     engine = FakeEngine(slots=1)
-    async with open_house(tmp_path, engine, held_bodies_bytes=3000) as house:
+    async with open_house(tmp_path, engine, held_bodies_bytes=3000, spooled_bodies_bytes=0) as house:
         house.scheduler.slots["b1"] = 0
         waiting = asyncio.create_task(refused(house, ask(user="x" * 2000)))
         await eventually(lambda: house.scheduler.queue)

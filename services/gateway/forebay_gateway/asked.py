@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from forebay_gateway.canonical.dialect import Translation
+import orjson
+
+from forebay_gateway.canonical.dialect import Json, Translation
 from forebay_gateway.canonical.forms import CHAT, COMPLETION, EMBEDDING, Form
 from forebay_gateway.canonical.speech import OpenAISpeech, Speech
 from forebay_gateway.canonical.upload import Upload
@@ -38,6 +40,9 @@ class Keeping(Protocol):
 
 class NativeSpeech(Speech, Protocol):
     """The client's own words."""
+
+    said: Json
+    """The body. Nothing while it is put away, and when it is forgotten."""
 
     def obey(self, rule: Rule) -> None:
         """Does to them what a rule says. Raises BadField."""
@@ -76,6 +81,8 @@ class Asked:
     """As the fleet calls it."""
     arrived_at: int = 0
     """Seconds since the epoch; the date of an answer that its engine does not date."""
+    _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None
+    """Before a rule changed it, when another model may be asked for."""
 
     def __post_init__(self) -> None:
         self.model_at_engines = self.model_at_engines or self.model
@@ -114,8 +121,34 @@ class Asked:
         for speech in self.native.values():
             speech.obey(rule)
 
+    @property
+    def can_rest(self) -> bool:
+        """Whether nothing of its body is in memory once it is put away. What keeps an answer keeps the input too."""
+        is_alone = self.keeping is None and self._as_it_came is None
+        return self.upload is None and is_alone and bool(self.fields)
+
+    def put_away(self) -> bytes | None:
+        """The body, which it has no more until it is brought back. None: it cannot be written, and stays."""
+        kept = self.raw
+        if not kept:
+            try:
+                kept = orjson.dumps([self.fields, {kind.value: speech.said for kind, speech in self.native.items()}])
+            except orjson.JSONEncodeError:
+                return None
+        self.forget_body()
+        return kept
+
+    def bring_back(self, kept: bytes) -> None:
+        told = orjson.loads(kept)
+        if isinstance(told, dict):
+            self.fields, self.raw = told, kept
+            return
+        self.fields, native = told
+        for kind, said in native.items():
+            self.native[EngineKind(kind)].said = said
+
     def forget_body(self) -> None:
         """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""
-        self.fields, self.raw = {}, b""
+        self.fields, self.raw, self._as_it_came = {}, b"", None
         for speech in self.native.values():
             speech.forget_body()

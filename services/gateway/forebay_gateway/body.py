@@ -15,9 +15,10 @@ from typing import TypeVar
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from forebay.errors import BadInput, Refusal
+from forebay.errors import BadInput
 from forebay_gateway.canonical.upload import File, Upload
-from forebay_gateway.refused import BodyStalled, BodyTooLarge, Refused
+from forebay_gateway.held_body import HeldBody
+from forebay_gateway.refused import BodyStalled, BodyTooLarge
 
 T = TypeVar("T")
 
@@ -28,81 +29,44 @@ _NO_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and bytes that are no UTF-8: they cannot be sent on in a part's headers, or would end them."""
 
 
-class BodyBudget:
-    """Bytes of request bodies that this process holds, for requests whose answer has not begun."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self.held_bytes = 0
-
-    def hold(self) -> HeldBody:
-        return HeldBody(self)
-
-    def take(self, size: int) -> None:
-        if self.held_bytes + size > self._most_bytes:
-            raise Refused(
-                Refusal.QUEUE_FULL,
-                "This gateway holds as many waiting requests as its memory allows. Try again in a moment.",
-                retry_after_s=2.0,
-            )
-        self.held_bytes += size
-
-
-class HeldBody:
-    """One request's share of the budget."""
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget = budget
-        self._size = 0
-
-    def grow(self, size: int) -> None:
-        """Raises Refused when the budget is spent."""
-        self._budget.take(size)
-        self._size += size
-
-    def release(self) -> None:
-        """May be called again."""
-        self._budget.held_bytes -= self._size
-        self._size = 0
-
-
 async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int, idle_s: float) -> bytes:
-    """Raises BodyTooLarge, BodyStalled, and Refused when the budget is spent."""
+    """Raises BodyTooLarge, BodyStalled, and Refused when memory and disk are spent."""
     announced = request.content_length
     if announced is not None and announced > most_bytes:
         raise _too_large(most_bytes)
     await say_go_on(request)
-    pieces: list[bytes] = []
     size = 0
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(idle_s) as idle:
             while not request.content.at_eof():
-                piece = await request.content.readany()
+                # Not all that is there: while a piece is put away, the rest holds its client back.
+                piece = await request.content.read(_PIECE)
                 size += len(piece)
                 if size > most_bytes:
                     raise _too_large(most_bytes)
-                held.grow(len(piece))
-                pieces.append(piece)
+                await held.add(piece)
                 idle.reschedule(loop.time() + idle_s)
     except TimeoutError as error:
         raise BodyStalled from error
     except web.RequestPayloadError as error:
         raise BadInput("The request's body was cut off, or is not encoded as its headers say.") from error
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return await held.whole()
 
 
 @asynccontextmanager
-async def reading_upload(request: web.BaseRequest, *, most_bytes: int, idle_s: float) -> AsyncIterator[Upload]:
-    """Its files lie on the disk until left. Raises BadInput, BodyTooLarge, BodyStalled."""
+async def reading_upload(
+    request: web.BaseRequest, *, most_bytes: int, idle_s: float, directory: Path | None = None
+) -> AsyncIterator[Upload]:
+    """Its files lie on the disk until left, below `directory`. Raises BadInput, BodyTooLarge, BodyStalled."""
     if not request.content_type.startswith("multipart/form-data"):
         raise BadInput("This address takes a form: its content-type must be multipart/form-data, with a boundary.")
     if (request.content_length or 0) > most_bytes:
         raise _too_large(most_bytes)
     await say_go_on(request)
-    with tempfile.TemporaryDirectory(prefix="forebay-upload-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(prefix="forebay-upload-", dir=directory, ignore_cleanup_errors=True) as place:
         try:
-            upload = await _Reading(Path(directory), most_bytes, idle_s).read(request)
+            upload = await _Reading(Path(place), most_bytes, idle_s).read(request)
         except TimeoutError as error:
             raise BodyStalled from error
         except (ValueError, RuntimeError, HttpProcessingError, web.HTTPException, web.RequestPayloadError) as error:

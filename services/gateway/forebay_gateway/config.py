@@ -59,13 +59,18 @@ class GatewaySettings:
     max_body_bytes: int = 32 << 20
     """Of one request."""
     max_upload_bytes: int = 512 << 20
-    """Of one request that is a form with files. They lie in the system's directory for temporary files meanwhile."""
+    """Of one request that is a form with files. They lie in `spool_dir` meanwhile."""
     max_picture_bytes: int = 20 << 20
     """Of one picture that a request names by its address and that is fetched for it."""
     trusted_picture_hosts: str = ""
     """Host names, with commas between them, from which pictures are fetched though their addresses are not public."""
     held_bodies_bytes: int = 512 << 20
-    """Of all requests that have not begun to be answered, in this process."""
+    """Of all requests that have not begun to be answered, in this process's memory; others' bodies lie on the disk."""
+    spooled_bodies_bytes: int = 8 << 30
+    """Of those on the disk. Beyond it requests are refused (`queue_full`)."""
+    spool_dir: Path | None = None
+    """Where they lie, and files of forms; the system's directory for temporary files unless given. On a disk: many systems
+    keep /tmp in memory."""
     max_answer_bytes: int = 64 << 20
     """Of one answer that is not streamed."""
     body_idle_s: float = 30.0

@@ -193,7 +193,12 @@ class Exchange:
         elif route.prepare is not None:
             await self._answer(*await self._prepare(route.prepare))
         elif route.parse_upload is not None:
-            reading = reading_upload(self._request, most_bytes=settings.max_upload_bytes, idle_s=settings.body_idle_s)
+            reading = reading_upload(
+                self._request,
+                most_bytes=settings.max_upload_bytes,
+                idle_s=settings.body_idle_s,
+                directory=settings.spool_dir,
+            )
             async with reading as upload:
                 await self._answer(route.parse_upload(upload), upload.text_bytes)
 
@@ -312,7 +317,10 @@ class Exchange:
     async def _wait_for_slot(self, ask: Ask) -> Grant:
         self._has_asked = self._is_asking = True
         try:
-            return self._take(await self._means.slots.ask(ask))
+            assert self._asked is not None
+            async with self._body.at_rest(self._asked):
+                    grant = await self._means.slots.ask(ask)
+            return self._take(grant)
         finally:
             self._is_asking = False
 
@@ -339,7 +347,10 @@ class Exchange:
         self._silent_since = math.inf
         self._is_asking = True
         try:
-            return self._take(await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s))
+            assert self._asked is not None
+            async with self._body.at_rest(self._asked):
+                grant = await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s)
+            return self._take(grant)
         except Refused as refused:
             if trouble.blame is Blame.MODEL_GONE and refused.word is Refusal.ENGINE_FAILED:
                 raise self._model_gone() from refused

@@ -19,7 +19,6 @@ from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
-from forebay_gateway.body import BodyBudget
 from forebay_gateway.callers.credentials_watch import CredentialsWatch
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
@@ -27,6 +26,7 @@ from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
+from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import open_afterwork
 from forebay_gateway.keeping.contents import AdminContents
 from forebay_gateway.ledger.estimate import TokenRatios
@@ -64,7 +64,8 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     if settings.isolation not in ("serve", "refuse"):
         raise BadSettings([f"[gateway] isolation: {settings.isolation!r} is neither serve nor refuse"])
     clock, ops = ground.clock, ground.ops
-    running, fleet, bodies = Running(), Fleet(), BodyBudget(settings.held_bodies_bytes)
+    running, fleet = Running(), Fleet()
+    bodies = BodyBudget(settings.held_bodies_bytes, settings.spooled_bodies_bytes, settings.spool_dir)
     principals = Principals(read_secret(settings.pepper_file))
     model_rules = ModelRules()
     draining = asyncio.Event()
@@ -267,7 +268,12 @@ def _add_gauges(
         ("settles_unconfirmed", "Settles that no stored snapshot is known to hold.", lambda: places.unconfirmed),
         ("journal_bytes", "Of the journal's files in use.", lambda: journal.used_bytes),
         ("records_unpublished", "Closed records that the bus has not acknowledged.", lambda: journal.unpublished),
-        ("held_body_bytes", "Request bodies whose answers have not begun.", lambda: bodies.held_bytes),
+        ("held_body_bytes", "Request bodies in memory whose answers have not begun.", lambda: bodies.held_bytes),
+        (
+            "spooled_body_bytes",
+            "Request bodies on the disk whose answers have not begun.",
+            lambda: bodies.spooled_bytes,
+        ),
     ):
         metrics.gauge(f"forebay_gateway_{name}", about, (), _reading(read))
 

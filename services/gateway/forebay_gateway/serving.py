@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 
 from forebay.clock import Clock
-from forebay_gateway.body import BodyBudget
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
+from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import Afterwork
 from forebay_gateway.keeping.contents import ContentStore
 from forebay_gateway.ledger.estimate import TokenRatios

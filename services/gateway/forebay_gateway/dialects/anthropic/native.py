@@ -20,13 +20,13 @@ class MessagesSpeech:
     path = streamed_path = PATH
 
     def __init__(self, asked: Asked, body: Json) -> None:
-        self._asked, self._body = asked, body
+        self._asked, self.said = asked, body
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
-        return dumped({**self._body, "model": self._asked.model_at_engines, "stream": streamed})
+        return dumped({**self.said, "model": self._asked.model_at_engines, "stream": streamed})
 
     def obey(self, rule: Rule) -> None:
-        self._body = ruled_body(self._body, rule)
+        self.said = ruled_body(self.said, rule)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> MessagesStream:
         return MessagesStream(self._asked.model, folds=folds)
@@ -38,4 +38,4 @@ class MessagesSpeech:
 
     def forget_body(self) -> None:
         """It is not sent again."""
-        self._body = {}
+        self.said = {}

@@ -27,14 +27,14 @@ class OllamaSpeech:
     passes_bytes = False
 
     def __init__(self, asked: Asked, form: AnswerForm, body: Json) -> None:
-        self._asked, self._form, self._body = asked, form, body
+        self._asked, self._form, self.said = asked, form, body
         self.path = self.streamed_path = form.path
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
-        return native_body(self._body, self._asked.model_at_engines, streamed)
+        return native_body(self.said, self._asked.model_at_engines, streamed)
 
     def obey(self, rule: Rule) -> None:
-        self._body = ruled_body(self._body, rule, generates=True)
+        self.said = ruled_body(self.said, rule, generates=True)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> OllamaStream:
         return OllamaStream(self._asked.model, self._form, folds=folds)
@@ -49,7 +49,7 @@ class OllamaSpeech:
 
     def forget_body(self) -> None:
         """It is not sent again."""
-        self._body = {}
+        self.said = {}
 
 
 class OllamaEmbeddingSpeech:
@@ -60,14 +60,14 @@ class OllamaEmbeddingSpeech:
 
     def __init__(self, asked: Asked, path: str, results: str, body: Json) -> None:
         """`results`: the name of the field with the vectors."""
-        self._asked, self._results, self._body = asked, results, body
+        self._asked, self._results, self.said = asked, results, body
         self.path = self.streamed_path = path
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
-        return native_body(self._body, self._asked.model_at_engines, None)
+        return native_body(self.said, self._asked.model_at_engines, None)
 
     def obey(self, rule: Rule) -> None:
-        self._body = ruled_body(self._body, rule, generates=False)
+        self.said = ruled_body(self.said, rule, generates=False)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> NoReturn:
         raise AssertionError("embeddings are not streamed")
@@ -80,7 +80,7 @@ class OllamaEmbeddingSpeech:
 
     def forget_body(self) -> None:
         """It is not sent again."""
-        self._body = {}
+        self.said = {}
 
 
 class NothingToSay:
@@ -91,6 +91,7 @@ class NothingToSay:
 
     def __init__(self, path: str, param: str, why: str) -> None:
         self.path = self.streamed_path = path
+        self.said: Json = {}
         self._param, self._why = param, why
 
     def body(self, *, streamed: bool, ask_usage: bool) -> NoReturn:
