@@ -1,4 +1,5 @@
-"""Counts what works: each official client library with each feature in front of each kind of engine, streamed and whole.
+"""Counts what works: each official client library with each feature in front of each kind of engine, streamed and whole; and
+how soon a client that goes is let go in each dialect (`cancelling`).
 
 The same cells as the tests try (`tests/compatibility`), and docs/compatibility.md tells one by one."""
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import cancelling
 from benchmarks.targets import Target, tell
 from tests.compatibility.matrix import CLIENTS, ENGINES, Outcome, cells, client_of, serving, tried
 
@@ -21,6 +23,7 @@ _WITHIN_S = 20.0
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="forebay-dialects-") as work:
         counted, failures = asyncio.run(_count(Path(work)))
+        left = asyncio.run(cancelling.measure(Path(work) / "cancelling"))
     targets: list[Target] = []
     for made in CLIENTS:
         works, refused, absent, fails = (counted[made.name, outcome] for outcome in _ORDER)
@@ -33,6 +36,9 @@ def main() -> None:
         f"Of {works + refused + len(failures)} that the dialects have words for, {refused} are refused with a reason."
     )
     targets.append(Target("cells that work", 100 * share, 95, "at least", "%", told))
+    worst = max(left)
+    how = f"Longest of {len(left)}, from a client's going to the freed slot or place: {worst.doing}, {worst.path}."
+    targets.append(Target("cancelling, the worst dialect", 1000 * worst.took_s, 100, "at most", "ms", how))
     tell("dialects", targets)
     for failure in failures:
         sys.stdout.write(f"{failure}\n")

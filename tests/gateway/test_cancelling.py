@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import struct
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,36 +12,12 @@ from forebay.wire.v1 import types_pb2
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace
-from tests.gateway.house import OUTCOME, House, ask, eventually, open_house
+from tests.gateway.house import OUTCOME, ask, eventually, open_house
+from tests.gateway.leaving import EMBEDDINGS, OTHERS, connect, go
 
 SOON_S = 0.25
 """What is promised is 0.1 s, as `make targets-foundation` measures it; this is room for a machine that does other things."""
 LONG = {"max_tokens": 2000, "ignore_eos": True}
-
-
-async def connect(
-    house: House, body: dict[str, Any], path: str = "/v1/chat/completions"
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client of raw bytes, so that it can go in every way there is."""
-    host, port = house.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {house.key}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    writer.write(head.encode() + content)
-    return reader, writer
-
-
-def go(writer: asyncio.StreamWriter, how: str) -> None:
-    connection: socket.socket = writer.get_extra_info("socket")
-    if how == "reset":
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if how == "half-close":
-        writer.write_eof()
-    else:
-        writer.transport.abort()
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
@@ -74,15 +46,6 @@ async def test_a_running_request_ends_when_its_client_goes(
         assert [OUTCOME(s.outcome) for s in house.scheduler.settles] == ["OUTCOME_CANCELLED"]
 
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "/v1/messages": {"max_tokens": 2000, "messages": ask()["messages"]},
-    "/v1/responses": {"input": "Say some words, please.", "store": False},
-    "/v1/completions": {"prompt": "Say some words, please.", "max_tokens": 2000},
-    "/api/chat": {"messages": ask()["messages"]},
-    "/api/generate": {"prompt": "Say some words, please."},
-}
-
-
 @pytest.mark.parametrize("path", OTHERS)
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
 @pytest.mark.parametrize("flavour", [Flavour.LLAMA_CPP, Flavour.OLLAMA])
@@ -102,6 +65,34 @@ async def test_in_every_dialect_a_running_request_ends_when_its_client_goes(
         assert time.monotonic() - began < SOON_S
         (row,) = await house.rows(1)
         assert (OUTCOME(row.outcome), row.route) == ("OUTCOME_CANCELLED", path)
+
+
+@pytest.mark.parametrize("path", EMBEDDINGS)
+async def test_embeddings_too_end_when_their_client_goes(tmp_path: Path, path: str) -> None:
+    engine = FakeEngine(flavour=Flavour.VLLM, pace=Pace(ttft_s=30))
+    async with open_house(tmp_path, engine) as house:
+        _, writer = await connect(house, {"model": ask()["model"], **EMBEDDINGS[path]}, path)
+        await eventually(lambda: engine.slots.running == 1)
+        began = time.monotonic()
+        go(writer, "close")
+        await eventually(lambda: engine.slots.running == 0, "the engine went on")
+        await eventually(lambda: not house.scheduler.held, "the slot was not given back")
+        assert time.monotonic() - began < SOON_S
+
+
+@pytest.mark.parametrize("path", [*OTHERS, *EMBEDDINGS])
+async def test_in_every_dialect_a_queued_request_leaves_the_queue(tmp_path: Path, path: str) -> None:
+    engine = FakeEngine()
+    async with open_house(tmp_path, engine) as house:
+        house.scheduler.slots["b1"] = 0
+        body = {"model": ask()["model"], **{**OTHERS, **EMBEDDINGS}[path]}
+        _, writer = await connect(house, body, path)
+        await eventually(lambda: house.scheduler.queue)
+        began = time.monotonic()
+        go(writer, "close")
+        await eventually(lambda: not house.scheduler.queue, "it is still queued")
+        assert time.monotonic() - began < SOON_S
+        assert not engine.record.requests
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])

@@ -109,6 +109,24 @@ async def test_a_refusal_of_the_engine_is_passed_on_and_nobody_else_is_asked(tmp
         assert [row.reason for row in rows] == ["context_too_long", "engine_refused"]
 
 
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 100}]}),
+        ("/v1/completions", {"prompt": "word " * 100}),
+        ("/v1/responses", {"input": "word " * 100, "store": False}),
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_told_by_its_own_field(
+    tmp_path: Path, path: str, prompt: dict[str, object]
+) -> None:
+    async with open_house(tmp_path, FakeEngine(context_tokens=50)) as house:
+        body = {"model": "fake-model", **prompt}
+        async with house.client.post(f"{house.url}{path}", json=body, headers=house.headers) as answer:
+            told = (await answer.json())["error"]
+        assert (told["code"], told["param"]) == ("context_length_exceeded", next(iter(prompt)))
+
+
 async def test_an_idle_connection_that_the_engine_has_closed_is_no_failure_of_the_engine(tmp_path: Path) -> None:
     """The engine drops its idle connections in the same moment in which the next request takes one."""
     engine = FakeEngine(pace=QUICK)

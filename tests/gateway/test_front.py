@@ -356,3 +356,19 @@ async def test_a_model_is_called_what_the_client_called_it(tmp_path: Path) -> No
                 assert b'"model":"fake-model"' in await answer.read()
     finally:
         await runner.cleanup()
+
+
+async def test_no_answer_tells_whose_server_it_is(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
+        for streamed in (True, False):
+            async with house.post(ask(stream=streamed)) as answer:
+                assert answer.headers["server"] == "forebay"
+        for path in ("/v1/models", "/nowhere"):
+            async with house.client.get(f"{house.url}{path}", headers=house.headers) as answer:
+                assert answer.headers["server"] == "forebay"
+        reader, writer = await asyncio.open_connection(*house.url.removeprefix("http://").split(":"))
+        writer.write(b"this is no HTTP\r\n\r\n")
+        answer_bytes = await reader.read()
+        writer.close()
+        assert b"aiohttp" not in answer_bytes.lower()
+        assert b"server: forebay" in answer_bytes.lower()

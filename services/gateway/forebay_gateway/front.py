@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
@@ -77,12 +80,12 @@ class Front:
         kept = KeptResponses(means.contents, conversations, means.afterwork, means.clock)
         relayed = (
             Route(CHAT.path, OPENAI, parse_chat),
-            Route(COMPLETION.path, OPENAI, parse_completion),
-            Route(EMBEDDING.path, OPENAI, parse_embedding),
-            Route(RERANK.path, OPENAI, parse_rerank),
-            Route("/v2/rerank", OPENAI, parse_cohere_rerank),
-            Route(SCORE.path, OPENAI, parse_score),
-            Route(MODERATION.path, OPENAI, parse_moderation),
+            Route(COMPLETION.path, OPENAI, parse_completion, prompt="prompt"),
+            Route(EMBEDDING.path, OPENAI, parse_embedding, prompt="input"),
+            Route(RERANK.path, OPENAI, parse_rerank, prompt="documents"),
+            Route("/v2/rerank", OPENAI, parse_cohere_rerank, prompt="documents"),
+            Route(SCORE.path, OPENAI, parse_score, prompt="text_2"),
+            Route(MODERATION.path, OPENAI, parse_moderation, prompt="input"),
             Route(IMAGE.path, OPENAI, parse_image),
             Route(IMAGE_EDIT.path, OPENAI, parse_upload=parse_image_edit),
             Route(SPEECH.path, OPENAI, parse_speech),
@@ -120,6 +123,7 @@ class Front:
     def make_server(self) -> web.Server:
         return _Server(
             self._answer,
+            request_factory=_make_request,
             handler_cancellation=True,
             access_log=None,  # a key may stand in the path
             max_line_size=_LONGEST_HEADER,
@@ -222,6 +226,22 @@ class _Connection(RequestHandler):
         # A broken body was told to its client. aiohttp trips over it once more when it clears away what was not read.
         if not isinstance(fields.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **fields)
+
+
+class _Request(web.BaseRequest):
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        # Whose server this is, and of which version, is for nobody to know who might look for its weaknesses.
+        response.headers["server"] = "forebay"
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> _Request:
+    return _Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
 
 class _Server(web.Server):

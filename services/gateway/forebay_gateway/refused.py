@@ -91,6 +91,8 @@ class ContextTooLong(BadInput):
     """The prompt and the answer asked for do not fit the model's context."""
 
     reason = Refusal.CONTEXT_TOO_LONG
+    param: str | None = None
+    """The field that is too long."""
 
 
 class EngineRefused(ForebayError):

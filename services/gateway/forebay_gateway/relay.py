@@ -71,6 +71,8 @@ class Route:
     prepare: Callable[[bytes, Principal], Awaitable[tuple[Asked, int]]] | None = None
     """For what builds on something that has to be looked up first. Gives also of how many bytes the prompt was made. Raises
     BadField, StateUnavailable."""
+    prompt: str = "messages"
+    """The field in which its clients write what the model is to read."""
 
 
 class Exchange:
@@ -562,6 +564,8 @@ class Exchange:
         outcome = Outcome.FAILED if self._entry.attempts else Outcome.REFUSED
         if isinstance(error, ContextTooLong | EngineRefused):
             self._account.forget_attempt()
+        if isinstance(error, ContextTooLong):
+            error.param = self._route.prompt
         if not self._entry.http_status:
             self._entry.http_status = self._reply.status or self._reply.status_of(error)
         self._finish(outcome, word_of(error))

@@ -5,12 +5,13 @@ SDKs of every dialect retry by status and headers; how the body looks is each di
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebay.errors import ForebayError, Refusal
 from forebay_gateway.refused import (
     BadField,
     BodyStalled,
+    ContextTooLong,
     EngineRefused,
     NoKey,
     NotServedHere,
@@ -46,7 +47,7 @@ SHAPES: dict[Refusal, Shape] = {
     Refusal.NOT_FOUND: Shape(404, _REQUEST, "not_found"),
     Refusal.BAD_REQUEST: Shape(400, _REQUEST, None),
     Refusal.BODY_TOO_LARGE: Shape(413, _REQUEST, "request_too_large"),
-    Refusal.CONTEXT_TOO_LONG: Shape(400, _REQUEST, "context_length_exceeded", param="messages"),
+    Refusal.CONTEXT_TOO_LONG: Shape(400, _REQUEST, "context_length_exceeded"),
     Refusal.WIDTH_TOO_LARGE: Shape(400, _REQUEST, "invalid_value", param="n"),
     Refusal.MODEL_UNKNOWN: Shape(404, _REQUEST, "model_not_found", param="model"),
     Refusal.NO_BACKEND: Shape(503, _SERVER, "no_backend", retry_after_s=2.0),
@@ -74,6 +75,8 @@ def shape_of(error: ForebayError) -> Shape:
             return Shape(error.status, error.type, error.code, param=error.param)
         case BadField():
             return Shape(usual.status, usual.type, error.code or usual.code, param=error.param or usual.param)
+        case ContextTooLong():
+            return replace(usual, param=error.param)
         case BodyStalled():
             return Shape(408, _REQUEST, "request_timeout")
         case WrongMethod():
