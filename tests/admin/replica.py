@@ -58,6 +58,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServicer):
             enabled=True,
             health=registry_pb2.BACKEND_HEALTH_HEALTHY,
             models=[registry_pb2.BackendModel(name="tiny", context_length=4096)],
+            model_names=dict(request.model_names),
         )
         self.known[request.name] = backend
         return registry_pb2.AddBackendResponse(backend=backend, created=before is None)
@@ -74,6 +75,23 @@ class FakeRegistry(registry_pb2_grpc.RegistryServicer):
         if request.name not in self.known:
             raise NotFound(f"There is no backend {request.name}.")
         return registry_pb2.RemoveBackendResponse(backend=self.known.pop(request.name))
+
+    async def NameModels(
+        self, request: registry_pb2.NameModelsRequest, context: Any
+    ) -> registry_pb2.NameModelsResponse:
+        self.actors.append(request.actor)
+        if request.name not in self.known:
+            raise NotFound(f"There is no backend {request.name}.")
+        changed = registry_pb2.Backend()
+        changed.CopyFrom(self.known[request.name])
+        for name, at_engine in request.put.items():
+            changed.model_names[name] = at_engine
+        for name in request.removed:
+            if name not in changed.model_names:
+                raise NotFound(f"The backend has no name of its own for {name}.")
+            del changed.model_names[name]
+        self.known[request.name] = changed
+        return registry_pb2.NameModelsResponse(backend=changed)
 
     async def EnrolNode(self, request: registry_pb2.EnrolNodeRequest, context: Any) -> registry_pb2.EnrolNodeResponse:
         self.actors.append(request.actor)

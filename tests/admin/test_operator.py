@@ -42,6 +42,7 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RemovePoolTerms": {"pool": "nothing"},
     "RemoveModelAlias": {"alias": "nothing"},
     "RemoveModelRule": {"scope": {"model": "nothing"}},
+    "NameBackendModels": {"name": "nothing"},
     "ViewExplanation": {"request_id": "nothing"},
     "DrainBackend": {"name": "nothing"},
 }

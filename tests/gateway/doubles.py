@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -254,6 +254,7 @@ class RegistryDouble:
         context_length: int | None = 4096,
         slots: int = 4,
         capabilities: Sequence[str] = (),
+        engine_names: Mapping[str, str] | None = None,
     ) -> None:
         self._version += 1
         backend = registry_pb2.Backend(
@@ -267,7 +268,12 @@ class RegistryDouble:
             health=registry_pb2.BACKEND_HEALTH_HEALTHY if healthy else registry_pb2.BACKEND_HEALTH_UNHEALTHY,
             has_credential=has_credential,
             models=[
-                registry_pb2.BackendModel(name=name, context_length=context_length, capabilities=capabilities)
+                registry_pb2.BackendModel(
+                    name=name,
+                    context_length=context_length,
+                    capabilities=capabilities,
+                    engine_name=(engine_names or {}).get(name, ""),
+                )
                 for name in models
             ],
         )

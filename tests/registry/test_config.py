@@ -34,6 +34,8 @@ def test_the_file_names_backends() -> None:
     (table,) = settings({"backends": tables}).backends
     big = read_backend(table)
     assert big == AddBackend(FILE_ACTOR, "big", "http://gpu-1:8000", EngineKind.VLLM, slots=8, replace=True)
+    named = read_backend({"name": "x", "url": "http://x", "models": {"llama": "meta/llama"}})
+    assert named.model_names == (("llama", "meta/llama"),)
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -44,6 +46,7 @@ def test_every_problem_is_told_at_once() -> None:
         {"name": "ok", "url": "http://x", "kind": "cuda"},
         {"name": "ok"},
         {"name": "ok", "url": "http://x", "slots": "four"},
+        {"name": "ok", "url": "http://x", "models": ["llama"]},
     ]
     with pytest.raises(BadSettings) as told:
         settings({"backends": tables, "probe_healthy_s": 0, "probe_failures": 0, "snapshot_dir": "/x"})

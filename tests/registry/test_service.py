@@ -223,6 +223,29 @@ async def test_an_added_backend_is_in_everyones_fleet_within_a_second_with_model
         assert [(m.name, m.healthy_backends, list(m.backends)) for m in models] == [("m", 1, ["local"])]
 
 
+async def test_what_an_engine_calls_the_fleets_models_is_told_and_outlives_the_registry(
+    place: Place, eventually: Callable[..., Any]
+) -> None:
+    async with FakeEngine(models=("meta/llama", "other")) as engine:
+        async with running(place.settings()), calling(place) as admin, admin.watching() as watch:
+            await admin.add("local", engine.url, model_names={"llama": "meta/llama"})
+            await eventually(lambda: watch.health("local") == HEALTHY)
+            told = {m.name: m.engine_name for m in watch.fleet["local"].models}
+            assert told == {"llama": "meta/llama", "other": ""}
+            request = wire.NameModelsRequest(actor="ada", name="local", put={"theirs": "other"}, removed=["llama"])
+            changed = (await admin("NameModels", request)).backend
+            assert dict(changed.model_names) == {"theirs": "other"}
+            await eventually(lambda: [m.name for m in watch.fleet["local"].models] == ["meta/llama", "theirs"])
+            models = (await admin("ListModels", wire.ListModelsRequest())).models
+            assert [m.name for m in models] == ["meta/llama", "theirs"]
+            with pytest.raises(NotFound, match="no name of its own for llama"):
+                await admin("NameModels", wire.NameModelsRequest(name="local", removed=["llama"]))
+            with pytest.raises(NotFound, match="There is no backend 'nobody'"):
+                await admin("NameModels", wire.NameModelsRequest(name="nobody", put={"a": "b"}))
+        async with running(place.settings()), calling(place) as admin:
+            assert dict((await admin.backends())["local"].model_names) == {"theirs": "other"}
+
+
 async def test_a_dead_engine_is_told_and_a_removed_one_is_gone(place: Place, eventually: Callable[..., Any]) -> None:
     async with running(place.settings()), calling(place) as admin, admin.watching() as watch:
         async with FakeEngine() as engine:

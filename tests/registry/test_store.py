@@ -31,6 +31,7 @@ BACKEND = Desired(
     NODE.id,
     changed_by="ada",
     changed_at=1_800_000_000.5,
+    model_names=(("llama", "meta-llama/Llama-3.1-8B"), ("ours", "ours:7b")),
 )
 SEEN = Seen(EngineKind.VLLM, 16, (Model("a", 4096, ("chat", "vision"), True), Model("b")))
 

@@ -304,6 +304,11 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnregisterBackendRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnregisterBackendResponse.FromString,
                 _registered_method=True)
+        self.NameBackendModels = channel.unary_unary(
+                '/forebay.wire.v1.Operator/NameBackendModels',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsResponse.FromString,
+                _registered_method=True)
         self.InviteNode = channel.unary_unary(
                 '/forebay.wire.v1.Operator/InviteNode',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.InviteNodeRequest.SerializeToString,
@@ -531,6 +536,12 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterBackend(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NameBackendModels(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -788,6 +799,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.UnregisterBackend,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnregisterBackendRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnregisterBackendResponse.SerializeToString,
+            ),
+            'NameBackendModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.NameBackendModels,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsResponse.SerializeToString,
             ),
             'InviteNode': grpc.unary_unary_rpc_method_handler(
                     servicer.InviteNode,
@@ -1248,6 +1264,33 @@ class Operator:
             '/forebay.wire.v1.Operator/UnregisterBackend',
             forebay_dot_wire_dot_v1_dot_admin__pb2.UnregisterBackendRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.UnregisterBackendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NameBackendModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/NameBackendModels',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

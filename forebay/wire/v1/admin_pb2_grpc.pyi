@@ -120,6 +120,7 @@ class OperatorStub:
     RegisterBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RegisterBackendRequest, _admin_pb2.RegisterBackendResponse]
     ShowBackends: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowBackendsRequest, _admin_pb2.ShowBackendsResponse]
     UnregisterBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnregisterBackendRequest, _admin_pb2.UnregisterBackendResponse]
+    NameBackendModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NameBackendModelsRequest, _admin_pb2.NameBackendModelsResponse]
     InviteNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.InviteNodeRequest, _admin_pb2.InviteNodeResponse]
     ShowNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]
     ShowModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]
@@ -172,6 +173,7 @@ class OperatorAsyncStub(OperatorStub):
     RegisterBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.RegisterBackendRequest, _admin_pb2.RegisterBackendResponse]  # type: ignore[assignment]
     ShowBackends: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowBackendsRequest, _admin_pb2.ShowBackendsResponse]  # type: ignore[assignment]
     UnregisterBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnregisterBackendRequest, _admin_pb2.UnregisterBackendResponse]  # type: ignore[assignment]
+    NameBackendModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.NameBackendModelsRequest, _admin_pb2.NameBackendModelsResponse]  # type: ignore[assignment]
     InviteNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.InviteNodeRequest, _admin_pb2.InviteNodeResponse]  # type: ignore[assignment]
     ShowNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]  # type: ignore[assignment]
     ShowModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]  # type: ignore[assignment]
@@ -287,6 +289,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UnregisterBackendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UnregisterBackendResponse, _abc.Awaitable[_admin_pb2.UnregisterBackendResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def NameBackendModels(
+        self,
+        request: _admin_pb2.NameBackendModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.NameBackendModelsResponse, _abc.Awaitable[_admin_pb2.NameBackendModelsResponse]]: ...
 
     @_abc_1.abstractmethod
     def InviteNode(

@@ -48,6 +48,26 @@ class Backend(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ModelNamesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
@@ -67,6 +87,7 @@ class Backend(_message.Message):
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     MODELS_AT_ONCE_FIELD_NUMBER: _builtins.int
     WEIGHT_MILLI_FIELD_NUMBER: _builtins.int
+    MODEL_NAMES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """stable, opaque"""
     name: _builtins.str
@@ -101,6 +122,10 @@ class Backend(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]: ...
     @_builtins.property
     def load(self) -> Global___EngineLoad: ...
+    @_builtins.property
+    def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """in the fleet → at the engine, as an operator said"""
+
     def __init__(
         self,
         *,
@@ -123,10 +148,11 @@ class Backend(_message.Message):
         requests_per_minute: _builtins.int | None = ...,
         models_at_once: _builtins.int | None = ...,
         weight_milli: _builtins.int = ...,
+        model_names: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "kv_tokens", b"kv_tokens", "load", b"load", "models_at_once", b"models_at_once", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "enabled", b"enabled", "has_credential", b"has_credential", "health", b"health", "health_reason", b"health_reason", "id", b"id", "kind", b"kind", "kv_tokens", b"kv_tokens", "load", b"load", "models", b"models", "models_at_once", b"models_at_once", "name", b"name", "node_id", b"node_id", "pool", b"pool", "requests_per_minute", b"requests_per_minute", "slots", b"slots", "slots_assumed", b"slots_assumed", "url", b"url", "weight_milli", b"weight_milli"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "enabled", b"enabled", "has_credential", b"has_credential", "health", b"health", "health_reason", b"health_reason", "id", b"id", "kind", b"kind", "kv_tokens", b"kv_tokens", "load", b"load", "model_names", b"model_names", "models", b"models", "models_at_once", b"models_at_once", "name", b"name", "node_id", b"node_id", "pool", b"pool", "requests_per_minute", b"requests_per_minute", "slots", b"slots", "slots_assumed", b"slots_assumed", "url", b"url", "weight_milli", b"weight_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checked_at_us: _TypeAlias = _typing.Literal["checked_at_us"]  # noqa: Y015
     _WhichOneofArgType__checked_at_us: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us"]  # noqa: Y015
@@ -162,8 +188,9 @@ class BackendModel(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_US_FIELD_NUMBER: _builtins.int
+    ENGINE_NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """as the engine calls it"""
+    """as the fleet calls it"""
     context_length: _builtins.int
     """tokens of one sequence"""
     loaded: _builtins.bool
@@ -174,6 +201,8 @@ class BackendModel(_message.Message):
     """in memory"""
     expires_at_us: _builtins.int
     """when the engine unloads it unless it is used"""
+    engine_name: _builtins.str
+    """as the engine calls it; empty: as the fleet does"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """chat, completion, embedding, vision, tools …"""
@@ -188,10 +217,11 @@ class BackendModel(_message.Message):
         slots: _builtins.int | None = ...,
         size_bytes: _builtins.int | None = ...,
         expires_at_us: _builtins.int | None = ...,
+        engine_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "context_length", b"context_length", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "capabilities", b"capabilities", "context_length", b"context_length", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "name", b"name", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "capabilities", b"capabilities", "context_length", b"context_length", "engine_name", b"engine_name", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "name", b"name", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
@@ -315,6 +345,26 @@ Global___FleetUpdate: _TypeAlias = FleetUpdate  # noqa: Y015
 class AddBackendRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ModelNamesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ACTOR_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
@@ -323,6 +373,7 @@ class AddBackendRequest(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
+    MODEL_NAMES_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     name: _builtins.str
     url: _builtins.str
@@ -336,6 +387,10 @@ class AddBackendRequest(_message.Message):
     """name of the node it runs on; may be empty"""
     replace: _builtins.bool
     """change an existing one of this name instead of refusing"""
+    @_builtins.property
+    def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """in the fleet → at the engine"""
+
     def __init__(
         self,
         *,
@@ -347,10 +402,11 @@ class AddBackendRequest(_message.Message):
         slots: _builtins.int = ...,
         node: _builtins.str = ...,
         replace: _builtins.bool = ...,
+        model_names: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "name", b"name", "node", b"node", "pool", b"pool", "replace", b"replace", "slots", b"slots", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "model_names", b"model_names", "name", b"name", "node", b"node", "pool", b"pool", "replace", b"replace", "slots", b"slots", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -455,6 +511,81 @@ class RemoveBackendResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveBackendResponse: _TypeAlias = RemoveBackendResponse  # noqa: Y015
+
+@_typing.final
+class NameModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PutEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PUT_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    name: _builtins.str
+    """of the backend"""
+    @_builtins.property
+    def put(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """in the fleet → at the engine"""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names in the fleet"""
+
+    def __init__(
+        self,
+        *,
+        actor: _builtins.str = ...,
+        name: _builtins.str = ...,
+        put: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name", "put", b"put", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameModelsRequest: _TypeAlias = NameModelsRequest  # noqa: Y015
+
+@_typing.final
+class NameModelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backend(self) -> Global___Backend: ...
+    def __init__(
+        self,
+        *,
+        backend: Global___Backend | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameModelsResponse: _TypeAlias = NameModelsResponse  # noqa: Y015
 
 @_typing.final
 class EnrolNodeRequest(_message.Message):

@@ -54,6 +54,11 @@ class RegistryStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.RemoveBackendRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_registry__pb2.RemoveBackendResponse.FromString,
                 _registered_method=True)
+        self.NameModels = channel.unary_unary(
+                '/forebay.wire.v1.Registry/NameModels',
+                request_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.NameModelsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_registry__pb2.NameModelsResponse.FromString,
+                _registered_method=True)
         self.EnrolNode = channel.unary_unary(
                 '/forebay.wire.v1.Registry/EnrolNode',
                 request_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.EnrolNodeRequest.SerializeToString,
@@ -100,6 +105,12 @@ class RegistryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NameModels(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EnrolNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -140,6 +151,11 @@ def add_RegistryServicer_to_server(servicer, server):
                     servicer.RemoveBackend,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_registry__pb2.RemoveBackendRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.RemoveBackendResponse.SerializeToString,
+            ),
+            'NameModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.NameModels,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_registry__pb2.NameModelsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.NameModelsResponse.SerializeToString,
             ),
             'EnrolNode': grpc.unary_unary_rpc_method_handler(
                     servicer.EnrolNode,
@@ -265,6 +281,33 @@ class Registry:
             '/forebay.wire.v1.Registry/RemoveBackend',
             forebay_dot_wire_dot_v1_dot_registry__pb2.RemoveBackendRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_registry__pb2.RemoveBackendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NameModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Registry/NameModels',
+            forebay_dot_wire_dot_v1_dot_registry__pb2.NameModelsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_registry__pb2.NameModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,7 @@ class RegistryStub:
     """The rest is for admin, which authorises and audits, and passes the operator's name as `actor`."""
     ListBackends: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListBackendsRequest, _registry_pb2.ListBackendsResponse]
     RemoveBackend: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RemoveBackendRequest, _registry_pb2.RemoveBackendResponse]
+    NameModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.NameModelsRequest, _registry_pb2.NameModelsResponse]
     EnrolNode: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EnrolNodeRequest, _registry_pb2.EnrolNodeResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListNodesRequest, _registry_pb2.ListNodesResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]
@@ -50,6 +51,7 @@ class RegistryAsyncStub(RegistryStub):
     """The rest is for admin, which authorises and audits, and passes the operator's name as `actor`."""
     ListBackends: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListBackendsRequest, _registry_pb2.ListBackendsResponse]  # type: ignore[assignment]
     RemoveBackend: _aio.UnaryUnaryMultiCallable[_registry_pb2.RemoveBackendRequest, _registry_pb2.RemoveBackendResponse]  # type: ignore[assignment]
+    NameModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.NameModelsRequest, _registry_pb2.NameModelsResponse]  # type: ignore[assignment]
     EnrolNode: _aio.UnaryUnaryMultiCallable[_registry_pb2.EnrolNodeRequest, _registry_pb2.EnrolNodeResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListNodesRequest, _registry_pb2.ListNodesResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -84,6 +86,13 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.RemoveBackendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RemoveBackendResponse, _abc.Awaitable[_registry_pb2.RemoveBackendResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def NameModels(
+        self,
+        request: _registry_pb2.NameModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.NameModelsResponse, _abc.Awaitable[_registry_pb2.NameModelsResponse]]: ...
 
     @_abc_1.abstractmethod
     def EnrolNode(

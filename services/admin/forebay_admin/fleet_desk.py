@@ -67,6 +67,7 @@ class FleetDesk:
             slots=request.slots,
             node=request.node,
             replace=request.replace,
+            model_names=dict(request.model_names),
         )
         backend = answer.backend
         act = Act(
@@ -102,6 +103,24 @@ class FleetDesk:
             act = Act(actor.name, "backend.remove", backend.name, actor_key_id=actor.key_id, before=_facts(backend))
             await record(change.connection, act, now)
         return admin_pb2.UnregisterBackendResponse(backend=backend)
+
+    async def name_models(
+        self, request: admin_pb2.NameBackendModelsRequest, actor: Actor
+    ) -> admin_pb2.NameBackendModelsResponse:
+        await self._demand_database()
+        before = next((b for b in await self._registry.backends() if b.name == request.name), None)
+        backend = await self._registry.name_models(actor.name, request.name, dict(request.put), list(request.removed))
+        act = Act(
+            actor.name,
+            "backend.model",
+            backend.name,
+            actor_key_id=actor.key_id,
+            before={"model_names": _names(before)} if before is not None else None,
+            after={"model_names": _names(backend)},
+        )
+        async with self._database.writing() as connection:
+            await record(connection, act, self._now())
+        return admin_pb2.NameBackendModelsResponse(backend=await self._marked(backend))
 
     async def invite_node(self, request: admin_pb2.InviteNodeRequest, actor: Actor) -> admin_pb2.InviteNodeResponse:
         now = self._now()
@@ -202,4 +221,14 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _facts(backend: registry_pb2.Backend) -> dict[str, str | int | bool | list[str] | None]:
-    return {"url": backend.url, "pool": backend.pool, "slots": backend.slots, "enabled": backend.enabled}
+    return {
+        "url": backend.url,
+        "pool": backend.pool,
+        "slots": backend.slots,
+        "enabled": backend.enabled,
+        **({"model_names": _names(backend)} if backend.model_names else {}),
+    }
+
+
+def _names(backend: registry_pb2.Backend) -> list[str]:
+    return [f"{name}={at_engine}" for name, at_engine in sorted(backend.model_names.items())]

@@ -100,6 +100,11 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
     ) -> admin_pb2.UnregisterBackendResponse:
         return await self._fleet.unregister_backend(request, self._access.actor())
 
+    async def NameBackendModels(
+        self, request: admin_pb2.NameBackendModelsRequest, context: Any
+    ) -> admin_pb2.NameBackendModelsResponse:
+        return await self._fleet.name_models(request, self._access.actor())
+
     async def InviteNode(self, request: admin_pb2.InviteNodeRequest, context: Any) -> admin_pb2.InviteNodeResponse:
         return await self._fleet.invite_node(request, self._access.actor())
 

@@ -3,7 +3,7 @@ know admin itself is nobody's mistake but the installation's."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import grpc.aio
@@ -37,9 +37,18 @@ class RegistryClient:
         slots: int,
         node: str,
         replace: bool,
+        model_names: Mapping[str, str],
     ) -> registry_pb2.AddBackendResponse:
         request = registry_pb2.AddBackendRequest(
-            actor=actor, name=name, url=url, kind=kind, pool=pool, slots=slots, node=node, replace=replace
+            actor=actor,
+            name=name,
+            url=url,
+            kind=kind,
+            pool=pool,
+            slots=slots,
+            node=node,
+            replace=replace,
+            model_names=model_names,
         )
         return await self._call(self._stub.AddBackend, request)
 
@@ -50,6 +59,12 @@ class RegistryClient:
     async def remove_backend(self, actor: str, name: str) -> registry_pb2.Backend:
         request = registry_pb2.RemoveBackendRequest(actor=actor, name=name)
         return (await self._call(self._stub.RemoveBackend, request)).backend
+
+    async def name_models(
+        self, actor: str, name: str, put: Mapping[str, str], removed: Sequence[str]
+    ) -> registry_pb2.Backend:
+        request = registry_pb2.NameModelsRequest(actor=actor, name=name, put=put, removed=removed)
+        return (await self._call(self._stub.NameModels, request)).backend
 
     async def enrol_node(self, actor: str, name: str) -> registry_pb2.Node:
         request = registry_pb2.EnrolNodeRequest(actor=actor, name=name)

@@ -32,6 +32,7 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "RegisterBackend": (_NONE, _NONE, _ALL, _ALL),
     "ShowBackends": (_NONE, _ALL, _ALL, _ALL),
     "UnregisterBackend": (_NONE, _NONE, _ALL, _ALL),
+    "NameBackendModels": (_NONE, _NONE, _ALL, _ALL),
     "InviteNode": (_NONE, _NONE, _ALL, _ALL),
     "ShowNodes": (_NONE, _ALL, _ALL, _ALL),
     "ShowModels": (_NONE, _ALL, _ALL, _ALL),

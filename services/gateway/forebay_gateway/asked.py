@@ -78,7 +78,7 @@ class Asked:
     keeping: Keeping | None = None
     """None: nobody keeps the answer."""
     model_at_engines: str = ""
-    """As the fleet calls it."""
+    """As the fleet calls it, and once there is a backend, as that does."""
     arrived_at: int = 0
     """Seconds since the epoch; the date of an answer that its engine does not date."""
     _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None

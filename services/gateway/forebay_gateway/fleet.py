@@ -35,8 +35,11 @@ class EngineKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ModelOnBackend:
     name: str
+    """In the fleet."""
     context_length: int | None = None
     capabilities: tuple[str, ...] = ()
+    engine_name: str = ""
+    """What the engine calls it; empty: as the fleet does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ class Backend:
     """The registry's probes fail. A backend that was not probed yet is not unhealthy."""
     has_credential: bool = False
     models: Mapping[str, ModelOnBackend] = field(default_factory=dict)
+    """By their names in the fleet."""
+
+    def its_name_of(self, model: str) -> str:
+        """What the engine calls a model of the fleet."""
+        known = self.models.get(model)
+        return known.engine_name or model if known is not None else model
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ def _backend(backend: registry_pb2.Backend) -> Backend:
                 model.name,
                 model.context_length if model.HasField("context_length") else None,
                 tuple(model.capabilities),
+                model.engine_name,
             )
             for model in backend.models
         },

@@ -418,6 +418,7 @@ class Exchange:
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
+        asked.model_at_engines = backend.its_name_of(self._entry.model)
         speech = asked.speech(backend.kind)
         # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
         streamed = asked.stream or (
@@ -493,7 +494,7 @@ class Exchange:
             whole = speech.whole(raw)
         except NoAnswer as none:
             raise _before_answer(none.error) from none
-        self._account.reported = whole.usage or self._account.estimate_answer(asked.model_at_engines, whole.text_bytes)
+        self._account.reported = whole.usage or self._account.estimate_answer(self._entry.model, whole.text_bytes)
         await self._send_whole(whole.body)
 
     async def _relay_bytes(self, answer: EngineAnswer) -> None:

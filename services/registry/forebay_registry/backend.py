@@ -38,13 +38,15 @@ class Condition(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Model:
     name: str
-    """As the engine calls it."""
+    """As the engine calls it, until an operator's names are put in (`model_names`); then as the fleet does."""
     context_length: int | None = None
     """Tokens of one sequence."""
     capabilities: tuple[str, ...] = ()
     """chat, completion, embedding, vision …; empty when the engine does not tell."""
     loaded: bool | None = None
     """Resident in memory, where the engine tells."""
+    engine_name: str = ""
+    """What the engine calls it; empty: as the fleet does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Desired:
     changed_by: str
     changed_at: float
     enabled: bool = True
+    model_names: tuple[tuple[str, str], ...] = ()
+    """As `model_names.Names`."""
 
 
 @dataclass(frozen=True, slots=True)

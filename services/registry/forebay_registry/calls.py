@@ -42,6 +42,10 @@ class Calls(RegistryServicer):
         view = await self._roster.remove_backend(request.name, request.actor)
         return wire.RemoveBackendResponse(backend=to_backend(view))
 
+    async def NameModels(self, request: wire.NameModelsRequest, context: Any) -> wire.NameModelsResponse:
+        view = await self._roster.name_models(request.name, dict(request.put), list(request.removed), request.actor)
+        return wire.NameModelsResponse(backend=to_backend(view))
+
     async def EnrolNode(self, request: wire.EnrolNodeRequest, context: Any) -> wire.EnrolNodeResponse:
         node = await self._roster.enrol_node(request.name, request.actor)
         return wire.EnrolNodeResponse(node=to_node(node, self._ingest.heard_of(node.id)))

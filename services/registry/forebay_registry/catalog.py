@@ -4,13 +4,14 @@ out. Carrying a change out (storing, watching, telling) is `roster`'s part."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from forebay.errors import AlreadyExists, BadInput, NotFound
 from forebay_registry.backend import DEFAULT_POOL, BackendId, Condition, Desired, EngineKind, Node, NodeId
 from forebay_registry.fleet import View
+from forebay_registry.model_names import Names, changed, demand_names
 
 MAX_SLOTS = 100_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -30,6 +31,7 @@ class AddBackend:
     slots: int = 0
     node: str = ""
     replace: bool = False
+    model_names: Names = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ def parse_add(
     slots: int = 0,
     node: str = "",
     replace: bool = False,
+    model_names: Mapping[str, str] | None = None,
 ) -> AddBackend:
     """Raises BadInput."""
     demand_name(name, "a backend")
@@ -116,6 +119,7 @@ def add(
         node_id=node_id,
         changed_by=order.actor,
         changed_at=now,
+        model_names=order.model_names,
     )
     if held is None:
         return Added(wanted, created=True, changed=True)
@@ -132,6 +136,21 @@ def remove(name: str, backends: Mapping[BackendId, Desired]) -> Desired:
     if held is None:
         raise NotFound(f"There is no backend {name!r}.{_known(b.name for b in backends.values())}")
     return held
+
+
+def name_models(
+    name: str,
+    put: Mapping[str, str],
+    removed: Collection[str],
+    backends: Mapping[BackendId, Desired],
+    *,
+    actor: str,
+    now: float,
+) -> Desired:
+    """The backend with those names of models. Raises NotFound, BadInput."""
+    held = remove(name, backends)
+    names = changed(held.model_names, put, removed)
+    return replace(held, model_names=names, changed_by=actor, changed_at=now)
 
 
 def enrol(name: str, nodes: Mapping[NodeId, Node], *, actor: str, new_id: NodeId, now: float) -> tuple[Node, bool]:

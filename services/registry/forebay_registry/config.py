@@ -17,7 +17,7 @@ from forebay_registry.patrol import Beat
 FILE_ACTOR = "forebay.toml"
 """Who wants the backends that the configuration names."""
 
-_FIELDS = {"name", "url", "kind", "pool", "slots"}
+_FIELDS = {"name", "url", "kind", "pool", "slots", "models"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,9 @@ class RegistrySettings:
     """An older snapshot is not started from."""
 
     backends: tuple[dict[str, Any], ...] = ()
-    """`[[registry.backends]]`, each with name and url, and if wanted kind, pool, slots. They are added, or changed to what
-    the file says, at every start; what operators added stays. An engine's own key is admin's to keep: give it with
-    `forebay backend add --bearer-file`."""
+    """`[[registry.backends]]`, each with name and url, and if wanted kind, pool, slots, and `models`, a table of what the
+    engine calls models of the fleet. They are added, or changed to what the file says, at every start; what operators added
+    stays. An engine's own key is admin's to keep: give it with `forebay backend add --bearer-file`."""
 
     probe_healthy_s: float = 2.0
     """Seconds between two looks at a healthy backend."""
@@ -148,11 +148,13 @@ def read_backend(table: Mapping[str, Any]) -> AddBackend:
     missing = sorted({"name", "url"} - set(table))
     if missing:
         raise BadInput(f"{' and '.join(missing)} must be given.")
-    kind, slots = table.get("kind"), table.get("slots", 0)
+    kind, slots, models = table.get("kind"), table.get("slots", 0), table.get("models", {})
     if kind is not None and kind not in set(EngineKind):
         raise BadInput(f"{kind!r} is not a kind of engine; there are {', '.join(EngineKind)}.")
     if not isinstance(slots, int) or isinstance(slots, bool):
         raise BadInput(f"{slots!r} is not a number of slots.")
+    if not isinstance(models, dict) or not all(isinstance(name, str) for name in models.values()):
+        raise BadInput("models must be a table of names in the fleet and names at the engine.")
     return parse_add(
         actor=FILE_ACTOR,
         name=str(table["name"]),
@@ -161,4 +163,5 @@ def read_backend(table: Mapping[str, Any]) -> AddBackend:
         pool=str(table.get("pool", "")),
         slots=slots,
         replace=True,
+        model_names=models,
     )

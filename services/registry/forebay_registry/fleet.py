@@ -22,6 +22,7 @@ from forebay_registry.backend import (
     NodeId,
     Observed,
 )
+from forebay_registry.model_names import Names, as_the_fleet_calls
 
 LOAD_REFRESH_S = 4.0
 """An unchanged load is told again when it is this much younger: whoever waits for an engine to agree that it is idle needs
@@ -49,16 +50,18 @@ class View:
     models: tuple[Model, ...]
     load: Load | None
     has_credential: bool
+    model_names: Names = ()
 
 
 def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> View:
     """What the operator said goes before what the engine says."""
     told_slots = desired.slots or observed.seen.slots
+    kind = desired.kind or observed.seen.kind
     return View(
         id=desired.id,
         name=desired.name,
         url=desired.url,
-        kind=desired.kind or observed.seen.kind,
+        kind=kind,
         pool=desired.pool,
         node_id=desired.node_id,
         slots=told_slots or ASSUMED_SLOTS,
@@ -67,9 +70,10 @@ def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> Vi
         condition=observed.condition,
         reason=observed.reason,
         checked_at=observed.checked_at,
-        models=observed.seen.models,
+        models=as_the_fleet_calls(observed.seen.models, desired.model_names, kind),
         load=observed.load,
         has_credential=has_credential,
+        model_names=desired.model_names,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from forebay.clock import Clock
@@ -117,6 +117,18 @@ class Roster:
             await self._store.remove_backend(gone.id)
             self._drop(gone.id)
             self._say("backend removed", gone, actor)
+            return view
+
+    async def name_models(self, name: str, put: Mapping[str, str], removed: Collection[str], actor: str) -> View:
+        """The backend as it is now. Raises NotFound, BadInput, Unavailable."""
+        await self._demand_store()
+        async with self.writing:
+            wanted = catalog.name_models(name, put, removed, self._wanted, actor=actor, now=self._clock.now())
+            await self._store.put_backend(wanted)
+            self._place(wanted, Seen())
+            self._say("backend changed", wanted, actor)
+            view = self._fleet.get(wanted.id)
+            assert view is not None
             return view
 
     async def enrol_node(self, name: str, actor: str) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import orjson
 
@@ -34,7 +35,7 @@ def decode(payload: bytes) -> Kept:
         if page["format"] != FORMAT:
             raise NotReadable
         return Kept(
-            tuple(Desired(**{**b, "id": BackendId(b["id"]), "kind": _kind(b["kind"])}) for b in page["backends"]),
+            tuple(_desired(b) for b in page["backends"]),
             tuple(Node(**{**n, "id": NodeId(n["id"])}) for n in page["nodes"]),
             {
                 BackendId(i): Seen(
@@ -47,6 +48,11 @@ def decode(payload: bytes) -> Kept:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotReadable from error
+
+
+def _desired(told: Any) -> Desired:
+    names = tuple((name, at_engine) for name, at_engine in told.get("model_names", ()))
+    return Desired(**{**told, "id": BackendId(told["id"]), "kind": _kind(told["kind"]), "model_names": names})
 
 
 def _kind(word: str | None) -> EngineKind | None:

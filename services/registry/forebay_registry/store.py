@@ -61,6 +61,7 @@ class Store:
             "enabled": wanted.enabled,
             "changed_at": _moment(wanted.changed_at),
             "changed_by": wanted.changed_by,
+            "model_names": dict(wanted.model_names),
         }
         statement = upsert(backends).values(id=wanted.id, **values)
         try:
@@ -160,6 +161,7 @@ _BACKENDS = select(
     backends.c.changed_by,
     backends.c.seen_kind,
     backends.c.seen_slots,
+    backends.c.model_names,
 )
 _NODES = select(nodes.c.id, nodes.c.name, nodes.c.enrolled_at, nodes.c.changed_by)
 _MODELS = select(
@@ -196,6 +198,7 @@ def _desired(row: Any) -> Desired:
         changed_by=row.changed_by,
         changed_at=row.changed_at.timestamp(),
         enabled=row.enabled,
+        model_names=tuple(sorted(row.model_names.items())),
     )
 
 

@@ -15,8 +15,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "registry"
 METADATA = MetaData(schema=SCHEMA)
@@ -48,6 +49,7 @@ backends = Table(
     Column("changed_by", Text, nullable=False),
     Column("seen_kind", Text),  # what the engine said last, for the time after a restart
     Column("seen_slots", Integer),
+    Column("model_names", JSONB, nullable=False, server_default=text("'{}'::jsonb")),  # in the fleet → at the engine
     UniqueConstraint("name", name="backends_name_key"),
     UniqueConstraint("url", name="backends_url_key"),
 )

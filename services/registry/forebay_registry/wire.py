@@ -39,6 +39,7 @@ def add_order(request: wire.AddBackendRequest) -> AddBackend:
         slots=request.slots,
         node=request.node,
         replace=request.replace,
+        model_names=dict(request.model_names),
     )
 
 
@@ -69,6 +70,7 @@ def to_backend(view: View) -> wire.Backend:
         models=[_to_model(model) for model in view.models],
         load=None if view.load is None else _to_load(view.load),
         has_credential=view.has_credential,
+        model_names=dict(view.model_names),
     )
 
 
@@ -101,6 +103,7 @@ def _to_model(model: Model) -> wire.BackendModel:
         context_length=model.context_length,
         capabilities=model.capabilities,
         loaded=model.loaded,
+        engine_name=model.engine_name,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 from rich.markup import escape
 
+from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
@@ -33,6 +34,7 @@ def backend() -> None:
     \b
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
     forebay backend list
+    forebay backend model big-gpu llama3.1=meta-llama/Llama-3.1-8B-Instruct
     forebay backend remove big-gpu
     """
 
@@ -61,6 +63,13 @@ def backend() -> None:
     metavar="FILE",
     help="The engine's own key is in this file (- is standard input). Kept sealed, never shown.",
 )
+@click.option(
+    "--model",
+    "models",
+    metavar="NAME=ITS_NAME",
+    multiple=True,
+    help="What it calls the model that the fleet calls NAME. Or NAME alone: it has that, though it does not list it.",
+)
 @click.option("--replace", is_flag=True, help="Change the backend of this name instead of refusing when there is one.")
 @json_option
 def add(
@@ -71,6 +80,7 @@ def add(
     pool: str,
     node: str,
     bearer_file: TextIO | None,
+    models: tuple[str, ...],
     replace: bool,
     as_json: bool,
 ) -> None:
@@ -93,6 +103,7 @@ def add(
         node=node,
         replace=replace,
         bearer=bearer_file.read().strip() if bearer_file is not None else "",
+        model_names=_names(models),
     )
 
     async def work(calls: Calls) -> admin_pb2.RegisterBackendResponse:
@@ -143,12 +154,44 @@ def list_backends(as_json: bool) -> None:
                 _slots(b),
                 escape(b.pool),
                 escape(b.url) + (" (with key)" if b.has_credential else ""),
-                escape(", ".join(m.name for m in b.models)) or "none yet",
+                escape(", ".join(f"{m.name} ({m.engine_name})" if m.engine_name else m.name for m in b.models))
+                or "none yet",
             )
             for b in backends
         ),
         nothing="No backends. Add one with: forebay backend add NAME URL",
     )
+
+
+@backend.command("model", short_help="Say what an engine calls the fleet's models.")
+@click.argument("name")
+@click.argument("models", nargs=-1, metavar="[MODEL=ITS_NAME]...")
+@click.option("--remove", "removed", metavar="MODEL", multiple=True, help="It has no name of its own there any more.")
+@json_option
+def name_models(name: str, models: tuple[str, ...], removed: tuple[str, ...], as_json: bool) -> None:
+    """Say what the backend NAME calls models that have another name in the fleet, so that one queue serves a model over
+    engines that call it differently. A model that is given a name is known by that alone. A provider's models can be named
+    though it does not list them.
+
+    \b
+    forebay backend model big-gpu llama3.1=meta-llama/Llama-3.1-8B-Instruct
+    forebay backend model laptop llama3.1=llama3.1:8b
+    forebay backend model azure gpt-4o=my-deployment gpt-4o-mini=my-other-deployment
+    forebay backend model laptop --remove llama3.1
+
+    With --json: {"backend": {…, "model_names": {"llama3.1": "llama3.1:8b"}}}
+    """
+    request = admin_pb2.NameBackendModelsRequest(name=name, put=_names(models), removed=removed)
+
+    async def work(calls: Calls) -> admin_pb2.NameBackendModelsResponse:
+        return await calls(calls.stub.NameBackendModels, request)
+
+    changed = ask(work).backend
+    if as_json:
+        print_json({"backend": plain(changed)})
+        return
+    named = ", ".join(f"{model} is {its}" for model, its in sorted(changed.model_names.items()))
+    click.echo(f"At {changed.name}, {named}." if named else f"{changed.name} has no names of its own for models.")
 
 
 @backend.command()
@@ -168,6 +211,17 @@ def remove(name: str, as_json: bool) -> None:
         print_json({"backend": plain(removed)})
         return
     click.echo(f"Backend {removed.name} ({removed.url}) is removed.")
+
+
+def _names(told: tuple[str, ...]) -> dict[str, str]:
+    """In the fleet → at the engine. Raises BadInput."""
+    names: dict[str, str] = {}
+    for text in told:
+        model, sign, at_engine = text.partition("=")
+        if not model.strip() or (sign and not at_engine.strip()):
+            raise BadInput(f"{text!r} is not NAME=ITS_NAME: write llama3.1=meta-llama/Llama-3.1-8B-Instruct.")
+        names[model.strip()] = at_engine.strip() or model.strip()
+    return names
 
 
 def _slots(b: registry_pb2.Backend) -> str:

@@ -48,7 +48,7 @@ async def count_tokens(
         if backend.is_unhealthy:
             continue
         try:
-            counted = await _asked_of(backend, fields, model, upstream, request_id)
+            counted = await _asked_of(backend, fields, backend.its_name_of(model), upstream, request_id)
         except (TroubledEngine, ForebayError) as error:
             log.debug(
                 "tokens not counted", extra={"action": "count_failed", "backend": backend.id, "error": repr(error)}

@@ -65,7 +65,7 @@ class OllamaPages:
             raise ModelUnknown(f"There is no model {asked} for this API key. `ollama list` shows those there are.")
         for backend in means.fleet.serving(name, principal.pool):
             if backend.kind is EngineKind.OLLAMA:
-                told = await self._ask(backend, "/api/show", call, dumped({**body, "model": name}))
+                told = await self._ask(backend, "/api/show", call, dumped({**body, "model": backend.its_name_of(name)}))
                 if told is not None:
                     return answer_page(told, call)
         return answer_page(listing.shown(model, model.capabilities), call)
@@ -76,7 +76,11 @@ class OllamaPages:
     async def _ask_all(self, principal: Principal, path: str, call: Call) -> list[dict[str, Any]]:
         backends = self._means.fleet.of_kind(EngineKind.OLLAMA, principal.pool)
         told = await asyncio.gather(*(self._ask(backend, path, call) for backend in backends))
-        return [body for body in told if body is not None]
+        return [
+            listing.as_the_fleet_calls(body, {model.engine_name: name for name, model in backend.models.items()})
+            for backend, body in zip(backends, told, strict=True)
+            if body is not None
+        ]
 
     async def _ask(
         self, backend: Backend, path: str, call: Call, body: bytes | None = None, within_s: float = _WITHIN_S
@@ -92,10 +96,16 @@ async def load_or_unload(means: Means, principal: Principal, loading: Loading, m
         return
     if not principal.sees_backends:
         raise NotAllowed("This API key may not unload models; that takes an operator's.")
-    body = loading.native_body(model)
     await asyncio.gather(
         *(
-            ask_quietly(means, backend, loading.path, request_id, body, _UNLOADED_WITHIN_S)
+            ask_quietly(
+                means,
+                backend,
+                loading.path,
+                request_id,
+                loading.native_body(backend.its_name_of(model)),
+                _UNLOADED_WITHIN_S,
+            )
             for backend in means.fleet.serving(model, principal.pool)
             if backend.kind is EngineKind.OLLAMA
         )

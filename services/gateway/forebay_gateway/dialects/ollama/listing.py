@@ -64,6 +64,20 @@ def tags(
     return {"models": _latest_first(newest.values(), "modified_at")}
 
 
+def as_the_fleet_calls(told: Json, names: Mapping[str, str]) -> Json:
+    """One engine's answer to `GET /api/tags` or `/api/ps`. `names`: at the engine → in the fleet, where they differ."""
+    entries = told.get("models")
+    if not isinstance(entries, list) or not any(names):
+        return told
+    renamed = [
+        {**entry, "name": name, "model": name}
+        if isinstance(entry, dict) and (name := names.get(str(entry.get("name")))) is not None
+        else entry
+        for entry in entries
+    ]
+    return {**told, "models": renamed}
+
+
 def running(models: Sequence[OfferedModel], told: Iterable[Any]) -> Json:
     """`told`: the engines' answers to `GET /api/ps`. A model that several have loaded is told of once: for as long as the
     last of them keeps it, in the most memory."""
