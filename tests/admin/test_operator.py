@@ -30,6 +30,9 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "AddUser": {"name": "carol"},
     "RegisterBackend": {"name": "engine", "url": "http://127.0.0.1:1"},
     "UnregisterBackend": {"name": "nothing"},
+    "AddBackendCredential": {"backend": "nothing", "bearer": "x"},
+    "ListBackendCredentials": {"backend": "nothing"},
+    "RemoveBackendCredential": {"backend": "nothing", "label": "x"},
     "InviteNode": {"name": "box"},
     "ChangeUser": {"name": "nobody", "paused": True},
     "ChangeKey": {"key_id": "000000000000", "weight_milli": 1},
@@ -54,7 +57,7 @@ ALLOWED = {
     Role.AUDITOR: {
         *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
-        *("ListUsers", "ShowBackends", "ShowNodes", "ShowModels"),
+        *("ListUsers", "ShowBackends", "ListBackendCredentials", "ShowNodes", "ShowModels"),
         *("ListGroups", "ListQuotas", "ListModelTerms", "ListModelRules", "ListPools", "ViewQueue", "ViewExplanation"),
     },
     Role.OPERATOR: set(calls())
@@ -85,6 +88,9 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("RegisterBackend", {"url": "http://h"}, "INVALID_ARGUMENT: A backend needs a name."),
     ("RegisterBackend", {"name": "x", "url": "http://h", "bearer": "a\r\nb"}, "INVALID_ARGUMENT: An engine's key"),
     ("UnregisterBackend", {"name": "x"}, "NOT_FOUND: There is no backend x."),
+    ("AddBackendCredential", {"backend": "x", "bearer": "k"}, "NOT_FOUND: There is no backend 'x'"),
+    ("AddBackendCredential", {"backend": "x"}, "INVALID_ARGUMENT: The key is empty."),
+    ("AddBackendCredential", {"backend": "x", "bearer": "a\nb"}, "INVALID_ARGUMENT: An engine's key"),
     ("InviteNode", {"name": "no_underscores"}, "INVALID_ARGUMENT: A node's name is"),
     ("InviteNode", {"name": "x" * 64}, "INVALID_ARGUMENT: A node's name is"),
     ("InviteNode", {"name": "x", "valid_s": 8 * 86_400}, "INVALID_ARGUMENT: An invitation is valid for at most"),

@@ -23,9 +23,9 @@ CONTEXT_TOKENS = 4096
 class Refused(Exception):
     """An error answer. `kind` is the provider's word for it."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.status, self.kind = status, kind
+        self.status, self.kind, self.retry_after_s = status, kind, retry_after_s
 
 
 @dataclass(slots=True)
@@ -54,6 +54,10 @@ class FakeProvider:
         self.models = tuple(models)
         self.pace = pace or Pace(tokens_per_s=4000.0, ttft_s=0.0, answer_tokens=8)
         self.faults = FaultBox()
+        self.refusals: dict[str, Refused] = {}
+        """What is said to those who show one of these keys."""
+        self.error_in_stream: Refused | None = None
+        """What a fault in a stream says, instead of what it usually says."""
         self.asked: list[Asked] = []
         self.url = ""
         app = web.Application(middlewares=[self._attend], client_max_size=64 << 20)
@@ -125,13 +129,16 @@ class FakeProvider:
             if close := hit[FaultKind.CLOSE_BEFORE_HEADERS]:
                 close_connection(request, reset=close.reset)
                 raise Broken
+            if refused := self.refusals.get(_key_shown(request)):
+                raise refused
             self.check_headers(request)
             _act(hit[FaultKind.STATUS])
             return await handler(request)
         except Broken:
             return web.Response(status=500)  # never arrives
         except Refused as error:
-            return web.json_response(self.error_body(error), status=error.status)
+            after = {} if error.retry_after_s is None else {"retry-after": f"{error.retry_after_s:g}"}
+            return web.json_response(self.error_body(error), status=error.status, headers=after)
 
 
 HIT = web.RequestKey("provider_hit", Hit)
@@ -150,6 +157,11 @@ def fields_in(value: Any, where: str, required: str, optional: str = "") -> Json
     return value
 
 
+def _key_shown(request: web.Request) -> str:
+    named = (request.headers.get(name) for name in ("x-api-key", "x-goog-api-key", "api-key"))
+    return next(filter(None, named), request.headers.get("authorization", "").removeprefix("Bearer "))
+
+
 def _parsed(raw: bytes) -> Any:
     try:
         return json.loads(raw)
@@ -160,4 +172,4 @@ def _parsed(raw: bytes) -> Any:
 def _act(fault: Fault | None) -> None:
     if fault is not None:
         kind = {429: "rate_limit_error", 529: "overloaded_error"}.get(fault.status, "api_error")
-        raise Refused(fault.status, kind, fault.message)
+        raise Refused(fault.status, kind, fault.message, fault.retry_after_s)

@@ -65,7 +65,8 @@ class FakeGemini(FakeProvider):
                 return web.json_response(_whole(model, self._planned(body, model)))
             case "streamGenerateContent" if request.query.get("alt") == "sse":
                 pieces, end = _events(model, self._planned(body, model))
-                error = self.error_body(Refused(503, "UNAVAILABLE", "The model is overloaded. Please try again later."))
+                overloaded = Refused(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
+                error = self.error_body(self.error_in_stream or overloaded)
                 return await self.send_stream(request, [], pieces, end, _event(error))
         raise Refused(404, "NOT_FOUND", f"no such method, or not as server-sent events: {method}")
 

@@ -149,7 +149,8 @@ class AdminDouble:
         """Served beside it."""
         self._version = 1
         self._keys: dict[str, admin_pb2.KeyPrincipal] = {}
-        self._bearers: dict[str, str] = {}
+        self._bearers: dict[str, dict[str, str]] = {}
+        """By backend and label."""
         self._principals = _Broadcast()
         self._credentials = _Broadcast()
         self._model_rules = _Broadcast()
@@ -191,9 +192,10 @@ class AdminDouble:
         changed.signing_keys[:] = public_keys
         self._change(changed)
 
-    def set_credential(self, backend_id: str, bearer: str) -> None:
+    def set_credential(self, backend_id: str, bearer: str, **others: str) -> None:
+        """`others`: by label."""
         self._version += 1
-        self._bearers[backend_id] = bearer
+        self._bearers[backend_id] = {"default": bearer, **others}
         self._credentials.send(self._credentials_snapshot())
 
     def _change(self, principal: admin_pb2.KeyPrincipal) -> None:
@@ -205,7 +207,14 @@ class AdminDouble:
         return admin_pb2.CredentialsUpdate(
             version=self._version,
             snapshot=True,
-            credentials=[admin_pb2.BackendCredential(backend_id=i, bearer=b) for i, b in self._bearers.items()],
+            credentials=[
+                admin_pb2.BackendCredential(
+                    backend_id=backend_id,
+                    bearer=held["default"],
+                    all=[admin_pb2.LabelledBearer(label=label, bearer=bearer) for label, bearer in held.items()],
+                )
+                for backend_id, held in self._bearers.items()
+            ],
         )
 
     async def WatchPrincipals(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.PrincipalsUpdate]:

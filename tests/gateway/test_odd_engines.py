@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from forebay.clock import SystemClock
 from forebay_gateway.fleet import Backend
+from forebay_gateway.keyring import Keyring
 from forebay_gateway.upstream import open_upstream
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
@@ -82,7 +84,7 @@ async def test_bytes_that_an_engine_does_not_take_do_not_keep_its_connection(tmp
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     backend = Backend("b1", "b1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    async with server, open_upstream(lambda _: None, 5.0) as upstream:
+    async with server, open_upstream(Keyring(lambda _: (), SystemClock()), 5.0) as upstream:
         open_before = len(os.listdir("/dev/fd"))
         sent = upstream.send(
             backend, "/", lambda _: b"x" * (24 << 20), request_id="r", traceparent=None, before_write=lambda: None

@@ -611,21 +611,50 @@ class BackendCredential(_message.Message):
 
     BACKEND_ID_FIELD_NUMBER: _builtins.int
     BEARER_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
     backend_id: _builtins.str
     bearer: _builtins.str
+    """the first of them, for those who know of one only"""
+    @_builtins.property
+    def all(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelledBearer]:
+        """every one of this backend, by label; empty from an admin that knows of one only"""
+
     def __init__(
         self,
         *,
         backend_id: _builtins.str = ...,
         bearer: _builtins.str = ...,
+        all: _abc.Iterable[Global___LabelledBearer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "bearer", b"bearer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "backend_id", b"backend_id", "bearer", b"bearer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackendCredential: _TypeAlias = BackendCredential  # noqa: Y015
+
+@_typing.final
+class LabelledBearer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    BEARER_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    bearer: _builtins.str
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        bearer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer", b"bearer", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledBearer: _TypeAlias = LabelledBearer  # noqa: Y015
 
 @_typing.final
 class ModelRulesUpdate(_message.Message):
@@ -1590,6 +1619,172 @@ class UnregisterBackendResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnregisterBackendResponse: _TypeAlias = UnregisterBackendResponse  # noqa: Y015
+
+@_typing.final
+class BackendCredentialEntry(_message.Message):
+    """One of a backend's keys, without the key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_US_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    changed_at_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        changed_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at_us", b"changed_at_us", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendCredentialEntry: _TypeAlias = BackendCredentialEntry  # noqa: Y015
+
+@_typing.final
+class AddBackendCredentialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    BEARER_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """name"""
+    label: _builtins.str
+    """empty: the first that is free"""
+    bearer: _builtins.str
+    replace: _builtins.bool
+    """of the one with this label, which must be given then"""
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        label: _builtins.str = ...,
+        bearer: _builtins.str = ...,
+        replace: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "bearer", b"bearer", "label", b"label", "replace", b"replace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddBackendCredentialRequest: _TypeAlias = AddBackendCredentialRequest  # noqa: Y015
+
+@_typing.final
+class AddBackendCredentialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    held: _builtins.int
+    """by the backend, with this one"""
+    @_builtins.property
+    def credential(self) -> Global___BackendCredentialEntry: ...
+    def __init__(
+        self,
+        *,
+        credential: Global___BackendCredentialEntry | None = ...,
+        held: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddBackendCredentialResponse: _TypeAlias = AddBackendCredentialResponse  # noqa: Y015
+
+@_typing.final
+class ListBackendCredentialsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """name"""
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBackendCredentialsRequest: _TypeAlias = ListBackendCredentialsRequest  # noqa: Y015
+
+@_typing.final
+class ListBackendCredentialsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def credentials(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendCredentialEntry]: ...
+    def __init__(
+        self,
+        *,
+        credentials: _abc.Iterable[Global___BackendCredentialEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBackendCredentialsResponse: _TypeAlias = ListBackendCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class RemoveBackendCredentialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """name"""
+    label: _builtins.str
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        label: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveBackendCredentialRequest: _TypeAlias = RemoveBackendCredentialRequest  # noqa: Y015
+
+@_typing.final
+class RemoveBackendCredentialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    held: _builtins.int
+    """by the backend, without this one"""
+    @_builtins.property
+    def credential(self) -> Global___BackendCredentialEntry: ...
+    def __init__(
+        self,
+        *,
+        credential: Global___BackendCredentialEntry | None = ...,
+        held: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveBackendCredentialResponse: _TypeAlias = RemoveBackendCredentialResponse  # noqa: Y015
 
 @_typing.final
 class InviteNodeRequest(_message.Message):

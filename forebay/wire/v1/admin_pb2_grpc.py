@@ -309,6 +309,21 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsResponse.FromString,
                 _registered_method=True)
+        self.AddBackendCredential = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddBackendCredential',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBackendCredentialRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBackendCredentialResponse.FromString,
+                _registered_method=True)
+        self.ListBackendCredentials = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListBackendCredentials',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListBackendCredentialsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListBackendCredentialsResponse.FromString,
+                _registered_method=True)
+        self.RemoveBackendCredential = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveBackendCredential',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBackendCredentialRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBackendCredentialResponse.FromString,
+                _registered_method=True)
         self.InviteNode = channel.unary_unary(
                 '/forebay.wire.v1.Operator/InviteNode',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.InviteNodeRequest.SerializeToString,
@@ -542,6 +557,24 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def NameBackendModels(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddBackendCredential(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBackendCredentials(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBackendCredential(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -804,6 +837,21 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.NameBackendModels,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsResponse.SerializeToString,
+            ),
+            'AddBackendCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddBackendCredential,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBackendCredentialRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddBackendCredentialResponse.SerializeToString,
+            ),
+            'ListBackendCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBackendCredentials,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListBackendCredentialsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListBackendCredentialsResponse.SerializeToString,
+            ),
+            'RemoveBackendCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBackendCredential,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBackendCredentialRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBackendCredentialResponse.SerializeToString,
             ),
             'InviteNode': grpc.unary_unary_rpc_method_handler(
                     servicer.InviteNode,
@@ -1291,6 +1339,87 @@ class Operator:
             '/forebay.wire.v1.Operator/NameBackendModels',
             forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.NameBackendModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddBackendCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddBackendCredential',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddBackendCredentialRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.AddBackendCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBackendCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListBackendCredentials',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListBackendCredentialsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ListBackendCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBackendCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveBackendCredential',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBackendCredentialRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBackendCredentialResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,9 @@ class OperatorStub:
     ShowBackends: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowBackendsRequest, _admin_pb2.ShowBackendsResponse]
     UnregisterBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnregisterBackendRequest, _admin_pb2.UnregisterBackendResponse]
     NameBackendModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NameBackendModelsRequest, _admin_pb2.NameBackendModelsResponse]
+    AddBackendCredential: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddBackendCredentialRequest, _admin_pb2.AddBackendCredentialResponse]
+    ListBackendCredentials: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListBackendCredentialsRequest, _admin_pb2.ListBackendCredentialsResponse]
+    RemoveBackendCredential: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveBackendCredentialRequest, _admin_pb2.RemoveBackendCredentialResponse]
     InviteNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.InviteNodeRequest, _admin_pb2.InviteNodeResponse]
     ShowNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]
     ShowModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]
@@ -174,6 +177,9 @@ class OperatorAsyncStub(OperatorStub):
     ShowBackends: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowBackendsRequest, _admin_pb2.ShowBackendsResponse]  # type: ignore[assignment]
     UnregisterBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnregisterBackendRequest, _admin_pb2.UnregisterBackendResponse]  # type: ignore[assignment]
     NameBackendModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.NameBackendModelsRequest, _admin_pb2.NameBackendModelsResponse]  # type: ignore[assignment]
+    AddBackendCredential: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddBackendCredentialRequest, _admin_pb2.AddBackendCredentialResponse]  # type: ignore[assignment]
+    ListBackendCredentials: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListBackendCredentialsRequest, _admin_pb2.ListBackendCredentialsResponse]  # type: ignore[assignment]
+    RemoveBackendCredential: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveBackendCredentialRequest, _admin_pb2.RemoveBackendCredentialResponse]  # type: ignore[assignment]
     InviteNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.InviteNodeRequest, _admin_pb2.InviteNodeResponse]  # type: ignore[assignment]
     ShowNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]  # type: ignore[assignment]
     ShowModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]  # type: ignore[assignment]
@@ -296,6 +302,27 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.NameBackendModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.NameBackendModelsResponse, _abc.Awaitable[_admin_pb2.NameBackendModelsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddBackendCredential(
+        self,
+        request: _admin_pb2.AddBackendCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddBackendCredentialResponse, _abc.Awaitable[_admin_pb2.AddBackendCredentialResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListBackendCredentials(
+        self,
+        request: _admin_pb2.ListBackendCredentialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListBackendCredentialsResponse, _abc.Awaitable[_admin_pb2.ListBackendCredentialsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveBackendCredential(
+        self,
+        request: _admin_pb2.RemoveBackendCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveBackendCredentialResponse, _abc.Awaitable[_admin_pb2.RemoveBackendCredentialResponse]]: ...
 
     @_abc_1.abstractmethod
     def InviteNode(

@@ -1,19 +1,21 @@
-"""The engines' own keys: sealed for one backend each, so that a sealed value is worth nothing in another's row or in a
-copy of the database. What is opened here travels to gateways and to the prober, and never into an answer to an operator."""
+"""The engines' own keys: each sealed for one label of one backend, so that a sealed value is worth nothing in another row
+or in a copy of the database. What is opened here travels to gateways and to the prober, and never into an answer
+to an operator."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.sealed import NotSealed, Seal
 from forebay_admin.changes import Change
+from forebay_admin.credentials import FIRST_LABEL, Entry
 from forebay_admin.tables import backend_credentials
 
 log = logging.getLogger(__name__)
@@ -24,49 +26,71 @@ PURPOSE = "backend-credentials"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What changed: credentials in the clear, and backends that have none any more."""
+    """Of each backend of which something changed: all its credentials in the clear, by label."""
 
-    bearers: dict[str, str] = field(repr=False)
+    bearers: dict[str, Mapping[str, str]] = field(repr=False)
     removed: tuple[str, ...]
+    """Backends that have none any more."""
 
 
 class CredentialStore:
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
 
-    async def keep(self, change: Change, backend_id: str, bearer: str, now: datetime) -> None:
-        """In place of the one that this backend had."""
-        await _put(change, backend_id, self._seal.close(bearer.encode(), backend_id.encode()), now)
+    async def keep(
+        self, change: Change, backend_id: str, bearer: str, now: datetime, *, label: str = FIRST_LABEL
+    ) -> None:
+        """In place of the one that this backend had under this label."""
+        sealed = self._seal.close(bearer.encode(), _bound_to(backend_id, label))
+        values = {"sealed": sealed, "changed_at": now, "version": change.version}
+        await change.connection.execute(
+            insert(backend_credentials)
+            .values(backend_id=backend_id, label=label, **values)
+            .on_conflict_do_update(
+                index_elements=[backend_credentials.c.backend_id, backend_credentials.c.label], set_=values
+            )
+        )
 
-    async def remove(self, change: Change, backend_id: str, now: datetime) -> None:
-        await _put(change, backend_id, None, now)
+    async def remove(self, change: Change, backend_id: str, now: datetime, *, label: str | None = None) -> None:
+        """All of them, or one. Their rows stay without a value, and tell watchers so."""
+        which = backend_credentials.c.backend_id == backend_id
+        if label is not None:
+            which &= backend_credentials.c.label == label
+        await change.connection.execute(
+            update(backend_credentials)
+            .where(which, backend_credentials.c.sealed.is_not(None))
+            .values(sealed=None, changed_at=now, version=change.version)
+        )
 
     async def since(self, connection: AsyncConnection, after: int) -> Credentials:
+        table = backend_credentials.c
+        changed = select(table.backend_id).where(table.version > after)
         rows = await connection.execute(
-            select(backend_credentials.c.backend_id, backend_credentials.c.sealed)
-            .where(backend_credentials.c.version > after)
-            .order_by(backend_credentials.c.backend_id)
+            select(table.backend_id, table.label, table.sealed)
+            .where(table.backend_id.in_(changed))
+            .order_by(table.backend_id, table.changed_at, table.label)
         )
-        bearers: dict[str, str] = {}
-        removed: list[str] = []
+        held: dict[str, dict[str, str]] = {}
         for row in rows:
-            bearer = self._open(row.backend_id, row.sealed)
-            if bearer is None:
-                removed.append(row.backend_id)
-            else:
-                bearers[row.backend_id] = bearer
-        return Credentials(bearers, tuple(removed))
+            of_backend = held.setdefault(row.backend_id, {})
+            bearer = self._open(row.backend_id, row.label, row.sealed)
+            if bearer is not None:
+                of_backend[row.label] = bearer
+        return Credentials(
+            {backend_id: bearers for backend_id, bearers in held.items() if bearers},
+            tuple(backend_id for backend_id, bearers in held.items() if not bearers),
+        )
 
-    def _open(self, backend_id: str, sealed: bytes | None) -> str | None:
+    def _open(self, backend_id: str, label: str, sealed: bytes | None) -> str | None:
         if sealed is None:
             return None
         try:
-            return self._seal.open(sealed, backend_id.encode()).decode()
+            return self._seal.open(sealed, _bound_to(backend_id, label)).decode()
         except NotSealed:
-            # One unreadable row must not keep the other backends' credentials from everybody.
+            # One unreadable row must not keep the other credentials from everybody.
             log.error(
                 "credential cannot be opened with this seal key; add the backend's key again",
-                extra={"action": "credential_unreadable", "backend": backend_id},
+                extra={"action": "credential_unreadable", "backend": backend_id, "label": label},
             )
             return None
 
@@ -79,10 +103,17 @@ async def holders(connection: AsyncConnection) -> frozenset[str]:
     return frozenset(rows)
 
 
-async def _put(change: Change, backend_id: str, sealed: bytes | None, now: datetime) -> None:
-    values = {"sealed": sealed, "changed_at": now, "version": change.version}
-    await change.connection.execute(
-        insert(backend_credentials)
-        .values(backend_id=backend_id, **values)
-        .on_conflict_do_update(index_elements=[backend_credentials.c.backend_id], set_=values)
+async def entries_of(connection: AsyncConnection, backend_id: str) -> list[Entry]:
+    """What a backend has, without the values, oldest first."""
+    table = backend_credentials.c
+    rows = await connection.execute(
+        select(table.label, table.changed_at)
+        .where(table.backend_id == backend_id, table.sealed.is_not(None))
+        .order_by(table.changed_at, table.label)
     )
+    return [Entry(row.label, row.changed_at) for row in rows]
+
+
+def _bound_to(backend_id: str, label: str) -> bytes:
+    """Those of the first label were sealed before there were others."""
+    return backend_id.encode() if label == FIRST_LABEL else f"{backend_id}\n{label}".encode()

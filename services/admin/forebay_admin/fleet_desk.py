@@ -18,6 +18,7 @@ from forebay_admin.access import Actor
 from forebay_admin.audit_store import Act, Facts, record
 from forebay_admin.changes import Changes
 from forebay_admin.credential_store import CredentialStore, holders
+from forebay_admin.credentials import demand_bearer
 from forebay_admin.invitation_store import invite
 from forebay_admin.invitations import demand_node_name, join_command, life_of, new_token, token_sha256
 from forebay_admin.registry_client import RegistryClient
@@ -25,7 +26,6 @@ from forebay_admin.wire_forms import moment_us
 
 log = logging.getLogger(__name__)
 
-_LONGEST_BEARER = 8192
 _MOST_SLOTS = 10_000
 
 
@@ -211,8 +211,7 @@ def _demand_backend(request: admin_pb2.RegisterBackendRequest) -> None:
         raise BadInput("The URL of an engine ends with its path, without ? or #.")
     if request.slots > _MOST_SLOTS:
         raise BadInput(f"{request.slots} slots are more than any engine has.")
-    if len(request.bearer) > _LONGEST_BEARER or not request.bearer.isprintable() or not request.bearer.isascii():
-        raise BadInput("An engine's key is one line of printable ASCII characters.")
+    demand_bearer(request.bearer)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -11,6 +11,7 @@ from forebay.database import Database
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.access import Access
+from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
 from forebay_admin.people_desk import PeopleDesk, whose_usage
@@ -38,6 +39,7 @@ class Desks:
     terms: TermsDesk
     model_rules: ModelRulesDesk
     fleet: FleetDesk
+    credentials: CredentialsDesk
     scheduler: SchedulerDesk
 
 
@@ -51,6 +53,7 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
         self._terms = desks.terms
         self._model_rules = desks.model_rules
         self._fleet = desks.fleet
+        self._credentials = desks.credentials
         self._scheduler = desks.scheduler
         self._database = database
         self._clock = clock
@@ -104,6 +107,21 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
         self, request: admin_pb2.NameBackendModelsRequest, context: Any
     ) -> admin_pb2.NameBackendModelsResponse:
         return await self._fleet.name_models(request, self._access.actor())
+
+    async def AddBackendCredential(
+        self, request: admin_pb2.AddBackendCredentialRequest, context: Any
+    ) -> admin_pb2.AddBackendCredentialResponse:
+        return await self._credentials.add(request, self._access.actor())
+
+    async def ListBackendCredentials(
+        self, request: admin_pb2.ListBackendCredentialsRequest, context: Any
+    ) -> admin_pb2.ListBackendCredentialsResponse:
+        return await self._credentials.list_all(request)
+
+    async def RemoveBackendCredential(
+        self, request: admin_pb2.RemoveBackendCredentialRequest, context: Any
+    ) -> admin_pb2.RemoveBackendCredentialResponse:
+        return await self._credentials.remove(request, self._access.actor())
 
     async def InviteNode(self, request: admin_pb2.InviteNodeRequest, context: Any) -> admin_pb2.InviteNodeResponse:
         return await self._fleet.invite_node(request, self._access.actor())

@@ -36,6 +36,7 @@ from forebay_admin.content import ContentLimits
 from forebay_admin.content_desk import ContentDesk
 from forebay_admin.content_sweep import ContentSweep
 from forebay_admin.credential_store import CredentialStore
+from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.directory import Directory
 from forebay_admin.enrolment import Enrolment
 from forebay_admin.fleet_desk import FleetDesk
@@ -114,6 +115,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 join_url=join_url,
                 http_pin=http_pin,
             ),
+            credentials=CredentialsDesk(database, changes, credentials, registry, ground.clock),
             scheduler=SchedulerDesk(database, scheduler, registry, ground.clock),
         )
         enrolment = Enrolment(

@@ -177,6 +177,7 @@ backend_credentials = Table(
     "backend_credentials",
     METADATA,
     Column("backend_id", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
     Column("sealed", LargeBinary),
     Column("changed_at", _MOMENT, nullable=False),
     Column("version", BigInteger, nullable=False),

@@ -31,7 +31,7 @@ from forebay_admin.spending import standings
 from forebay_admin.terms_store import models_since, pools_since
 from forebay_admin.updates import Read, U, updates
 from forebay_admin.versions import Since
-from forebay_admin.wire_forms import principal_to_wire
+from forebay_admin.wire_forms import credential_to_wire, principal_to_wire
 
 
 class WatchServicer(admin_pb2_grpc.AdminServicer):
@@ -87,10 +87,7 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
         return admin_pb2.CredentialsUpdate(
             version=current,
             snapshot=since.is_snapshot,
-            credentials=[
-                admin_pb2.BackendCredential(backend_id=backend_id, bearer=bearer)
-                for backend_id, bearer in changed.bearers.items()
-            ],
+            credentials=[credential_to_wire(backend_id, bearers) for backend_id, bearers in changed.bearers.items()],
             removed_backend_ids=() if since.is_snapshot else changed.removed,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from forebay.clock import micros
@@ -127,4 +128,13 @@ def signing_key_to_wire(signing_key: SigningKey) -> admin_pb2.SigningKey:
         key_state=_STATES[key.state],
         created_by=signing_key.created_by,
         created_at_us=moment_us(signing_key.created_at),
+    )
+
+
+def credential_to_wire(backend_id: str, bearers: Mapping[str, str]) -> admin_pb2.BackendCredential:
+    """`bearers`: by label, the oldest first; at least one."""
+    return admin_pb2.BackendCredential(
+        backend_id=backend_id,
+        bearer=next(iter(bearers.values())),
+        all=[admin_pb2.LabelledBearer(label=label, bearer=bearer) for label, bearer in bearers.items()],
     )

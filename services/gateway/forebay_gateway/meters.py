@@ -21,6 +21,10 @@ class Meters:
     past_fence: Counter
     own_starts: Counter
     records_dropped: Counter
+    credential_faults: Counter
+
+    def note_credential(self, backend_id: str, label: str, fault: str) -> None:
+        self.credential_faults.child(backend_id, label, fault).value += 1
 
     def note(self, entry: Entry) -> None:
         """One request that is over."""
@@ -59,5 +63,10 @@ def make_meters(metrics: Metrics) -> Meters:
         ),
         records_dropped=metrics.counter(
             "forebay_gateway_records_dropped", "Records of refused requests for which the journal had no room."
+        ),
+        credential_faults=metrics.counter(
+            "forebay_gateway_credential_faults",
+            "Rests that a credential was sent to by what its provider said.",
+            ("backend", "label", "fault"),
         ),
     )

@@ -27,6 +27,7 @@ from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
 from forebay_gateway.canonical.upload import Upload
+from forebay_gateway.credential import CredentialFault
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
@@ -356,12 +357,7 @@ class Exchange:
         except Refused as refused:
             if trouble.blame is Blame.MODEL_GONE and refused.word is Refusal.ENGINE_FAILED:
                 raise self._model_gone() from refused
-            raise Refused(
-                refused.word,
-                f"{refused.message} The last engine tried said: {trouble.message}",
-                retry_after_s=refused.retry_after_s,
-                standing=refused.standing,
-            ) from refused
+            raise _nobody_left(refused, trouble) from refused
         finally:
             self._is_asking = False
 
@@ -429,10 +425,11 @@ class Exchange:
             backend,
             speech.streamed_path if streamed else speech.path,
             lambda ask_usage: speech.body(streamed=streamed, ask_usage=ask_usage),
+            model=asked.model_at_engines,
             request_id=self._call.request_id,
             traceparent=self._call.traceparent,
             before_write=self._start,
-            anthropics=self._call.anthropics,
+            said=self._call.said,
         ) as answer:
             if speech.passes_bytes:
                 await self._relay_bytes(answer)
@@ -450,7 +447,7 @@ class Exchange:
             piece = await self._listen(answer)
             out = stream.feed(piece) if piece else stream.end()
             if stream.error is not None and not stream.has_begun:
-                raise _before_answer(stream.error)
+                raise _before_answer(stream.error, answer)
             if not self._has_begun and stream.has_begun:
                 self._note_first_byte()
                 await self._reply.begin_stream()
@@ -481,7 +478,7 @@ class Exchange:
             else:
                 stream.end()
             if stream.error is not None:
-                raise _before_answer(stream.error)
+                raise _before_answer(stream.error, answer)
             self._tell_progress(stream.counted)
             if self._cutoff is not None and stream.can_be_cut:
                 stream.cut(self._account.estimated_prompt)
@@ -493,7 +490,7 @@ class Exchange:
         try:
             whole = speech.whole(raw)
         except NoAnswer as none:
-            raise _before_answer(none.error) from none
+            raise _before_answer(none.error, answer) from none
         self._account.reported = whole.usage or self._account.estimate_answer(self._entry.model, whole.text_bytes)
         await self._send_whole(whole.body)
 
@@ -605,7 +602,18 @@ class Exchange:
         self._timers.append(asyncio.get_running_loop().call_later(seconds + _LATE_S, check))
 
 
-def _before_answer(error: StreamError) -> Exception:
+def _nobody_left(refused: Refused, trouble: EngineTrouble) -> Refused:
+    """A provider's limit is told as one, and with the moment at which it says to come back."""
+    word, retry_after_s = refused.word, refused.retry_after_s
+    if word is Refusal.ENGINE_FAILED and trouble.blame is Blame.BUSY:
+        word = Refusal.RATE_LIMITED if trouble.fault is CredentialFault.LIMITED else word
+        retry_after_s = trouble.retry_after_s or retry_after_s
+    message = f"{refused.message} The last engine tried said: {trouble.message}"
+    return Refused(word, message, retry_after_s=retry_after_s, standing=refused.standing)
+
+
+def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
     """An engine's error when nothing of an answer has reached the client."""
     judged = in_stream(error.body, error.message)
+    answer.was_none(judged)
     return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged

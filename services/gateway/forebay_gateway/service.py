@@ -29,6 +29,7 @@ from forebay_gateway.front import Front
 from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import open_afterwork
 from forebay_gateway.keeping.contents import AdminContents
+from forebay_gateway.keyring import Keyring
 from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.ledger.journal import Journal, close_lost, hold_directory, next_generation, open_journal
 from forebay_gateway.ledger.records import RecordPublisher
@@ -88,8 +89,10 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             serving_tls(settings.tls_cert, settings.tls_key) as tls,
         ):
             credentials = CredentialsWatch(admin)
+            meters = make_meters(ops.metrics)
+            keyring = Keyring(credentials.held, clock, meters.note_credential)
             async with (
-                open_upstream(credentials.get, settings.connect_s) as upstream,
+                open_upstream(keyring, settings.connect_s) as upstream,
                 open_pictures(settings.trusted_picture_hosts, settings.max_picture_bytes) as pictures,
                 open_afterwork() as afterwork,
             ):
@@ -106,7 +109,6 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 # Without any rule yet, or with an admin that knows of none, requests pass as they come.
                 ruling = ModelRulesWatch(admin, model_rules)
                 followers.append(Follower(ruling, _snapshot_file(settings, ruling), clock, ops, is_needed=False))
-                meters = make_meters(ops.metrics)
                 fence = Fence(settings.fence_s)
                 places = Places(
                     clock=clock,
@@ -146,6 +148,12 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     contents=AdminContents(admin),
                     afterwork=afterwork,
                     is_draining=draining,
+                )
+                ops.metrics.gauge(
+                    "forebay_gateway_credentials_quarantined",
+                    "1 for each credential that rests, since its provider refuses it or its rate is reached.",
+                    ("backend", "label", "fault"),
+                    keyring.resting,
                 )
                 _add_gauges(ops.metrics, running, journal, session, places, bodies)
                 for follower in followers:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ import aiohttp
 import orjson
 
 from forebay.errors import ForebayError
+from forebay_gateway.broken_connection import why_broken
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.credentials import NOTHING, headers_for
 from forebay_gateway.engines.errors import (
@@ -28,6 +28,7 @@ from forebay_gateway.engines.errors import (
     mentions_stream_options,
 )
 from forebay_gateway.fleet import Backend
+from forebay_gateway.keyring import Keyring, Using
 
 _IDLE_S = 3.0
 """Unused connections are kept so long. llama.cpp's and vLLM's servers close theirs after 5 s."""
@@ -55,11 +56,24 @@ class _Start:
     is_reused: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _ErrorAnswer:
+    status: int
+    told: bytes
+    retry_after: str | None
+
+
 class EngineAnswer:
     """A status, 200 but for `pass_on`, and a body, read as fast as it is asked for and no faster."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, using: Using | None = None) -> None:
         self._response = response
+        self._using = using
+
+    def was_none(self, judged: EngineTrouble | ForebayError) -> None:
+        """An error came in its place, which may be about the credential."""
+        if self._using is not None:
+            self._using.hear_late(judged)
 
     @property
     def status(self) -> int:
@@ -79,7 +93,9 @@ class EngineAnswer:
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"Its connection broke: {_words(error)}")) from error
+            raise TroubledEngine(
+                EngineTrouble(Blame.UNREACHABLE, f"Its connection broke: {why_broken(error)}")
+            ) from error
 
     async def read_all(self, most: int) -> bytes:
         """The whole body. Raises TroubledEngine, also when it is longer than `most`."""
@@ -120,9 +136,9 @@ class _Response(aiohttp.ClientResponse):
 class Upstream:
     """Use `open_upstream`."""
 
-    def __init__(self, session: aiohttp.ClientSession, credentials: Callable[[str], str | None]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, keyring: Keyring) -> None:
         self._session = session
-        self._credentials = credentials
+        self._keyring = keyring
         self._without_usage: set[str] = set()
         """Backends that refuse `stream_options`."""
 
@@ -137,28 +153,52 @@ class Upstream:
         path: str,
         body: Callable[[bool], bytes | Upload],
         *,
+        model: str = "",
         request_id: str,
         traceparent: str | None,
         before_write: Callable[[], None],
-        anthropics: Mapping[str, str] = NOTHING,
+        said: Mapping[str, str] = NOTHING,
     ) -> AsyncIterator[EngineAnswer]:
-        """Posts and waits for status 200; `body(ask_usage)` gives the request, `anthropics` the headers that belong to it.
-        `before_write` is called in the loop turn in which the request is written. Raises TroubledEngine, or the ForebayError
-        that the client gets."""
-        headers = self._headers(backend, request_id, traceparent, anthropics)
-        response = await self._post(backend, path, body(self.tells_usage(backend)), headers, before_write)
-        if self.tells_usage(backend) and response.status in (400, 422):
-            told = await _read_error(response)
-            if not mentions_stream_options(response.status, told):
-                raise _as_error(judge(response.status, told, None))
+        """Posts and waits for status 200; `body(ask_usage)` gives the request, `said` the client's headers that go with it.
+        What a credential is refused for is asked again with another one of the backend. `before_write` is called in each
+        loop turn in which the request is written. Raises TroubledEngine, or the ForebayError that the client gets."""
+        tried: list[str] = []
+        trouble: EngineTrouble | None = None
+        while True:
+            with self._take(backend, model, tried, trouble) as using:
+                headers = self._headers(backend, request_id, traceparent, using, said)
+                answered = await self._post_asking_usage(backend, path, body, headers, before_write)
+                if isinstance(answered, aiohttp.ClientResponse):
+                    using.accepted()
+                    break
+                judged = judge(answered.status, using.without_secret(answered.told), answered.retry_after)
+                if not using.hear(judged) or not isinstance(judged, EngineTrouble):
+                    raise _as_error(judged)
+            trouble = judged
+            tried.append(using.label)
+        async with _reading(answered, using) as answer:
+            yield answer
+
+    async def _post_asking_usage(
+        self,
+        backend: Backend,
+        path: str,
+        body: Callable[[bool], bytes | Upload],
+        headers: dict[str, str],
+        before_write: Callable[[], None],
+    ) -> aiohttp.ClientResponse | _ErrorAnswer:
+        asks = self.tells_usage(backend)
+        response = await self._post(backend, path, body(asks), headers, before_write)
+        if response.status == 200:
+            return response
+        told = await _read_error(response)
+        if asks and mentions_stream_options(response.status, told):
             response = await self._post(backend, path, body(False), headers, before_write)
             if response.status == 200:  # else it was the client's own `stream_options` that the engine did not like
                 self._without_usage.add(backend.id)
-        if response.status != 200:
+                return response
             told = await _read_error(response)
-            raise _as_error(judge(response.status, told, response.headers.get("retry-after")))
-        async with _reading(response) as answer:
-            yield answer
+        return _ErrorAnswer(response.status, told, response.headers.get("retry-after"))
 
     @asynccontextmanager
     async def pass_on(
@@ -166,22 +206,27 @@ class Upstream:
     ) -> AsyncIterator[EngineAnswer]:
         """A request of any method, and its answer whatever its status. A body that comes in pieces is taken as fast as the
         engine takes it. Raises TroubledEngine."""
-        headers = self._headers(backend, request_id, None)
-        if isinstance(body, bytes) and method == "POST":
-            response = await self._post(backend, path, body, headers, lambda: None)
-        else:
-            headers["content-type"] = "application/json" if isinstance(body, bytes) else "application/octet-stream"
-            try:
-                response = await self._session.request(
-                    method,
-                    f"{backend.url}{path}",
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    trace_request_ctx=_Start(lambda: None),
-                )
-            except (aiohttp.ClientError, OSError) as error:
-                raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
+        with self._take(backend) as using:
+            headers = self._headers(backend, request_id, None, using)
+            if isinstance(body, bytes) and method == "POST":
+                response = await self._post(backend, path, body, headers, lambda: None)
+            else:
+                headers["content-type"] = "application/json" if isinstance(body, bytes) else "application/octet-stream"
+                try:
+                    response = await self._session.request(
+                        method,
+                        f"{backend.url}{path}",
+                        data=body,
+                        headers=headers,
+                        allow_redirects=False,
+                        trace_request_ctx=_Start(lambda: None),
+                    )
+                except (aiohttp.ClientError, OSError) as error:
+                    raise TroubledEngine(
+                        EngineTrouble(Blame.UNREACHABLE, f"No answer came: {why_broken(error)}")
+                    ) from error
+            if response.status < 400:
+                using.accepted()
         async with _reading(response) as answer:
             yield answer
 
@@ -190,25 +235,32 @@ class Upstream:
     ) -> dict[str, Any]:
         """A small JSON object that costs the engine nothing: `body` is posted; without one it is a GET. Raises
         TroubledEngine, or the engine's refusal as a ForebayError."""
-        headers = self._headers(backend, request_id, None)
-        context = _Start(lambda: None)
-        try:
-            async with (
-                asyncio.timeout(within_s),
-                self._session.request(
-                    "GET" if body is None else "POST",
-                    f"{backend.url}{path}",
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    trace_request_ctx=context,
-                ) as response,
-            ):
-                if response.status != 200:
-                    raise _as_error(judge(response.status, await _read_error(response), None))
-                raw = await EngineAnswer(response).read_all(_MOST_ASKED)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
+        with self._take(backend) as using:
+            headers = self._headers(backend, request_id, None, using)
+            context = _Start(lambda: None)
+            try:
+                async with (
+                    asyncio.timeout(within_s),
+                    self._session.request(
+                        "GET" if body is None else "POST",
+                        f"{backend.url}{path}",
+                        data=body,
+                        headers=headers,
+                        allow_redirects=False,
+                        trace_request_ctx=context,
+                    ) as response,
+                ):
+                    if response.status != 200:
+                        said = using.without_secret(await _read_error(response))
+                        judged = judge(response.status, said, response.headers.get("retry-after"))
+                        using.hear(judged)
+                        raise _as_error(judged)
+                    using.accepted()
+                    raw = await EngineAnswer(response).read_all(_MOST_ASKED)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise TroubledEngine(
+                    EngineTrouble(Blame.UNREACHABLE, f"No answer came: {why_broken(error)}")
+                ) from error
         try:
             told = orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -217,8 +269,22 @@ class Upstream:
             raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer to {path} is not a JSON object."))
         return told
 
+    def _take(
+        self, backend: Backend, model: str = "", tried: Sequence[str] = (), said: EngineTrouble | None = None
+    ) -> Using:
+        """To be entered. Raises TroubledEngine."""
+        taken = self._keyring.take(backend, model, tried, said)
+        if isinstance(taken, EngineTrouble):
+            raise TroubledEngine(taken)
+        return taken
+
     def _headers(
-        self, backend: Backend, request_id: str, traceparent: str | None, anthropics: Mapping[str, str] = NOTHING
+        self,
+        backend: Backend,
+        request_id: str,
+        traceparent: str | None,
+        using: Using,
+        said: Mapping[str, str] = NOTHING,
     ) -> dict[str, str]:
         headers = {
             "content-type": "application/json",
@@ -227,14 +293,7 @@ class Upstream:
         }
         if traceparent is not None:
             headers["traceparent"] = traceparent
-        credential = None
-        if backend.has_credential:
-            credential = self._credentials(backend.id)
-            if credential is None:
-                raise TroubledEngine(
-                    EngineTrouble(Blame.UNKNOWN_BACKEND, "Its credential has not reached this gateway yet.")
-                )
-        return headers | headers_for(backend.kind, credential, anthropics)
+        return headers | headers_for(backend.kind, using.secret, said)
 
     async def _post(
         self,
@@ -257,7 +316,7 @@ class Upstream:
                     # engine: take another.
             raise aiohttp.ServerDisconnectedError
         except (aiohttp.ClientError, OSError) as error:
-            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {_words(error)}")) from error
+            raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {why_broken(error)}")) from error
 
     async def _post_once(
         self, backend: Backend, path: str, body: bytes | Upload, headers: dict[str, str], start: _Start
@@ -273,8 +332,7 @@ class Upstream:
 
 
 @asynccontextmanager
-async def open_upstream(credentials: Callable[[str], str | None], connect_s: float) -> AsyncIterator[Upstream]:
-    """`credentials`: backend id → its credential, if it is known."""
+async def open_upstream(keyring: Keyring, connect_s: float) -> AsyncIterator[Upstream]:
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_on_reuse)
     trace.on_connection_create_end.append(_on_create)
@@ -289,7 +347,7 @@ async def open_upstream(credentials: Callable[[str], str | None], connect_s: flo
         trust_env=False,
     )
     async with session:
-        yield Upstream(session, credentials)
+        yield Upstream(session, keyring)
 
 
 async def _on_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
@@ -304,9 +362,9 @@ async def _on_create(_session: aiohttp.ClientSession, context: SimpleNamespace, 
 
 
 @asynccontextmanager
-async def _reading(response: aiohttp.ClientResponse) -> AsyncIterator[EngineAnswer]:
+async def _reading(response: aiohttp.ClientResponse, using: Using | None = None) -> AsyncIterator[EngineAnswer]:
     """The connection may be used again if the answer was read to its end."""
-    answer = EngineAnswer(response)
+    answer = EngineAnswer(response, using)
     try:
         yield answer
     finally:
@@ -343,22 +401,3 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
 
 def _as_error(judged: EngineTrouble | ForebayError) -> Exception:
     return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
-
-
-def _words(error: BaseException) -> str:
-    """What happened, and not where: clients read this too, and where an engine is is not for them to know."""
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "its name cannot be looked up"
-        case aiohttp.ClientConnectorCertificateError():
-            return "its certificate is not valid"
-        case aiohttp.ClientConnectorError() if error.errno is not None and error.errno > 0:
-            return os.strerror(error.errno)
-        case TimeoutError():
-            return "it took too long"
-        case OSError() if error.strerror:
-            return error.strerror
-        case aiohttp.ServerDisconnectedError():
-            return "it closed the connection"
-        case _:
-            return "the connection failed"

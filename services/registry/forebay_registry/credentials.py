@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from forebay.rpc import Peer
-from forebay.wire.v1.admin_pb2 import BackendCredential, CredentialsUpdate, WatchRequest
+from forebay.wire.v1.admin_pb2 import BackendCredential, CredentialsUpdate, LabelledBearer, WatchRequest
 from forebay.wire.v1.admin_pb2_grpc import AdminStub
 from forebay_registry.backend import BackendId
 
@@ -19,12 +19,12 @@ class Credentials:
     name = "credentials"
     owner = "admin"
 
-    def __init__(self, peer: Peer, tell: Callable[[Mapping[BackendId, str]], None]) -> None:
+    def __init__(self, peer: Peer, tell: Callable[[Mapping[BackendId, tuple[str, ...]]], None]) -> None:
         """`tell` hears all credentials whenever any of them changes."""
         self._stub: Any = AdminStub(peer.channel)
         self._metadata = peer.metadata
         self._tell = tell
-        self._held: dict[BackendId, str] = {}
+        self._held: dict[BackendId, tuple[str, ...]] = {}
 
     def watch(self) -> AsyncIterable[CredentialsUpdate]:
         # A snapshot each time: there are few of them, and no version is ever compared across a restore of admin's database.
@@ -35,7 +35,7 @@ class Credentials:
         held = {} if update.snapshot else dict(self._held)
         for backend_id in update.removed_backend_ids:
             held.pop(BackendId(backend_id), None)
-        held |= {BackendId(c.backend_id): c.bearer for c in update.credentials if c.bearer}
+        held |= {BackendId(c.backend_id): _bearers_of(c) for c in update.credentials if c.bearer}
         if held != self._held:
             self._held = held
             self._tell(held)
@@ -43,7 +43,14 @@ class Credentials:
     def dump(self) -> bytes:
         return CredentialsUpdate(
             snapshot=True,
-            credentials=[BackendCredential(backend_id=i, bearer=bearer) for i, bearer in self._held.items()],
+            credentials=[
+                BackendCredential(
+                    backend_id=backend_id,
+                    bearer=held[0],
+                    all=[LabelledBearer(label=str(number), bearer=bearer) for number, bearer in enumerate(held)],
+                )
+                for backend_id, held in self._held.items()
+            ],
         ).SerializeToString()
 
     def restore(self, kept: bytes) -> None:
@@ -51,3 +58,8 @@ class Credentials:
             self.apply(CredentialsUpdate.FromString(kept))
         except DecodeError as error:
             raise ValueError(str(error)) from error
+
+
+def _bearers_of(told: BackendCredential) -> tuple[str, ...]:
+    """By an admin, or in a snapshot, from before there could be several, there is one."""
+    return tuple(one.bearer for one in told.all) or (told.bearer,)

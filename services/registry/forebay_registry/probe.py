@@ -7,6 +7,7 @@ less patience: llama.cpp answers them between two batches only, and being busy i
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -24,7 +25,9 @@ _ANTHROPIC_LIST = "/v1/models?limit=1000"
 _GEMINI_LIST = "/v1beta/models?pageSize=1000"
 _MOST_PAGES = 20
 _NOT_THERE = frozenset({404, 405, 501})
-_NO_CREDENTIAL = frozenset({401, 403})
+_NO_CREDENTIAL = frozenset({401, 402, 403})
+_NO_CREDENTIAL_WORDS = re.compile(r"API key (?:not valid|expired)|credit balance is too low", re.IGNORECASE)
+"""Of providers that say so with status 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Target:
     kind: EngineKind | None
     """None: find out."""
     bearer: str | None = None
+    others: tuple[str, ...] = ()
+    """Further credentials, for when this one is refused."""
 
     def __repr__(self) -> str:  # a credential must not reach a log by way of a traceback
         return f"Target({self.url!r}, {self.kind!r}, bearer={'…' if self.bearer else None})"
@@ -64,9 +69,25 @@ class Probe:
         self._clock = clock
         self._timeout_s = timeout_s
         self._gauges_timeout_s = gauges_timeout_s
+        self._accepted: dict[str, str] = {}
+        """By address, the credential that did last where there are several."""
 
     async def look(self, target: Target, found: EngineKind | None = None) -> Answered | Failed:
-        """Ends within both timeouts. `found` is the kind that an earlier look found out."""
+        """Ends within both timeouts for each credential that is refused. `found` is the kind that an earlier look found
+        out."""
+        if not target.others:
+            return await self._look(target, found)
+        last = self._accepted.get(target.url)
+        assert target.bearer is not None
+        bearers = sorted((target.bearer, *target.others), key=lambda bearer: bearer != last)
+        for bearer in bearers:
+            answer = await self._look(replace(target, bearer=bearer, others=()), found)
+            if isinstance(answer, Answered) or answer.outcome is not Outcome.CREDENTIAL:
+                self._accepted[target.url] = bearer
+                break
+        return answer
+
+    async def _look(self, target: Target, found: EngineKind | None) -> Answered | Failed:
         pages = _Pages(self._session, target)
         place = urlsplit(target.url).netloc
         try:
@@ -218,12 +239,12 @@ class _Pages:
                 return body
             if response.status in _NOT_THERE:
                 return None
-            if response.status in _NO_CREDENTIAL:
+            said = answers.read_error(body)
+            if response.status in _NO_CREDENTIAL or (response.status == 400 and _NO_CREDENTIAL_WORDS.search(said)):
                 raise _Refusing(Outcome.CREDENTIAL, f"does not accept the credential it was given ({response.status})")
             if 300 <= response.status < 400:
                 where = response.headers.get("location", "elsewhere")[:200]
                 raise _Refusing(Outcome.STATUS, f"sends to {where}; register that address instead")
-            said = answers.read_error(body)
             raise _Refusing(Outcome.STATUS, f"answers {path} with {response.status}" + (f" ({said})" if said else ""))
 
 

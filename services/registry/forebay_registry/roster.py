@@ -53,7 +53,7 @@ class Roster:
         self._wanted: dict[BackendId, Desired] = {}
         self._nodes: dict[NodeId, Node] = {}
         self._observed: dict[BackendId, Observed] = {}
-        self._bearers: dict[BackendId, str] = {}
+        self._bearers: dict[BackendId, tuple[str, ...]] = {}
         self._unlooked: set[BackendId] = set()
         self.looked_at_all = asyncio.Event()
         """Every backend of the wanted fleet has been looked at once."""
@@ -159,9 +159,9 @@ class Roster:
         self._publish(backend_id)
         self._note_looked(backend_id)
 
-    def take_credentials(self, bearers: Mapping[BackendId, str]) -> None:
+    def take_credentials(self, bearers: Mapping[BackendId, tuple[str, ...]]) -> None:
         """All that admin holds, whether the backend is known here yet or not."""
-        self._bearers = {backend_id: bearer for backend_id, bearer in bearers.items() if bearer}
+        self._bearers = {backend_id: held for backend_id, held in bearers.items() if held}
         for backend_id in self._wanted:
             self._publish(backend_id)
             self._watch(backend_id)
@@ -207,8 +207,8 @@ class Roster:
 
     def _watch(self, backend_id: BackendId) -> None:
         wanted = self._wanted[backend_id]
-        bearer = self._bearers.get(backend_id)
-        target = Target(wanted.url, wanted.kind, bearer)
+        bearer, *others = self._bearers.get(backend_id, (None,))
+        target = Target(wanted.url, wanted.kind, bearer, tuple(others))
         self._patrol.watch(backend_id, target, self._observed[backend_id].seen, self.observe)
 
     def _note_looked(self, backend_id: BackendId | None) -> None:

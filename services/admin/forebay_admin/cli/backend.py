@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
+from forebay_admin.cli.backend_credential import credential
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
@@ -35,8 +36,12 @@ def backend() -> None:
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
     forebay backend list
     forebay backend model big-gpu llama3.1=meta-llama/Llama-3.1-8B-Instruct
+    forebay backend credential add cloud --label second --key-file second.key
     forebay backend remove big-gpu
     """
+
+
+backend.add_command(credential)
 
 
 @backend.command(short_help="Add an engine.")
@@ -198,7 +203,7 @@ def name_models(name: str, models: tuple[str, ...], removed: tuple[str, ...], as
 @click.argument("name")
 @json_option
 def remove(name: str, as_json: bool) -> None:
-    """Remove the backend NAME. What runs on it may finish; nothing new is sent there. Its key is forgotten.
+    """Remove the backend NAME. What runs on it may finish; nothing new is sent there. Its keys are forgotten.
 
     With --json: {"backend": {…}}
     """

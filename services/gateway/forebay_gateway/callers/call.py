@@ -14,6 +14,7 @@ from forebay_gateway.refused import BadField, NoKey
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,256}")
 _VERSION = re.compile(r"[\w.,: -]{1,1024}", re.ASCII)
+_TITLE = re.compile(r"[\x20-\x7e]{1,512}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
 LONGEST_DEADLINE_MS = 24 * 3600 * 1000
@@ -38,6 +39,13 @@ class Call:
     """By its path, or by the version that Anthropic's clients always send and others never do."""
     anthropics: Mapping[str, str] = field(default_factory=dict)
     """Headers that say in which version of Anthropic's dialect its body is, and with what that not everybody gets."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Headers that name the application to OpenRouter."""
+
+    @property
+    def said(self) -> Mapping[str, str]:
+        """Headers that some engine may see."""
+        return {**self.anthropics, **self.titles}
 
     @property
     def is_anonymous(self) -> bool:
@@ -71,6 +79,7 @@ def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "
         session_key=session if _SESSION.fullmatch(session) else "",
         is_anthropic=bare is not path or "anthropic-version" in headers,
         anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
+        titles=_titles(headers),
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
@@ -120,6 +129,11 @@ def _key_in(headers: Mapping[str, str]) -> str | None:
 def _anthropics(headers: Mapping[str, str]) -> dict[str, str]:
     given = {name: headers.get(name, "") for name in ("anthropic-version", "anthropic-beta")}
     return {name: value for name, value in given.items() if _VERSION.fullmatch(value)}
+
+
+def _titles(headers: Mapping[str, str]) -> dict[str, str]:
+    given = {name: headers.get(name, "") for name in ("http-referer", "x-title")}
+    return {name: value for name, value in given.items() if _TITLE.fullmatch(value)}
 
 
 def _request_id(given: str | None) -> str:

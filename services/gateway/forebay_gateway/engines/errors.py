@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 from forebay.errors import ForebayError
+from forebay_gateway.credential import CredentialFault
+from forebay_gateway.engines.credential_faults import fault_of
 from forebay_gateway.refused import ContextTooLong, EngineRefused
 
 MOST_BYTES = 64 << 10
@@ -40,8 +42,6 @@ _GONE_WORDS = re.compile(
 )
 _STATUSES = {"overloaded_error": 529, "rate_limit_error": 429, "invalid_request_error": 400, "request_too_large": 413}
 """Of errors that name only their type, when they come in a stream."""
-_OUR_ACCOUNT = re.compile(r"credit balance is too low|API key (?:not valid|expired)", re.IGNORECASE)
-"""Anthropic and Gemini say so with status 400; it is about Forebay's credential for them, never about the client's key."""
 _RETRY_DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 
@@ -66,14 +66,22 @@ class EngineTrouble:
     blame: Blame
     message: str
     retry_after_s: float | None = None
+    fault: CredentialFault | None = None
+    """It is about the credential, and another one of this backend may do better."""
 
 
 def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | ForebayError:
     """An answer with a status other than 200: trouble of the engine, or the error that the client gets."""
     told = _told(body)
     message = _message(told, body)
-    if status in (429, 503, 529):  # 529 is Anthropic's for too much work, of all its customers together
-        return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", _seconds(retry_after) or _delay_in(told))
+    fault = fault_of(status, told, message)
+    if status in (429, 503, 529) and fault is not CredentialFault.REFUSED:
+        # 529 is Anthropic's for too much work, of all its customers together.
+        after_s = _seconds(retry_after) or _delay_in(told)
+        return EngineTrouble(Blame.BUSY, f"It is busy ({status}): {message}", after_s, fault)
+    if fault is not None:
+        # It is about Forebay's credential for the engine, never about the client's key.
+        return EngineTrouble(Blame.FAILED, f"It answered {status}: {message}", _seconds(retry_after), fault)
     if status == 500 and _BATCH_WORDS.search(message):
         return ContextTooLong(f"{message} Shorten the input: that engine reads each text of it at once.")
     if _is_model_gone(status, told, message):
@@ -81,8 +89,9 @@ def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | 
     if status == 501:
         # It is well, and was not built or started for this. As a 501 client libraries would ask again.
         return refusal(400, told, message)
-    if status >= 500 or status in (401, 402, 403, 407, 408) or status < 400 or _OUR_ACCOUNT.search(message):
-        # 401, 402 and 403 are about Forebay's credential for the engine, never about the client's key.
+    if status == 403:
+        return refusal(400, {**told, "code": "content_filter"}, message)
+    if status >= 500 or status in (407, 408) or status < 400:
         return EngineTrouble(Blame.FAILED, f"It answered {status}: {message}")
     return refusal(status, told, message)
 

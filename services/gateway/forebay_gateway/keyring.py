@@ -1,0 +1,124 @@
+"""The credentials in use: which one a request is sent with, what its provider's answer means for it, and who is told.
+
+Which one it is `engines/credential_choice.py` decides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from forebay.clock import Clock
+from forebay.errors import ForebayError
+from forebay_gateway.credential import Credential, CredentialFault
+from forebay_gateway.engines.credential_choice import Accepted, CredentialChoice, Faulted, NoneLeft, Use
+from forebay_gateway.engines.errors import Blame, EngineTrouble
+from forebay_gateway.fleet import Backend
+
+log = logging.getLogger(__name__)
+
+
+class Using:
+    """A request that is under way with a credential, or with none."""
+
+    def __init__(self, keyring: Keyring, use: Use | None) -> None:
+        self._keyring = keyring
+        self._use = use
+        self._verdict: Accepted | Faulted | None = None
+
+    @property
+    def secret(self) -> str | None:
+        return self._use.credential.secret if self._use is not None else None
+
+    @property
+    def label(self) -> str:
+        return self._use.credential.label if self._use is not None else ""
+
+    def accepted(self) -> None:
+        self._verdict = Accepted()
+
+    def hear(self, judged: EngineTrouble | ForebayError) -> bool:
+        """What an error answer means. True when another credential may do better."""
+        if not isinstance(judged, EngineTrouble):
+            self._verdict = Accepted()
+        elif judged.fault is not None:
+            self._verdict = Faulted(judged.fault, judged.retry_after_s)
+        return self._use is not None and isinstance(self._verdict, Faulted)
+
+    def hear_late(self, judged: EngineTrouble | ForebayError) -> None:
+        """What came in place of an answer that had been promised."""
+        if self.hear(judged) and self._use is not None:
+            self._keyring.settle(self._use, self._verdict)
+
+    def without_secret(self, told: bytes) -> bytes:
+        """What the provider says reaches clients and logs, and some repeat the key in it."""
+        return told.replace(self.secret.encode(), b"***") if self.secret else told
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._use is not None:
+            self._keyring.settle(self._use, self._verdict)
+
+
+class Keyring:
+    def __init__(
+        self,
+        held: Callable[[str], Sequence[Credential]],
+        clock: Clock,
+        count: Callable[[str, str, CredentialFault], None] = lambda backend, label, fault: None,
+    ) -> None:
+        """`held`: a backend's id → its credentials; `count` hears of each that begins a rest."""
+        self._held = held
+        self._clock = clock
+        self._count = count
+        self._choice = CredentialChoice(held)
+
+    def take(
+        self, backend: Backend, model: str, tried: Sequence[str] = (), said: EngineTrouble | None = None
+    ) -> Using | EngineTrouble:
+        """To be entered; or why none can be had. `said`: why the last of those tried did not do."""
+        if not backend.has_credential:
+            return Using(self, None)
+        if not self._held(backend.id):
+            return EngineTrouble(Blame.UNKNOWN_BACKEND, "Its credential has not reached this gateway yet.")
+        taken = self._choice.take(backend.id, model, self._clock.monotonic(), tried)
+        if isinstance(taken, Use):
+            return Using(self, taken)
+        if said is not None and len(self._held(backend.id)) == 1:
+            return said
+        return _all_rest(taken, said)
+
+    def settle(self, use: Use, verdict: Accepted | Faulted | None) -> None:
+        rests = self._choice.settle(use, verdict, self._clock.monotonic())
+        if rests and isinstance(verdict, Faulted):
+            self._count(use.backend_id, use.credential.label, verdict.fault)
+            log.warning(
+                "credential rests",
+                extra={
+                    "action": "credential_rests",
+                    "backend": use.backend_id,
+                    "label": use.credential.label,
+                    "fault": str(verdict.fault),
+                    "model": use.model,
+                },
+            )
+
+    def resting(self) -> Iterable[tuple[tuple[str, str, str], float]]:
+        """As a gauge tells it."""
+        for backend_id, label, fault in self._choice.resting(self._clock.monotonic()):
+            yield (backend_id, label, str(fault)), 1.0
+
+
+def _all_rest(none: NoneLeft, said: EngineTrouble | None) -> EngineTrouble:
+    why = f" {said.message}" if said is not None else ""
+    if none.is_limit:
+        message = f"All its credentials have reached their limits or are refused.{why}"
+        return EngineTrouble(Blame.BUSY, message, none.retry_after_s, CredentialFault.LIMITED)
+    return EngineTrouble(
+        Blame.FAILED, f"Its provider refuses all its credentials.{why}", none.retry_after_s, CredentialFault.REFUSED
+    )
