@@ -20,6 +20,7 @@ from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace
 from tests.fakes.provider import API_KEY, FakeProvider
 from tests.fakes.provider_anthropic import FakeAnthropic
+from tests.fakes.provider_cohere import FakeCohere
 from tests.fakes.provider_gemini import FakeGemini
 from tests.gateway.house import MODEL, House, open_house
 
@@ -51,6 +52,7 @@ ENGINES = (
     Engine("OpenAI-compatible", Flavour.ANY, types_pb2.ENGINE_KIND_OPENAI),
     Engine("Anthropic", FakeAnthropic, types_pb2.ENGINE_KIND_ANTHROPIC),
     Engine("Gemini", FakeGemini, types_pb2.ENGINE_KIND_GEMINI),
+    Engine("Cohere", FakeCohere, types_pb2.ENGINE_KIND_COHERE),
 )
 
 
@@ -123,7 +125,7 @@ async def house_before(
     async with provider, open_house(directory) as house:
         house.scheduler.slots["b1"] = 4
         house.admin.set_credential("b1", API_KEY)
-        house.registry.put("b1", provider.url, kind=kind, slots=4, has_credential=True)
+        house.registry.put("b1", provider.url + provider.beginning, kind=kind, slots=4, has_credential=True)
         async with asyncio.timeout(5):
             while True:
                 async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:

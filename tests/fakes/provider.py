@@ -50,6 +50,9 @@ class Planned:
 class FakeProvider:
     """Subclasses say `routes`, `check_headers` and `error_body`."""
 
+    beginning = ""
+    """Of its addresses, before /v1."""
+
     def __init__(self, *, models: Sequence[str] = ("fake-model",), pace: Pace | None = None) -> None:
         self.models = tuple(models)
         self.pace = pace or Pace(tokens_per_s=4000.0, ttft_s=0.0, answer_tokens=8)

@@ -11,13 +11,15 @@ from forebay_gateway.refused import ContextTooLong, EngineRefused
 
 VERSION = {"anthropic-version": "2023-06-01"}
 BETA = {"anthropic-beta": "a-2026,b"}
+TITLES = {"http-referer": "https://app.example.com", "x-title": "An app"}
 
 
 def test_each_kind_is_shown_its_credential_in_a_header_of_its_own() -> None:
     assert headers_for(EngineKind.ANTHROPIC, "k") == {**VERSION, "x-api-key": "k"}
     assert headers_for(EngineKind.GEMINI, "k") == {"x-goog-api-key": "k"}
+    assert headers_for(EngineKind.AZURE, "k", TITLES) == {"api-key": "k"}
     for kind in EngineKind:
-        if kind not in (EngineKind.ANTHROPIC, EngineKind.GEMINI):
+        if kind not in (EngineKind.ANTHROPIC, EngineKind.GEMINI, EngineKind.AZURE):
             assert headers_for(kind, "k", BETA) == {"authorization": "Bearer k"}
 
 
@@ -31,6 +33,12 @@ def test_what_an_anthropic_client_says_of_its_body_goes_to_anthropic_alone() -> 
     later = {"anthropic-version": "2026-10-21"}
     assert headers_for(EngineKind.ANTHROPIC, "k", later) == {**later, "x-api-key": "k"}
     assert headers_for(EngineKind.GEMINI, "k", BETA) == {"x-goog-api-key": "k"}
+
+
+def test_the_names_of_applications_go_to_openrouter_alone() -> None:
+    shown = {"authorization": "Bearer k"}
+    assert headers_for(EngineKind.OPENROUTER, "k", {**BETA, **TITLES}) == {**TITLES, **shown}
+    assert headers_for(EngineKind.OPENAI, "k", TITLES) == shown
 
 
 def anthropic(kind: str, message: str) -> bytes:

@@ -16,11 +16,16 @@ from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_orders import Pace
 from tests.fakes.provider import API_KEY, FakeProvider
 from tests.fakes.provider_anthropic import SIGNATURE, FakeAnthropic
+from tests.fakes.provider_cohere import FakeCohere
 from tests.fakes.provider_gemini import FakeGemini
 from tests.gateway.house import MODEL, OUTCOME, House, ask, eventually
 
-PROVIDERS = [(FakeAnthropic, types_pb2.ENGINE_KIND_ANTHROPIC), (FakeGemini, types_pb2.ENGINE_KIND_GEMINI)]
-HEADERS = {FakeAnthropic: "x-api-key", FakeGemini: "x-goog-api-key"}
+PROVIDERS = [
+    (FakeAnthropic, types_pb2.ENGINE_KIND_ANTHROPIC),
+    (FakeGemini, types_pb2.ENGINE_KIND_GEMINI),
+    (FakeCohere, types_pb2.ENGINE_KIND_COHERE),
+]
+HEADERS = {FakeAnthropic: "x-api-key", FakeGemini: "x-goog-api-key", FakeCohere: "authorization"}
 each_provider = pytest.mark.parametrize(("made", "kind"), PROVIDERS)
 
 
@@ -42,8 +47,8 @@ async def test_a_provider_sees_forebays_key_in_its_own_header_and_nothing_of_the
             told = await answer.json()
         assert answer.status == 200
         (asked,) = provider.asked
-        assert asked.headers[HEADERS[made]] == API_KEY
-        assert "authorization" not in asked.headers
+        assert asked.headers[HEADERS[made]].removeprefix("Bearer ") == API_KEY
+        assert made is FakeCohere or "authorization" not in asked.headers
         assert API_KEY not in asked.path
         assert str(house.key) not in str(asked.headers)
         assert told["created"] > 1_600_000_000
@@ -152,13 +157,29 @@ async def test_its_models_are_embedded_completed_and_chatted_with_as_far_as_it_c
         status, told = await posted(house, "/v1/completions", {"model": MODEL, "prompt": "x"})
         assert (status, told["error"]["code"]) == (400, "unsupported_model")
         status, told = await posted(house, "/v1/embeddings", {"model": MODEL, "input": ["a", "b"], "dimensions": 3})
-        assert status == (200 if made is FakeGemini else 400)
-        if made is FakeGemini:
+        embeds = made is not FakeAnthropic
+        assert status == (200 if embeds else 400)
+        if embeds:
             assert [len(each["embedding"]) for each in told["data"]] == [3, 3]
-        assert len(provider.asked) == (made is FakeGemini)
+        assert len(provider.asked) == embeds
 
 
-@each_provider
+async def test_documents_are_ranked_by_cohere_itself(tmp_path: Path) -> None:
+    documents = ["nothing of it", "the cat sat", "a cat"]
+    asked = {"model": MODEL, "query": "the cat", "documents": documents, "top_n": 2}
+    provider = FakeCohere(models=(MODEL,))
+    async with house_before(tmp_path, provider, types_pb2.ENGINE_KIND_COHERE) as (house, _):
+        for path in ("/v2/rerank", "/v1/rerank"):
+            status, told = await posted(house, path, asked)
+            assert status == 200, told
+            assert [result["index"] for result in told["results"]] == [1, 2]
+            assert provider.asked[-1].body == asked
+        assert told["results"][0]["document"] == {"text": "the cat sat"}
+        (row, _) = await house.rows(2)
+        assert row.usage.source == types_pb2.USAGE_SOURCE_ESTIMATED
+
+
+@pytest.mark.parametrize(("made", "kind"), PROVIDERS[:2])
 async def test_tokens_are_counted_by_the_provider_itself(
     tmp_path: Path, made: type[FakeProvider], kind: types_pb2.EngineKind.ValueType
 ) -> None:

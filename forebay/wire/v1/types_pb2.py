@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orebay/wire/v1/types.proto\x12\x0f\x66orebay.wire.v1\"\x8a\x01\n\nTokenUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x02 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x04\x12,\n\x06source\x18\x04 \x01(\x0e\x32\x1c.forebay.wire.v1.UsageSource*\xd4\x01\n\nEngineKind\x12\x1b\n\x17\x45NGINE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NGINE_KIND_OPENAI\x10\x01\x12\x16\n\x12\x45NGINE_KIND_OLLAMA\x10\x02\x12\x14\n\x10\x45NGINE_KIND_VLLM\x10\x03\x12\x18\n\x14\x45NGINE_KIND_LLAMACPP\x10\x04\x12\x16\n\x12\x45NGINE_KIND_SGLANG\x10\x05\x12\x19\n\x15\x45NGINE_KIND_ANTHROPIC\x10\x06\x12\x16\n\x12\x45NGINE_KIND_GEMINI\x10\x07*f\n\x04\x42\x61nd\x12\x14\n\x10\x42\x41ND_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x42\x41ND_SYSTEM\x10\x01\x12\x14\n\x10\x42\x41ND_INTERACTIVE\x10\x02\x12\x11\n\rBAND_STANDARD\x10\x03\x12\x0e\n\nBAND_BATCH\x10\x04*\x92\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_FINISHED\x10\x01\x12\x15\n\x11OUTCOME_CANCELLED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x12\x18\n\x14OUTCOME_GATEWAY_LOST\x10\x05*z\n\x0bUsageSource\x12\x1c\n\x18USAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_SOURCE_ENGINE\x10\x01\x12\x18\n\x14USAGE_SOURCE_COUNTED\x10\x02\x12\x1a\n\x16USAGE_SOURCE_ESTIMATED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orebay/wire/v1/types.proto\x12\x0f\x66orebay.wire.v1\"\x8a\x01\n\nTokenUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x02 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x04\x12,\n\x06source\x18\x04 \x01(\x0e\x32\x1c.forebay.wire.v1.UsageSource*\x9f\x02\n\nEngineKind\x12\x1b\n\x17\x45NGINE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NGINE_KIND_OPENAI\x10\x01\x12\x16\n\x12\x45NGINE_KIND_OLLAMA\x10\x02\x12\x14\n\x10\x45NGINE_KIND_VLLM\x10\x03\x12\x18\n\x14\x45NGINE_KIND_LLAMACPP\x10\x04\x12\x16\n\x12\x45NGINE_KIND_SGLANG\x10\x05\x12\x19\n\x15\x45NGINE_KIND_ANTHROPIC\x10\x06\x12\x16\n\x12\x45NGINE_KIND_GEMINI\x10\x07\x12\x16\n\x12\x45NGINE_KIND_COHERE\x10\x08\x12\x15\n\x11\x45NGINE_KIND_AZURE\x10\t\x12\x1a\n\x16\x45NGINE_KIND_OPENROUTER\x10\n*f\n\x04\x42\x61nd\x12\x14\n\x10\x42\x41ND_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x42\x41ND_SYSTEM\x10\x01\x12\x14\n\x10\x42\x41ND_INTERACTIVE\x10\x02\x12\x11\n\rBAND_STANDARD\x10\x03\x12\x0e\n\nBAND_BATCH\x10\x04*\x92\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_FINISHED\x10\x01\x12\x15\n\x11OUTCOME_CANCELLED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x12\x18\n\x14OUTCOME_GATEWAY_LOST\x10\x05*z\n\x0bUsageSource\x12\x1c\n\x18USAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_SOURCE_ENGINE\x10\x01\x12\x18\n\x14USAGE_SOURCE_COUNTED\x10\x02\x12\x1a\n\x16USAGE_SOURCE_ESTIMATED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forebay.wire.v1.types_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENGINEKIND']._serialized_start=190
-  _globals['_ENGINEKIND']._serialized_end=402
-  _globals['_BAND']._serialized_start=404
-  _globals['_BAND']._serialized_end=506
-  _globals['_OUTCOME']._serialized_start=509
-  _globals['_OUTCOME']._serialized_end=655
-  _globals['_USAGESOURCE']._serialized_start=657
-  _globals['_USAGESOURCE']._serialized_end=779
+  _globals['_ENGINEKIND']._serialized_end=477
+  _globals['_BAND']._serialized_start=479
+  _globals['_BAND']._serialized_end=581
+  _globals['_OUTCOME']._serialized_start=584
+  _globals['_OUTCOME']._serialized_end=730
+  _globals['_USAGESOURCE']._serialized_start=732
+  _globals['_USAGESOURCE']._serialized_end=854
   _globals['_TOKENUSAGE']._serialized_start=49
   _globals['_TOKENUSAGE']._serialized_end=187
 # @@protoc_insertion_point(module_scope)

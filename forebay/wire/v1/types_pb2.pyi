@@ -33,9 +33,15 @@ class _EngineKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EngineKind
     ENGINE_KIND_LLAMACPP: _EngineKind.ValueType  # 4
     ENGINE_KIND_SGLANG: _EngineKind.ValueType  # 5
     ENGINE_KIND_ANTHROPIC: _EngineKind.ValueType  # 6
-    """the cloud provider, and whatever speaks its messages; never found out, only said"""
+    """the cloud provider, and whatever speaks its messages; said, or known by its host"""
     ENGINE_KIND_GEMINI: _EngineKind.ValueType  # 7
-    """Google's, in its own words (v1beta); never found out, only said"""
+    """Google's, in its own words (v1beta); said, or known by its host"""
+    ENGINE_KIND_COHERE: _EngineKind.ValueType  # 8
+    """in its own words (v2); said, or known by its host, like the next two"""
+    ENGINE_KIND_AZURE: _EngineKind.ValueType  # 9
+    """OpenAI's words at Azure's addresses"""
+    ENGINE_KIND_OPENROUTER: _EngineKind.ValueType  # 10
+    """OpenAI's words"""
 
 class EngineKind(_EngineKind, metaclass=_EngineKindEnumTypeWrapper):
     """Which engine speaks at a backend's address: it decides what is probed and which metrics are read."""
@@ -48,9 +54,15 @@ ENGINE_KIND_VLLM: EngineKind.ValueType  # 3
 ENGINE_KIND_LLAMACPP: EngineKind.ValueType  # 4
 ENGINE_KIND_SGLANG: EngineKind.ValueType  # 5
 ENGINE_KIND_ANTHROPIC: EngineKind.ValueType  # 6
-"""the cloud provider, and whatever speaks its messages; never found out, only said"""
+"""the cloud provider, and whatever speaks its messages; said, or known by its host"""
 ENGINE_KIND_GEMINI: EngineKind.ValueType  # 7
-"""Google's, in its own words (v1beta); never found out, only said"""
+"""Google's, in its own words (v1beta); said, or known by its host"""
+ENGINE_KIND_COHERE: EngineKind.ValueType  # 8
+"""in its own words (v2); said, or known by its host, like the next two"""
+ENGINE_KIND_AZURE: EngineKind.ValueType  # 9
+"""OpenAI's words at Azure's addresses"""
+ENGINE_KIND_OPENROUTER: EngineKind.ValueType  # 10
+"""OpenAI's words"""
 Global___EngineKind: _TypeAlias = EngineKind  # noqa: Y015
 
 class _Band:

@@ -9,13 +9,11 @@ from typing import Any, Protocol
 import orjson
 
 from forebay_gateway.canonical.dialect import Json, Translation
-from forebay_gateway.canonical.forms import CHAT, COMPLETION, EMBEDDING, Form
+from forebay_gateway.canonical.forms import CHAT, COMPLETION, Form
 from forebay_gateway.canonical.speech import OpenAISpeech, Speech
 from forebay_gateway.canonical.upload import Upload
-from forebay_gateway.engines.anthropic_speech import AnthropicSpeech
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
-from forebay_gateway.engines.gemini_speech import GeminiEmbeddingSpeech, GeminiSpeech
-from forebay_gateway.engines.unspoken import Unspoken
+from forebay_gateway.engines.provider_speech import has_own_wire, providers_speech
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.rules.model_rules import Rule
 from forebay_gateway.rules.ruled_fields import output_limit, ruled_fields
@@ -91,18 +89,11 @@ class Asked:
         native = self.native.get(kind)
         if native is not None:
             return native
-        if kind in (EngineKind.ANTHROPIC, EngineKind.GEMINI):
-            return self._providers_speech(kind)
+        if has_own_wire(kind):
+            return providers_speech(kind, self)
         if not kind.takes_tool_choice and (forced := tools_to_force(self.fields)) is not None:
             return ForcedToolSpeech(self, forced)
         return OpenAISpeech(self)
-
-    def _providers_speech(self, kind: EngineKind) -> Speech:
-        if kind is EngineKind.ANTHROPIC:
-            return AnthropicSpeech(self) if self.form is CHAT else Unspoken(self.form.path, "Anthropic")
-        if self.form is EMBEDDING:
-            return GeminiEmbeddingSpeech(self)
-        return GeminiSpeech(self) if self.form is CHAT else Unspoken(self.form.path, "Google")
 
     @property
     def generates(self) -> bool:

@@ -19,6 +19,9 @@ class EngineKind(StrEnum):
     SGLANG = "sglang"
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
+    COHERE = "cohere"
+    AZURE = "azure"
+    OPENROUTER = "openrouter"
 
     @property
     def cancels_plain_requests(self) -> bool:

@@ -19,6 +19,9 @@ _KINDS = {
     types_pb2.ENGINE_KIND_SGLANG: EngineKind.SGLANG,
     types_pb2.ENGINE_KIND_ANTHROPIC: EngineKind.ANTHROPIC,
     types_pb2.ENGINE_KIND_GEMINI: EngineKind.GEMINI,
+    types_pb2.ENGINE_KIND_COHERE: EngineKind.COHERE,
+    types_pb2.ENGINE_KIND_AZURE: EngineKind.AZURE,
+    types_pb2.ENGINE_KIND_OPENROUTER: EngineKind.OPENROUTER,
 }
 
 

@@ -17,7 +17,7 @@ from forebay_registry.backend import EngineKind, Load, Model
 
 MAX_MODELS = 5_000
 MAX_NAME = 512
-_MAX_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 _MAX_SLOTS = 100_000
 
 _OWNERS = {
@@ -61,29 +61,29 @@ class Props:
 
 def read_models(body: bytes) -> ModelList:
     """`GET /v1/models` of any OpenAI-compatible server. llama.cpp says the context of one slot in `meta.n_ctx`."""
-    page = _object(body)
+    page = object_in(body)
     listed = page.get("data")
     if not isinstance(listed, list):
         raise BadAnswer("its list of models has no `data`")
-    spoken = {name: _words(m.get("capabilities")) for m, name in _named(page.get("models"), "name")}
+    spoken = {name: words_in(m.get("capabilities")) for m, name in named(page.get("models"), "name")}
     models, kinds = [], set()
-    for entry, name in _named(listed, "id"):
-        can = spoken.get(name) or _words(entry.get("capabilities"))
+    for entry, name in named(listed, "id"):
+        can = spoken.get(name) or words_in(entry.get("capabilities"))
         # llama.cpp answers to each of a model's aliases, so each is a name that a client may use.
-        models += [Model(each, _context_of(entry), can) for each in (name, *_words(entry.get("aliases")))]
+        models += [Model(each, _context_of(entry), can) for each in (name, *words_in(entry.get("aliases")))]
         kinds.add(_OWNERS.get(str(entry.get("owned_by")).lower()))
     return ModelList(distinct(models), kinds.pop() if len(kinds) == 1 else None)
 
 
 def read_anthropic_models(body: bytes) -> ModelPage:
     """`GET /v1/models` of Anthropic. Every Claude chats and calls tools; what else one can it tells."""
-    page = _object(body)
+    page = object_in(body)
     listed = page.get("data")
     if not isinstance(listed, list):
         raise BadAnswer("its list of models has no `data`")
     models = tuple(
-        Model(name, _whole(entry.get("max_input_tokens"), _MAX_TOKENS) or None, _claude_can(entry.get("capabilities")))
-        for entry, name in _named(listed, "id")
+        Model(name, whole(entry.get("max_input_tokens"), MAX_TOKENS) or None, _claude_can(entry.get("capabilities")))
+        for entry, name in named(listed, "id")
         if entry.get("lifecycle") != "retired"
     )
     last = page.get("last_id")
@@ -94,17 +94,17 @@ def read_anthropic_models(body: bytes) -> ModelPage:
 
 def read_gemini_models(body: bytes) -> ModelPage:
     """`GET /v1beta/models` of Gemini: those that answer or embed, by the names without `models/`."""
-    page = _object(body)
+    page = object_in(body)
     listed = page.get("models", [])
     if not isinstance(listed, list):
         raise BadAnswer("its list of models has no `models`")
     models = []
-    for entry, name in _named(listed, "name"):
-        methods = _words(entry.get("supportedGenerationMethods"))
+    for entry, name in named(listed, "name"):
+        methods = words_in(entry.get("supportedGenerationMethods"))
         can = [word for method, word in _GEMINI_METHODS.items() if method in methods]
         if can:
             thinks = ["thinking"] if entry.get("thinking") is True else []
-            context = _whole(entry.get("inputTokenLimit"), _MAX_TOKENS) or None
+            context = whole(entry.get("inputTokenLimit"), MAX_TOKENS) or None
             models.append(Model(name.removeprefix("models/"), context, tuple(sorted([*can, *thinks]))))
     token = page.get("nextPageToken")
     return ModelPage(tuple(models), f"pageToken={quote(token, safe='')}" if isinstance(token, str) and token else None)
@@ -112,20 +112,20 @@ def read_gemini_models(body: bytes) -> ModelPage:
 
 def read_ollama_tags(body: bytes) -> tuple[Model, ...]:
     """`GET /api/tags`: what is on disk. How long a context is depends on how a model is loaded, so only /api/ps tells."""
-    listed = _object(body).get("models")
+    listed = object_in(body).get("models")
     if not isinstance(listed, list):
         raise BadAnswer("its list of models has no `models`")
     return distinct(
-        Model(name, capabilities=_words(entry.get("capabilities")), loaded=False)
-        for entry, name in _named(listed, "name")
+        Model(name, capabilities=words_in(entry.get("capabilities")), loaded=False)
+        for entry, name in named(listed, "name")
     )
 
 
 def with_loaded(models: Iterable[Model], ps: bytes) -> tuple[Model, ...]:
     """The same models, those that `GET /api/ps` lists being resident, with the context they were loaded with."""
-    resident = {name: entry for entry, name in _named(_object(ps).get("models"), "name")}
+    resident = {name: entry for entry, name in named(object_in(ps).get("models"), "name")}
     return tuple(
-        replace(m, loaded=True, context_length=_whole(resident[m.name].get("context_length"), _MAX_TOKENS))
+        replace(m, loaded=True, context_length=whole(resident[m.name].get("context_length"), MAX_TOKENS))
         if m.name in resident
         else m
         for m in models
@@ -135,23 +135,23 @@ def with_loaded(models: Iterable[Model], ps: bytes) -> tuple[Model, ...]:
 def is_ollama_version(body: bytes) -> bool:
     """Whether this is what Ollama answers to `GET /api/version`."""
     try:
-        return isinstance(_object(body).get("version"), str)
+        return isinstance(object_in(body).get("version"), str)
     except BadAnswer:
         return False
 
 
 def read_props(body: bytes) -> Props:
-    page = _object(body)
+    page = object_in(body)
     modalities = page.get("modalities")
     spoken = [name for name, has in modalities.items() if has is True] if isinstance(modalities, dict) else []
     if isinstance(page.get("chat_template"), str) and page["chat_template"]:
         spoken.append("chat")
     return Props(
-        total_slots=_whole(page.get("total_slots"), _MAX_SLOTS) or None,
+        total_slots=whole(page.get("total_slots"), _MAX_SLOTS) or None,
         # Older servers do not say; then trying tells.
         has_slots_page=page.get("endpoint_slots") is not False,
         has_metrics_page=page.get("endpoint_metrics") is not False,
-        capabilities=_words(spoken),
+        capabilities=words_in(spoken),
     )
 
 
@@ -197,7 +197,7 @@ def kind_of_gauges(text: str) -> EngineKind | None:
 def read_error(body: bytes) -> str:
     """The message in an error's body, at most a line; empty when there is none."""
     try:
-        page = _object(body)
+        page = object_in(body)
     except BadAnswer:
         return ""
     error = page.get("error", page.get("detail", page.get("message")))
@@ -221,14 +221,14 @@ def _json(body: bytes) -> Any:
         raise BadAnswer("its answer is not JSON") from error
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def object_in(body: bytes) -> dict[str, Any]:
     page = _json(body)
     if not isinstance(page, dict):
         raise BadAnswer("its answer is not a JSON object")
     return page
 
 
-def _named(listed: Any, field: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def named(listed: Any, field: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """The objects of a list that have a usable name, with it."""
     for entry in listed[:MAX_MODELS] if isinstance(listed, list) else ():
         name = entry.get(field) if isinstance(entry, dict) else None
@@ -247,12 +247,12 @@ def _claude_can(told: Any) -> tuple[str, ...]:
 
 def _context_of(entry: Mapping[str, Any]) -> int | None:
     meta = entry.get("meta")
-    if isinstance(meta, dict) and (n_ctx := _whole(meta.get("n_ctx"), _MAX_TOKENS)):
+    if isinstance(meta, dict) and (n_ctx := whole(meta.get("n_ctx"), MAX_TOKENS)):
         return n_ctx
-    return next((n for field in _CONTEXT_FIELDS if (n := _whole(entry.get(field), _MAX_TOKENS))), None)
+    return next((n for field in _CONTEXT_FIELDS if (n := whole(entry.get(field), MAX_TOKENS))), None)
 
 
-def _words(given: Any) -> tuple[str, ...]:
+def words_in(given: Any) -> tuple[str, ...]:
     """Capabilities as a list, or as a table of word → true."""
     if isinstance(given, dict):
         given = [word for word, has in given.items() if has is True]
@@ -261,9 +261,9 @@ def _words(given: Any) -> tuple[str, ...]:
     return tuple(sorted({w for w in given[:64] if isinstance(w, str) and w.isprintable() and 0 < len(w) <= 64}))
 
 
-def _whole(value: Any, most: int) -> int | None:
+def whole(value: Any, most: int) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
 
 
 def _sum(values: list[float] | None) -> int | None:
-    return None if values is None else round(min(sum(values), _MAX_TOKENS))
+    return None if values is None else round(min(sum(values), MAX_TOKENS))

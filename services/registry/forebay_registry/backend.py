@@ -25,8 +25,11 @@ class EngineKind(StrEnum):
     LLAMACPP = "llamacpp"
     SGLANG = "sglang"
     ANTHROPIC = "anthropic"
-    """Only when an operator says so, as the next one."""
+    """Never found out by asking: an operator says so, or its host is a well-known one; as those below."""
     GEMINI = "gemini"
+    COHERE = "cohere"
+    AZURE = "azure"
+    OPENROUTER = "openrouter"
 
 
 class Condition(StrEnum):

@@ -12,6 +12,7 @@ from forebay.errors import AlreadyExists, BadInput, NotFound
 from forebay_registry.backend import DEFAULT_POOL, BackendId, Condition, Desired, EngineKind, Node, NodeId
 from forebay_registry.fleet import View
 from forebay_registry.model_names import Names, changed, demand_names
+from forebay_registry.providers import base_of, provider_at
 
 MAX_SLOTS = 100_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -60,7 +61,10 @@ def parse_add(
         demand_name(pool, "a pool")
     if not 0 <= slots <= MAX_SLOTS:
         raise BadInput(f"{slots} is not a number of slots; give 1 to {MAX_SLOTS}, or 0 for what the engine says.")
-    return AddBackend(actor, name, normal_url(url), kind, pool or DEFAULT_POOL, slots, node, replace)
+    names = demand_names(model_names or {})
+    address = normal_url(url)
+    kind = kind or provider_at(address)
+    return AddBackend(actor, name, base_of(address, kind), kind, pool or DEFAULT_POOL, slots, node, replace, names)
 
 
 def demand_name(name: str, what: str) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from forebay.clock import Clock
-from forebay_registry import answers
+from forebay_registry import answers, provider_answers
 from forebay_registry.answers import BadAnswer
 from forebay_registry.backend import EngineKind, Load, Model, Seen
 from forebay_registry.health import Outcome
@@ -23,6 +23,8 @@ from forebay_registry.health import Outcome
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _ANTHROPIC_LIST = "/v1/models?limit=1000"
 _GEMINI_LIST = "/v1beta/models?pageSize=1000"
+_COHERE_LIST = "/v1/models?page_size=1000"
+_AZURE_DEPLOYMENTS = "/deployments?api-version=2023-03-15-preview"
 _MOST_PAGES = 20
 _NOT_THERE = frozenset({404, 405, 501})
 _NO_CREDENTIAL = frozenset({401, 402, 403})
@@ -128,6 +130,14 @@ class Probe:
                 ), None
             case EngineKind.GEMINI:
                 return Seen(kind, None, await self._all_pages(pages, answers.read_gemini_models, _GEMINI_LIST)), None
+            case EngineKind.COHERE:
+                models = await self._all_pages(pages, provider_answers.read_cohere_models, _COHERE_LIST)
+                return Seen(kind, None, models), None
+            case EngineKind.AZURE:
+                return Seen(kind, None, await self._azure_models(pages)), None
+            case EngineKind.OPENROUTER:
+                await pages.get("/v1/key")  # its list of models is for everybody, and says nothing of the credential
+                return Seen(kind, None, provider_answers.read_openrouter_models(await pages.demand("/v1/models"))), None
             case EngineKind.OPENAI:
                 return Seen(kind, None, answers.read_models(await pages.demand("/v1/models")).models), None
             case None:
@@ -173,6 +183,19 @@ class Probe:
             if next_page is None:
                 break
         return answers.distinct(models)
+
+    async def _azure_models(self, pages: _Pages) -> tuple[Model, ...]:
+        """A deployment is asked for by its own name, and the v1 API lists what could be deployed instead. This list is the
+        older one, of which Azure's own libraries made use."""
+        try:
+            page = await pages.get(_AZURE_DEPLOYMENTS)
+        except _Refusing as error:
+            if error.outcome is Outcome.CREDENTIAL:
+                raise
+            page = None
+        if page is not None:
+            return provider_answers.read_azure_deployments(page)
+        return answers.read_models(await pages.demand("/v1/models")).models
 
     async def _ollama_models(self, pages: _Pages) -> tuple[Model, ...]:
         models = answers.read_ollama_tags(await pages.demand("/api/tags"))
@@ -255,6 +278,8 @@ def _headers_for(kind: EngineKind | None, credential: str | None) -> dict[str, s
             return {"anthropic-version": "2023-06-01"} | ({"x-api-key": credential} if credential else {})
         case EngineKind.GEMINI:
             return {"x-goog-api-key": credential} if credential else {}
+        case EngineKind.AZURE:
+            return {"api-key": credential} if credential else {}
         case _:
             return {"authorization": f"Bearer {credential}"} if credential else {}
 

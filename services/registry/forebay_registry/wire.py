@@ -19,6 +19,9 @@ _KINDS = {
     EngineKind.SGLANG: words.ENGINE_KIND_SGLANG,
     EngineKind.ANTHROPIC: words.ENGINE_KIND_ANTHROPIC,
     EngineKind.GEMINI: words.ENGINE_KIND_GEMINI,
+    EngineKind.COHERE: words.ENGINE_KIND_COHERE,
+    EngineKind.AZURE: words.ENGINE_KIND_AZURE,
+    EngineKind.OPENROUTER: words.ENGINE_KIND_OPENROUTER,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 _HEALTH = {

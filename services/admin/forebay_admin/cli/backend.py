@@ -25,6 +25,9 @@ _KINDS = {
     "sglang": types_pb2.ENGINE_KIND_SGLANG,
     "anthropic": types_pb2.ENGINE_KIND_ANTHROPIC,
     "gemini": types_pb2.ENGINE_KIND_GEMINI,
+    "cohere": types_pb2.ENGINE_KIND_COHERE,
+    "azure": types_pb2.ENGINE_KIND_AZURE,
+    "openrouter": types_pb2.ENGINE_KIND_OPENROUTER,
 }
 
 
@@ -52,7 +55,7 @@ backend.add_command(credential)
     type=click.Choice(list(_KINDS)),
     default="auto",
     show_default=True,
-    help="Which engine speaks there; auto asks it; anthropic and gemini must be said.",
+    help="Which engine speaks there; auto knows the well-known providers by their hosts, and asks all others.",
 )
 @click.option(
     "--slots",
@@ -95,7 +98,9 @@ def add(
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
     forebay backend add laptop http://127.0.0.1:11434 --kind ollama
     forebay backend add cloud https://api.example.com --slots 50 --bearer-file cloud.key
-    forebay backend add claude https://api.anthropic.com --kind anthropic --slots 50 --bearer-file claude.key
+    forebay backend add claude https://api.anthropic.com --slots 50 --bearer-file claude.key
+    forebay backend add azure https://NAME.openai.azure.com/openai --slots 50 --bearer-file azure.key
+    forebay backend add router https://openrouter.ai/api --slots 50 --bearer-file openrouter.key
 
     With --json: {"backend": {"id", "name", "url", "kind", "slots", "health", "models", …}, "created": true}
     """

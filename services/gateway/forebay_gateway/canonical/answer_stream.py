@@ -37,7 +37,9 @@ class Reading(Protocol):
     prompt_tokens: int | None
     """As soon as the engine told."""
 
-    def read(self, event: dict[str, Any]) -> list[dict[str, Any]]: ...
+    def read(self, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """One that has `error` ends the stream."""
+        ...
 
 
 class AnswerStream:
@@ -62,6 +64,7 @@ class AnswerStream:
         """Changes a chunk before anyone looks at it, for an engine that had to be asked in other words."""
         self.reading: Reading | None = None
         """For an engine that speaks another dialect. An event that says `error` is one there too."""
+        self._preface = b""
         self._form = form
         self._samples = choices if samples is None else samples
         self._model = model
@@ -214,6 +217,9 @@ class AnswerStream:
         return self._take_chunk(event, chunk)
 
     def _take_made(self, chunk: dict[str, Any]) -> bytes:
+        if error := chunk.get("error"):
+            self.error = StreamError(str(error.get("message")), error)
+            return b""
         # Such engines send several tokens at once.
         data = orjson.dumps(chunk)
         return self._take_chunk(Event(b"data: " + data + b"\n\n", data), chunk, _estimated_tokens(chunk))
@@ -223,6 +229,11 @@ class AnswerStream:
         usage = chunk.get("usage")
         if not choices and isinstance(usage, dict):
             self._keep_usage(event, chunk)
+            return b""
+        if not choices and not self.has_begun:
+            # Azure's, of what its filters found in the prompt. It is no answer yet, so that an error can still send the
+            # request elsewhere.
+            self._preface += self._named_as_asked(event, chunk)
             return b""
         self.has_begun = True
         self._latest = chunk
@@ -240,7 +251,9 @@ class AnswerStream:
             return b""
         if self._writer is not None:
             return self._writer.write(chunk)
-        return self._named_as_asked(event, chunk)
+        out = self._named_as_asked(event, chunk)
+        preface, self._preface = self._preface, b""
+        return preface + out
 
     def _note_in_passing(self, usage: dict[str, Any], ended: list[int]) -> None:
         """Beside a part of the answer. llama.cpp tells of each text, at its end, what that one used."""

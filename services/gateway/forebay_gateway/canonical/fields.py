@@ -82,6 +82,10 @@ def count_in(body: dict[str, Any], name: str, *, least: int = 1, most: int | Non
 
 
 def include_usage_in(body: dict[str, Any]) -> bool:
+    """As OpenAI's clients ask for it, or OpenRouter's. Raises BadField."""
+    usage = body.get("usage")
+    if isinstance(usage, dict) and usage.get("include") is True:
+        return True
     options = body.get("stream_options")
     if options is None:
         return False

@@ -1,6 +1,6 @@
 """What an engine's error answer means: the client's fault, the engine's own, or a full house. Pure.
 
-The wordings are those of vLLM, SGLang, llama.cpp's server, Ollama, Anthropic, Gemini and OpenAI itself."""
+The wordings are those of vLLM, SGLang, llama.cpp's server, Ollama, Anthropic, Gemini, Cohere and OpenAI itself."""
 
 from __future__ import annotations
 
