@@ -255,6 +255,7 @@ async def test_rules_by_the_command_line(forebay: Invoke) -> None:
         "num_ctx": None,
         "keep_alive_s": 300,
         "thinking": None,
+        "max_context_tokens": None,
     }
     key = told(await forebay("key", "create", "--json"))
     await forebay("model", "rule", "set", "--key", key["secret"], "--thinking", "usual")

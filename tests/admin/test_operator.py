@@ -45,6 +45,7 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RemovePoolTerms": {"pool": "nothing"},
     "RemoveModelAlias": {"alias": "nothing"},
     "RemoveModelRule": {"scope": {"model": "nothing"}},
+    "RemoveModelFallback": {"model": "nothing"},
     "NameBackendModels": {"name": "nothing"},
     "ViewExplanation": {"request_id": "nothing"},
     "DrainBackend": {"name": "nothing"},

@@ -225,10 +225,18 @@ class AdminDouble:
         async for update in self._principals.stream(first):
             yield update
 
-    def rule(self, rules: Sequence[admin_pb2.ModelRule] = (), aliases: Sequence[admin_pb2.ModelAlias] = ()) -> None:
+    def rule(
+        self,
+        rules: Sequence[admin_pb2.ModelRule] = (),
+        aliases: Sequence[admin_pb2.ModelAlias] = (),
+        fallbacks: Sequence[admin_pb2.ModelFallback] = (),
+        prices: Sequence[admin_pb2.ModelPolicy] = (),
+    ) -> None:
         """These there are from now on, and no others."""
         self._version += 1
-        self._ruling = admin_pb2.ModelRulesUpdate(snapshot=True, rules=rules, aliases=aliases)
+        self._ruling = admin_pb2.ModelRulesUpdate(
+            snapshot=True, rules=rules, aliases=aliases, fallbacks=fallbacks, prices=prices
+        )
         self._ruling.version = self._version
         self._model_rules.send(self._ruling)
 
@@ -338,6 +346,10 @@ class SchedulerDouble:
         self.confirms = True
         self.renewed_ago_ms: int | None = 0
         self.reject_with: scheduler_pb2.Reject | None = None
+        self.rejects: dict[str, scheduler_pb2.Reject] = {}
+        """By model."""
+        self.serves: dict[str, set[str]] = {}
+        """Backend → its models; one that is not here has all."""
         self.revokes: list[scheduler_pb2.Revoke] = []
         self._leases = 0
         self._seq = 0
@@ -452,14 +464,16 @@ class SchedulerDouble:
 
     def _dispatch(self, out: scheduler_pb2.SchedulerFrame) -> None:
         for request in list(self.queue):
-            if self.reject_with is not None:
+            refusal = self.rejects.get(request.model, self.reject_with)
+            if refusal is not None:
                 self.queue.remove(request)
                 reject = scheduler_pb2.Reject()
-                reject.CopyFrom(self.reject_with)
+                reject.CopyFrom(refusal)
                 reject.ledger_id = request.ledger_id
                 out.rejects.append(reject)
                 continue
-            eligible = [b for b in self.slots if b not in request.excluded_backends]
+            serving = [b for b in self.slots if request.model in self.serves.get(b, {request.model})]
+            eligible = [b for b in serving if b not in request.excluded_backends]
             if not eligible:
                 self.queue.remove(request)
                 out.rejects.append(

@@ -500,7 +500,9 @@ async def test_an_alias_of_a_model_that_nobody_has_is_unknown(tmp_path: Path) ->
 
 async def test_rules_are_kept_over_a_restart_without_admin_and_are_not_waited_for(tmp_path: Path) -> None:
     async with open_ruled(tmp_path, wire(pinned={"seed": 3}), aliases=("gpt-4o",)) as (house, engine):
-        await eventually(lambda: any(tmp_path.glob("snapshots/*model_rules*")))
+        await eventually(
+            lambda: all(any(tmp_path.glob(f"snapshots/*{what}*")) for what in ("model_rules", "principals", "fleet"))
+        )
         await house.stop_gateway()
         await house.stop_server(house.admin)
         await house.start_gateway()

@@ -389,3 +389,90 @@ async def test_a_cutoff_reaches_the_request_that_runs_and_no_other() -> None:
         gateway.places.take_grant(grant_of(ask))
         gateway.places.take_cutoff(ask.ledger_id, "quota_spent")
     assert gateway.line.cut == [(ask.ledger_id, Refusal.QUOTA_SPENT)]
+
+
+# --- asked for once more, as another model ------------------------------------------------------------------------------
+
+
+async def test_what_was_not_told_yet_is_withdrawn_without_a_word() -> None:
+    gateway = Gateway()
+    ask = gateway.ask()
+    with asking(gateway, ask):
+        await asyncio.sleep(0)
+        await asyncio.wait_for(gateway.places.withdraw(ask.ledger_id), 1)
+        frame = gateway.frame()
+        assert (list(frame.submits), list(frame.cancels)) == ([], [])
+        assert gateway.places.waiting == 0
+
+
+async def test_what_waits_is_withdrawn_when_the_scheduler_has_acted_upon_it() -> None:
+    gateway = Gateway()
+    ask = gateway.ask()
+    with asking(gateway, ask):
+        await asyncio.sleep(0)
+        gateway.frame()
+        withdrawing = asyncio.create_task(gateway.places.withdraw(ask.ledger_id))
+        await asyncio.sleep(0)
+        outbox = gateway.places.take_outbox()
+        assert [cancel.ledger_id for cancel in outbox.to_frame().cancels] == [ask.ledger_id]
+        gateway.places.take_grant(grant_of(ask))  # it was on its way
+        await asyncio.sleep(0)
+        assert not withdrawing.done()
+        assert gateway.places.held == 0
+        outbox.acted_upon()
+        await asyncio.wait_for(withdrawing, 1)
+        assert list(gateway.frame().settles) == [], "the cancel ends the grant too"
+    with asking(gateway, ask) as again:
+        await asyncio.sleep(0)
+        gateway.places.take_grant(grant_of(ask, lease=2))
+        assert (await asyncio.wait_for(again, 1)).lease == 2
+
+
+async def test_a_slot_that_is_withdrawn_is_cancelled_and_not_settled() -> None:
+    gateway = Gateway(slots=1)
+    ask = gateway.ask()
+    with asking(gateway, ask) as task:
+        await asyncio.sleep(0)
+        gateway.places.take_grant(grant_of(ask))
+        await task
+        gateway.frame()
+        assert gateway.places.held == 1
+        withdrawing = asyncio.create_task(gateway.places.withdraw(ask.ledger_id))
+        await asyncio.sleep(0)
+        assert gateway.places.held == 0
+        frame = gateway.frame()
+        assert ([c.ledger_id for c in frame.cancels], list(frame.settles)) == ([ask.ledger_id], [])
+        withdrawing.cancel()
+        assert gateway.places.unconfirmed == 0
+        hello = gateway.meet(Epoch(1, 8))
+        assert (list(hello.held), list(hello.queued), list(hello.unconfirmed)) == ([], [], [])
+
+
+async def test_what_began_on_a_credit_in_this_turn_is_withdrawn_with_the_next_frame() -> None:
+    gateway = Gateway()
+    gateway.know()
+    gateway.lend()
+    ask = gateway.ask()
+    grant = await begun_at_once(gateway, ask)
+    assert grant is not None
+    withdrawing = asyncio.create_task(gateway.places.withdraw(ask.ledger_id))
+    await asyncio.sleep(0)
+    first, second = gateway.places.take_outbox(), gateway.places.take_outbox()
+    assert (list(first.credit_starts), first.cancels, first.withdrawn) == ([ask.ledger_id], [], {})
+    assert second.cancels == [ask.ledger_id]
+    second.acted_upon()
+    await asyncio.wait_for(withdrawing, 1)
+
+
+async def test_nobody_waits_for_a_session_that_is_over() -> None:
+    gateway = Gateway()
+    ask = gateway.ask()
+    with asking(gateway, ask):
+        await asyncio.sleep(0)
+        gateway.frame()
+        withdrawing = asyncio.create_task(gateway.places.withdraw(ask.ledger_id))
+        await asyncio.sleep(0)
+        gateway.places.session_over()
+        await asyncio.wait_for(withdrawing, 1)
+        await asyncio.wait_for(gateway.places.withdraw(ask.ledger_id), 1)
+        assert list(gateway.places.hello("g", 1).queued) == []

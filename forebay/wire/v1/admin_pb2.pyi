@@ -107,6 +107,31 @@ BUDGET_PERIOD_MONTH: BudgetPeriod.ValueType  # 4
 BUDGET_PERIOD_YEAR: BudgetPeriod.ValueType  # 5
 Global___BudgetPeriod: _TypeAlias = BudgetPeriod  # noqa: Y015
 
+class _FallbackOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FallbackOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FallbackOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FALLBACK_ORDER_UNSPECIFIED: _FallbackOrder.ValueType  # 0
+    """read as LISTED"""
+    FALLBACK_ORDER_LISTED: _FallbackOrder.ValueType  # 1
+    FALLBACK_ORDER_CHEAPEST: _FallbackOrder.ValueType  # 2
+    """by the prices, for the tokens that the request is expected to take"""
+    FALLBACK_ORDER_SOONEST: _FallbackOrder.ValueType  # 3
+    """by the time to the first token that the gateway has seen lately"""
+
+class FallbackOrder(_FallbackOrder, metaclass=_FallbackOrderEnumTypeWrapper): ...
+
+FALLBACK_ORDER_UNSPECIFIED: FallbackOrder.ValueType  # 0
+"""read as LISTED"""
+FALLBACK_ORDER_LISTED: FallbackOrder.ValueType  # 1
+FALLBACK_ORDER_CHEAPEST: FallbackOrder.ValueType  # 2
+"""by the prices, for the tokens that the request is expected to take"""
+FALLBACK_ORDER_SOONEST: FallbackOrder.ValueType  # 3
+"""by the time to the first token that the gateway has seen lately"""
+Global___FallbackOrder: _TypeAlias = FallbackOrder  # noqa: Y015
+
 class _ModelThinking:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -666,6 +691,8 @@ class ModelRulesUpdate(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     snapshot: _builtins.bool
     """without it nothing has changed"""
@@ -673,6 +700,12 @@ class ModelRulesUpdate(_message.Message):
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]: ...
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRule]: ...
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFallback]: ...
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPolicy]:
+        """of models that have any"""
+
     def __init__(
         self,
         *,
@@ -680,14 +713,57 @@ class ModelRulesUpdate(_message.Message):
         snapshot: _builtins.bool = ...,
         aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
         rules: _abc.Iterable[Global___ModelRule] | None = ...,
+        fallbacks: _abc.Iterable[Global___ModelFallback] | None = ...,
+        prices: _abc.Iterable[Global___ModelPolicy] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "rules", b"rules", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "fallbacks", b"fallbacks", "prices", b"prices", "rules", b"rules", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelRulesUpdate: _TypeAlias = ModelRulesUpdate  # noqa: Y015
+
+@_typing.final
+class ModelFallback(_message.Message):
+    """Which models are asked instead of one that does not answer in time, each at most once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    AFTER_MS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """its name in the fleet, or an alias"""
+    pool: _builtins.str
+    """empty: every pool"""
+    order: Global___FallbackOrder.ValueType
+    after_ms: _builtins.int
+    """so long it waits for a slot before another is asked; absent: for as long as it may"""
+    @_builtins.property
+    def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the same, in the operator's order"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        pool: _builtins.str = ...,
+        others: _abc.Iterable[_builtins.str] | None = ...,
+        order: Global___FallbackOrder.ValueType = ...,
+        after_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_ms", b"_after_ms", "after_ms", b"after_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_ms", b"_after_ms", "after_ms", b"after_ms", "model", b"model", "order", b"order", "others", b"others", "pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_ms: _TypeAlias = _typing.Literal["after_ms"]  # noqa: Y015
+    _WhichOneofArgType__after_ms: _TypeAlias = _typing.Literal["_after_ms", b"_after_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_ms) -> _WhichOneofReturnType__after_ms | None: ...
+
+Global___ModelFallback: _TypeAlias = ModelFallback  # noqa: Y015
 
 @_typing.final
 class ModelAlias(_message.Message):
@@ -805,6 +881,7 @@ class ModelRule(_message.Message):
     NUM_CTX_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
+    MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     max_output_tokens: _builtins.int
     """tokens of an answer"""
     num_ctx: _builtins.int
@@ -813,6 +890,8 @@ class ModelRule(_message.Message):
     """the same"""
     thinking: Global___ModelThinking.ValueType
     """where the client says nothing"""
+    max_context_tokens: _builtins.int
+    """of a prompt"""
     @_builtins.property
     def scope(self) -> Global___ModelRuleScope: ...
     @_builtins.property
@@ -833,19 +912,24 @@ class ModelRule(_message.Message):
         num_ctx: _builtins.int | None = ...,
         keep_alive_s: _builtins.int | None = ...,
         thinking: Global___ModelThinking.ValueType = ...,
+        max_context_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_context_tokens", b"_max_context_tokens", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_context_tokens", b"_max_context_tokens", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
+    _WhichOneofReturnType__max_context_tokens: _TypeAlias = _typing.Literal["max_context_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_context_tokens: _TypeAlias = _typing.Literal["_max_context_tokens", b"_max_context_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
     _WhichOneofReturnType__num_ctx: _TypeAlias = _typing.Literal["num_ctx"]  # noqa: Y015
     _WhichOneofArgType__num_ctx: _TypeAlias = _typing.Literal["_num_ctx", b"_num_ctx"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_context_tokens) -> _WhichOneofReturnType__max_context_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
     @_typing.overload
@@ -3607,6 +3691,7 @@ class SetModelRuleRequest(_message.Message):
     NUM_CTX_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
+    MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     thinking: Global___ModelThinking.ValueType
     @_builtins.property
     def scope(self) -> Global___ModelRuleScope: ...
@@ -3628,6 +3713,8 @@ class SetModelRuleRequest(_message.Message):
     def num_ctx(self) -> Global___Cap: ...
     @_builtins.property
     def keep_alive_s(self) -> Global___Cap: ...
+    @_builtins.property
+    def max_context_tokens(self) -> Global___Cap: ...
     def __init__(
         self,
         *,
@@ -3640,10 +3727,11 @@ class SetModelRuleRequest(_message.Message):
         num_ctx: Global___Cap | None = ...,
         keep_alive_s: Global___Cap | None = ...,
         thinking: Global___ModelThinking.ValueType | None = ...,
+        max_context_tokens: Global___Cap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "removed_defaults", b"removed_defaults", "removed_pins", b"removed_pins", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "removed_defaults", b"removed_defaults", "removed_pins", b"removed_pins", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
     _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
@@ -3740,6 +3828,7 @@ class ListModelRulesResponse(_message.Message):
 
     ALIASES_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]:
         """by name"""
@@ -3748,16 +3837,114 @@ class ListModelRulesResponse(_message.Message):
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRule]:
         """in the order in which they apply"""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFallback]:
+        """by model"""
+
     def __init__(
         self,
         *,
         aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
         rules: _abc.Iterable[Global___ModelRule] | None = ...,
+        fallbacks: _abc.Iterable[Global___ModelFallback] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "fallbacks", b"fallbacks", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListModelRulesResponse: _TypeAlias = ListModelRulesResponse  # noqa: Y015
+
+@_typing.final
+class SetModelFallbackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fallback(self) -> Global___ModelFallback:
+        """in place of the one there is"""
+
+    def __init__(
+        self,
+        *,
+        fallback: Global___ModelFallback | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelFallbackRequest: _TypeAlias = SetModelFallbackRequest  # noqa: Y015
+
+@_typing.final
+class SetModelFallbackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def fallback(self) -> Global___ModelFallback: ...
+    def __init__(
+        self,
+        *,
+        fallback: Global___ModelFallback | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelFallbackResponse: _TypeAlias = SetModelFallbackResponse  # noqa: Y015
+
+@_typing.final
+class RemoveModelFallbackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    pool: _builtins.str
+    """empty: the one of every pool"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        pool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelFallbackRequest: _TypeAlias = RemoveModelFallbackRequest  # noqa: Y015
+
+@_typing.final
+class RemoveModelFallbackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def fallback(self) -> Global___ModelFallback:
+        """as it was"""
+
+    def __init__(
+        self,
+        *,
+        fallback: Global___ModelFallback | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelFallbackResponse: _TypeAlias = RemoveModelFallbackResponse  # noqa: Y015

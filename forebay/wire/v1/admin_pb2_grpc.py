@@ -464,6 +464,16 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesResponse.FromString,
                 _registered_method=True)
+        self.SetModelFallback = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetModelFallback',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelFallbackRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelFallbackResponse.FromString,
+                _registered_method=True)
+        self.RemoveModelFallback = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveModelFallback',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelFallbackRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelFallbackResponse.FromString,
+                _registered_method=True)
         self.ViewQueue = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ViewQueue',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ViewQueueRequest.SerializeToString,
@@ -750,6 +760,18 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetModelFallback(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModelFallback(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ViewQueue(self, request, context):
         """Asked of the scheduler that leads.
         """
@@ -992,6 +1014,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ListModelRules,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesResponse.SerializeToString,
+            ),
+            'SetModelFallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelFallback,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelFallbackRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelFallbackResponse.SerializeToString,
+            ),
+            'RemoveModelFallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModelFallback,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelFallbackRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelFallbackResponse.SerializeToString,
             ),
             'ViewQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.ViewQueue,
@@ -2176,6 +2208,60 @@ class Operator:
             '/forebay.wire.v1.Operator/ListModelRules',
             forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.ListModelRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelFallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetModelFallback',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelFallbackRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelFallbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModelFallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveModelFallback',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelFallbackRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveModelFallbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

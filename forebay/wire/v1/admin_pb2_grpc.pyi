@@ -154,6 +154,8 @@ class OperatorStub:
     SetModelRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelRuleRequest, _admin_pb2.SetModelRuleResponse]
     RemoveModelRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelRuleRequest, _admin_pb2.RemoveModelRuleResponse]
     ListModelRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListModelRulesRequest, _admin_pb2.ListModelRulesResponse]
+    SetModelFallback: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelFallbackRequest, _admin_pb2.SetModelFallbackResponse]
+    RemoveModelFallback: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelFallbackRequest, _admin_pb2.RemoveModelFallbackResponse]
     ViewQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewQueueRequest, _admin_pb2.ViewQueueResponse]
     """Asked of the scheduler that leads."""
     ViewExplanation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]
@@ -210,6 +212,8 @@ class OperatorAsyncStub(OperatorStub):
     SetModelRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelRuleRequest, _admin_pb2.SetModelRuleResponse]  # type: ignore[assignment]
     RemoveModelRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelRuleRequest, _admin_pb2.RemoveModelRuleResponse]  # type: ignore[assignment]
     ListModelRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListModelRulesRequest, _admin_pb2.ListModelRulesResponse]  # type: ignore[assignment]
+    SetModelFallback: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelFallbackRequest, _admin_pb2.SetModelFallbackResponse]  # type: ignore[assignment]
+    RemoveModelFallback: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelFallbackRequest, _admin_pb2.RemoveModelFallbackResponse]  # type: ignore[assignment]
     ViewQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewQueueRequest, _admin_pb2.ViewQueueResponse]  # type: ignore[assignment]
     """Asked of the scheduler that leads."""
     ViewExplanation: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]  # type: ignore[assignment]
@@ -521,6 +525,20 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListModelRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListModelRulesResponse, _abc.Awaitable[_admin_pb2.ListModelRulesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetModelFallback(
+        self,
+        request: _admin_pb2.SetModelFallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetModelFallbackResponse, _abc.Awaitable[_admin_pb2.SetModelFallbackResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveModelFallback(
+        self,
+        request: _admin_pb2.RemoveModelFallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveModelFallbackResponse, _abc.Awaitable[_admin_pb2.RemoveModelFallbackResponse]]: ...
 
     @_abc_1.abstractmethod
     def ViewQueue(

@@ -65,6 +65,8 @@ class Rule:
     num_ctx: int | None = None
     keep_alive_s: int | None = None
     thinking: Thinking | None = None
+    max_context_tokens: int | None = None
+    """Of a prompt."""
 
     @property
     def says_nothing(self) -> bool:
@@ -118,6 +120,7 @@ def demand_rule(rule: Rule) -> Rule:
         ("max_output_tokens", rule.max_output_tokens),
         ("num_ctx", rule.num_ctx),
         ("keep_alive_s", rule.keep_alive_s),
+        ("max_context_tokens", rule.max_context_tokens),
     ):
         if cap is not None and not 1 <= cap <= LARGEST_CAP:
             raise BadInput(f"{name} is from 1 to {LARGEST_CAP}, and not {cap}.")

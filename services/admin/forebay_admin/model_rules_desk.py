@@ -15,6 +15,8 @@ from forebay.wire.v1 import admin_pb2
 from forebay_admin.access import Actor
 from forebay_admin.audit_store import Act, Facts, record
 from forebay_admin.changes import Change, Changes
+from forebay_admin.fallbacks_store import all_fallbacks
+from forebay_admin.fallbacks_wire import fallback_to_wire
 from forebay_admin.key_store import key_with_id
 from forebay_admin.keys import key_id_from
 from forebay_admin.model_rules import (
@@ -93,6 +95,7 @@ class ModelRulesDesk:
             return admin_pb2.ListModelRulesResponse(
                 aliases=[alias_to_wire(alias) for alias in await all_aliases(connection)],
                 rules=[rule_to_wire(rule) for rule in await all_rules(connection)],
+                fallbacks=[fallback_to_wire(fallback) for fallback in await all_fallbacks(connection)],
             )
 
     async def _note(
@@ -126,6 +129,7 @@ def _changed(
             ("max_output_tokens", request.max_output_tokens),
             ("num_ctx", request.num_ctx),
             ("keep_alive_s", request.keep_alive_s),
+            ("max_context_tokens", request.max_context_tokens),
         )
         if request.HasField(name)  # type: ignore[arg-type]
     }
@@ -150,4 +154,5 @@ def _rule(rule: Rule) -> Facts:
         "num_ctx": rule.num_ctx,
         "keep_alive_s": rule.keep_alive_s,
         "thinking": rule.thinking.value if rule.thinking is not None else None,
+        "max_context_tokens": rule.max_context_tokens,
     }

@@ -44,7 +44,7 @@ async def keep_alias(change: Change, alias: Alias) -> None:
         .values(alias=alias.alias, pool=alias.pool, **values)
         .on_conflict_do_update(index_elements=[model_aliases.c.alias, model_aliases.c.pool], set_=values)
     )
-    await _note(change)
+    await note_rules_change(change)
 
 
 async def remove_alias(change: Change, alias: str, pool: str) -> Alias:
@@ -55,7 +55,7 @@ async def remove_alias(change: Change, alias: str, pool: str) -> Alias:
     await change.connection.execute(
         delete(model_aliases).where(model_aliases.c.alias == alias, model_aliases.c.pool == pool)
     )
-    await _note(change)
+    await note_rules_change(change)
     return before
 
 
@@ -72,6 +72,7 @@ async def keep_rule(change: Change, rule: Rule) -> None:
         "num_ctx": rule.num_ctx,
         "keep_alive_s": rule.keep_alive_s,
         "thinking": rule.thinking.value if rule.thinking is not None else None,
+        "max_context_tokens": rule.max_context_tokens,
         "version": change.version,
     }
     await change.connection.execute(
@@ -79,7 +80,7 @@ async def keep_rule(change: Change, rule: Rule) -> None:
         .values(kind=rule.scope.kind.value, name=rule.scope.name, **values)
         .on_conflict_do_update(index_elements=[model_rules.c.kind, model_rules.c.name], set_=values)
     )
-    await _note(change)
+    await note_rules_change(change)
 
 
 async def remove_rule(change: Change, scope: Scope) -> Rule:
@@ -88,11 +89,12 @@ async def remove_rule(change: Change, scope: Scope) -> Rule:
     if before is None:
         raise NotFound(f"There is no rule for {scope}.")
     await change.connection.execute(delete(model_rules).where(*_of(scope)))
-    await _note(change)
+    await note_rules_change(change)
     return before
 
 
-async def _note(change: Change) -> None:
+async def note_rules_change(change: Change) -> None:
+    """Gateways are to hear all of it again."""
     await change.connection.execute(update(model_rules_version).values(value=change.version))
 
 
@@ -113,4 +115,5 @@ def _rule(row: Any) -> Rule:
         row.num_ctx,
         row.keep_alive_s,
         Thinking(row.thinking) if row.thinking is not None else None,
+        max_context_tokens=row.max_context_tokens,
     )

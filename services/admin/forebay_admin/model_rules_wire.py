@@ -66,4 +66,5 @@ def rule_to_wire(rule: Rule) -> admin_pb2.ModelRule:
         num_ctx=rule.num_ctx,
         keep_alive_s=rule.keep_alive_s,
         thinking=_THINKING.get(rule.thinking, admin_pb2.MODEL_THINKING_UNSPECIFIED),
+        max_context_tokens=rule.max_context_tokens,
     )

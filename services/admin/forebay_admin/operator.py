@@ -12,6 +12,7 @@ from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.access import Access
 from forebay_admin.credentials_desk import CredentialsDesk
+from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
 from forebay_admin.people_desk import PeopleDesk, whose_usage
@@ -38,6 +39,7 @@ class Desks:
     quotas: QuotaDesk
     terms: TermsDesk
     model_rules: ModelRulesDesk
+    fallbacks: FallbacksDesk
     fleet: FleetDesk
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
@@ -52,6 +54,7 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
         self._quotas = desks.quotas
         self._terms = desks.terms
         self._model_rules = desks.model_rules
+        self._fallbacks = desks.fallbacks
         self._fleet = desks.fleet
         self._credentials = desks.credentials
         self._scheduler = desks.scheduler
@@ -261,6 +264,16 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
         self, request: admin_pb2.ListModelRulesRequest, context: Any
     ) -> admin_pb2.ListModelRulesResponse:
         return await self._model_rules.list_all()
+
+    async def SetModelFallback(
+        self, request: admin_pb2.SetModelFallbackRequest, context: Any
+    ) -> admin_pb2.SetModelFallbackResponse:
+        return await self._fallbacks.set(request, self._access.actor())
+
+    async def RemoveModelFallback(
+        self, request: admin_pb2.RemoveModelFallbackRequest, context: Any
+    ) -> admin_pb2.RemoveModelFallbackResponse:
+        return await self._fallbacks.remove(request, self._access.actor())
 
     async def ViewQueue(self, request: admin_pb2.ViewQueueRequest, context: Any) -> admin_pb2.ViewQueueResponse:
         return await self._scheduler.view_queue()

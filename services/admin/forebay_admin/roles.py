@@ -64,6 +64,8 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "SetModelRule": (_NONE, _NONE, _ALL, _ALL),
     "RemoveModelRule": (_NONE, _NONE, _ALL, _ALL),
     "ListModelRules": (_NONE, _ALL, _ALL, _ALL),
+    "SetModelFallback": (_NONE, _NONE, _ALL, _ALL),
+    "RemoveModelFallback": (_NONE, _NONE, _ALL, _ALL),
     "ViewQueue": (_NONE, _ALL, _ALL, _ALL),
     "ViewExplanation": (_NONE, _ALL, _ALL, _ALL),
     "ViewDump": (_NONE, _NONE, _ALL, _ALL),

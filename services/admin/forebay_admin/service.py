@@ -39,6 +39,7 @@ from forebay_admin.credential_store import CredentialStore
 from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.directory import Directory
 from forebay_admin.enrolment import Enrolment
+from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.ledger import Ledger
@@ -106,6 +107,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             quotas=QuotaDesk(database, changes, ground.clock),
             terms=TermsDesk(database, changes, registry, ground.clock),
             model_rules=ModelRulesDesk(database, changes, ground.clock),
+            fallbacks=FallbacksDesk(database, changes, ground.clock),
             fleet=FleetDesk(
                 database,
                 changes,

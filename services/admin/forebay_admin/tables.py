@@ -156,6 +156,18 @@ model_rules = Table(
     Column("keep_alive_s", Integer),
     Column("thinking", Text),
     Column("version", BigInteger, nullable=False),
+    Column("max_context_tokens", Integer),
+)
+
+model_fallbacks = Table(
+    "model_fallbacks",
+    METADATA,
+    Column("model", Text, primary_key=True),
+    Column("pool", Text, primary_key=True),
+    Column("others", ARRAY(Text), nullable=False),
+    Column("preference", Text, nullable=False),
+    Column("after_ms", BigInteger),
+    Column("version", BigInteger, nullable=False),
 )
 
 model_rules_version = Table(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import NotFound
 from forebay_admin.changes import Change
+from forebay_admin.model_rules_store import note_rules_change
 from forebay_admin.removals import Removable, note_removal, note_return
 from forebay_admin.tables import model_terms, pool_terms
 from forebay_admin.terms import ModelTerms, Placement, PoolTerms
@@ -40,6 +41,7 @@ async def keep_model(change: Change, terms: ModelTerms) -> None:
         .on_conflict_do_update(index_elements=[model_terms.c.model], set_=values)
     )
     await note_return(change, Removable.MODEL, terms.model)
+    await note_rules_change(change)
 
 
 async def remove_model(change: Change, model: str) -> ModelTerms:
@@ -49,6 +51,7 @@ async def remove_model(change: Change, model: str) -> ModelTerms:
         raise NotFound(f"The model {model} has no price and no weight of its own.")
     await change.connection.execute(delete(model_terms).where(model_terms.c.model == model))
     await note_removal(change, Removable.MODEL, model)
+    await note_rules_change(change)
     return before
 
 

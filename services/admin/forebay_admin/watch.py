@@ -15,6 +15,8 @@ from forebay.metrics import Number
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.changes import Changes
 from forebay_admin.credential_store import CredentialStore
+from forebay_admin.fallbacks_store import all_fallbacks
+from forebay_admin.fallbacks_wire import fallback_to_wire
 from forebay_admin.key_store import principals_since
 from forebay_admin.model_rules_store import all_aliases, all_rules, rules_changed_at
 from forebay_admin.model_rules_wire import alias_to_wire, rule_to_wire
@@ -108,6 +110,8 @@ async def read_model_rules(connection: AsyncConnection, since: Since, current: i
         snapshot=True,
         aliases=[alias_to_wire(alias) for alias in await all_aliases(connection)],
         rules=[rule_to_wire(rule) for rule in await all_rules(connection)],
+        fallbacks=[fallback_to_wire(fallback) for fallback in await all_fallbacks(connection)],
+        prices=[model_terms_to_wire(terms) for terms in await models_since(connection, 0)],
     )
 
 

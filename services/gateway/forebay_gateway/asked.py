@@ -77,6 +77,8 @@ class Asked:
     """None: nobody keeps the answer."""
     model_at_engines: str = ""
     """As the fleet calls it, and once there is a backend, as that does."""
+    instead: tuple[str, ...] = ()
+    """Models that the client wants to be asked if that one does not answer."""
     arrived_at: int = 0
     """Seconds since the epoch; the date of an answer that its engine does not date."""
     _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None
@@ -111,6 +113,28 @@ class Asked:
             self.max_output_tokens = output_limit(fields)
         for speech in self.native.values():
             speech.obey(rule)
+
+    def keep_as_it_came(self) -> None:
+        """Before a rule of one model is obeyed, when another may be asked for yet."""
+        native = {engine: own.said for engine, own in self.native.items()}
+        self._as_it_came = self.fields, self.raw, self.max_output_tokens, native
+
+    def undo_rule(self) -> None:
+        """It is as it came, if that was kept."""
+        if self._as_it_came is None:
+            return
+        self.fields, self.raw, self.max_output_tokens, native = self._as_it_came
+        self._as_it_came = None
+        for kind, said in native.items():
+            self.native[kind].said = said
+
+    def answer_as(self, model: str) -> None:
+        """Another model answers, which the client gets to know by this name."""
+        if model == self.model:
+            return
+        self.model, self.raw = model, b""
+        if self.translation is not None:
+            self.translation.rename(model)
 
     @property
     def can_rest(self) -> bool:

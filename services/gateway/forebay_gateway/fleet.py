@@ -34,6 +34,26 @@ class EngineKind(StrEnum):
         """Whether a tool can be forced by `tool_choice`. Ollama leaves the field aside."""
         return self is not EngineKind.OLLAMA
 
+    def tells_of(self, capability: str) -> bool:
+        """Whether what such an engine does not say of a model, which it says something of, is not there."""
+        return self in _TELLERS.get(capability, ())
+
+
+_TELLERS = {
+    # llama.cpp's server says what a model sees and hears, and not whether its template has tools; Gemini says neither.
+    "tools": {EngineKind.OLLAMA, EngineKind.ANTHROPIC, EngineKind.COHERE, EngineKind.OPENROUTER},
+    "vision": {
+        EngineKind.OLLAMA,
+        EngineKind.LLAMACPP,
+        EngineKind.ANTHROPIC,
+        EngineKind.COHERE,
+        EngineKind.OPENROUTER,
+    },
+    "audio": {EngineKind.LLAMACPP},
+}
+_SAYS_MORE = "multimodal"
+"""llama.cpp's word for a model that sees, or hears, or both."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelOnBackend:
@@ -127,6 +147,18 @@ class Fleet:
         return [
             b for b in self._backends.values() if b.kind is kind and b.pool == pool and b.enabled and not b.is_unhealthy
         ]
+
+    def is_well(self, model: str, pool: str) -> bool:
+        """Whether some backend that has it is not unhealthy."""
+        return any(not backend.is_unhealthy for backend in self.serving(model, pool))
+
+    def lacks(self, model: str, pool: str, capability: str) -> bool:
+        """Whether it is known of one of its backends, any of which may answer, that it is not there."""
+        return any(
+            backend.kind.tells_of(capability) and bool(told) and not {capability, _SAYS_MORE}.intersection(told)
+            for backend in self.serving(model, pool)
+            for told in (backend.models[model].capabilities,)
+        )
 
     def context_length(self, model: str, pool: str) -> int | None:
         """The smallest among the backends that have it."""

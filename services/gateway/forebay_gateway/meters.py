@@ -21,6 +21,7 @@ class Meters:
     past_fence: Counter
     own_starts: Counter
     records_dropped: Counter
+    other_models: Counter
     credential_faults: Counter
 
     def note_credential(self, backend_id: str, label: str, fault: str) -> None:
@@ -60,6 +61,9 @@ def make_meters(metrics: Metrics) -> Meters:
             "forebay_gateway_starts_unasked",
             "Requests begun without asking: on a credit, or locally while no scheduler led.",
             ("by",),
+        ),
+        other_models=metrics.counter(
+            "forebay_gateway_other_models", "Requests for which another model was asked, by why.", ("why",)
         ),
         records_dropped=metrics.counter(
             "forebay_gateway_records_dropped", "Records of refused requests for which the journal had no room."

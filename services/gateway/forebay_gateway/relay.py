@@ -20,7 +20,7 @@ from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
 from forebay_gateway.asked import Asked, Keeping
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
-from forebay_gateway.callers.call import Call, wished_band, wished_deadline_ms
+from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Dialect
@@ -33,7 +33,9 @@ from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.ledger.account import Account
+from forebay_gateway.other_models import HasWaited, OtherModels, Turn
 from forebay_gateway.pages.ollama import load_or_unload
+from forebay_gateway.pages.prompt_room import demand_room
 from forebay_gateway.pictures import names_pictures
 from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
@@ -48,6 +50,7 @@ from forebay_gateway.refused import (
 )
 from forebay_gateway.reply import Reply
 from forebay_gateway.rules.catalogue import find_model, may_ask
+from forebay_gateway.rules.fallbacks import Why
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Ask, Grant
 from forebay_gateway.upstream import EngineAnswer, TroubledEngine
@@ -110,6 +113,12 @@ class Exchange:
         self._silent_since = math.inf
         self._without: set[tuple[str, str]] = set()
         """(model, backend): those that turned out not to have it any more."""
+        self._others: OtherModels | None = None
+        self._turn: Turn | None = None
+        """The model that is asked for now."""
+        self._attempts_before = 0
+        """With other models."""
+        self._asked_at = 0.0
         self._told_tokens = 0
         self._told_at = 0.0
         self._cutoff: Refusal | None = None
@@ -235,13 +244,81 @@ class Exchange:
         await self._reply.send(200, body)
 
     async def _answer(self, asked: Asked, prompt_bytes: int) -> None:
+        principal = self._principal
+        assert principal is not None
+        self._entry.model_requested = asked.model
+        wants_any = wants_fallback(self._call)
+        others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
+        self._turn = self._first_turn(asked, principal, others)
         if asked.form is CHAT and names_pictures(asked.fields):
             await self._fetch_pictures(asked)
-        ask = self._admit(asked, prompt_bytes)
-        self._account.open()
-        if asked.stream:
-            self._reply.comment_while_waiting(self._means.settings.waiting_s)
-        grant = await self._wait_for_slot(ask)
+        others.note_prompt(prompt_bytes)
+        while True:
+            try:
+                await self._take_turn(asked, self._turn, prompt_bytes)
+            except (ModelUnknown, ContextTooLong, Refused, HasWaited) as error:
+                if self._has_begun:
+                    raise
+                self._turn = await self._next_turn(asked, others, error)
+            else:
+                return
+
+    def _first_turn(self, asked: Asked, principal: Principal, others: OtherModels) -> Turn:
+        """Of the model that was asked for, or of another where no backend has it. Raises as `_model_of` does."""
+        try:
+            return others.first(self._model_of(asked.model, principal))
+        except ModelUnknown as error:
+            found = others.next(error)
+            if found is None:
+                raise
+            return self._note_turn(asked, *found)
+
+    async def _next_turn(self, asked: Asked, others: OtherModels, error: ForebayError) -> Turn:
+        """Another model's. Raises what the client gets when there is none."""
+        found = others.next(error)
+        if found is None:
+            self._name_model(others.original)
+            told = others.told(error)
+            if told is error:
+                raise error
+            raise told from error
+        self._is_asking = True
+        try:
+            await self._means.slots.withdraw(self.ledger_id)
+        finally:
+            self._is_asking = False
+        self._account.forget_attempt()
+        self._grant = None
+        self._silent_since = math.inf
+        self._attempts_before = self._entry.attempts
+        return self._note_turn(asked, *found)
+
+    def _note_turn(self, asked: Asked, turn: Turn, why: Why) -> Turn:
+        asked.undo_rule()
+        asked.answer_as(turn.name)
+        self._means.meters.other_models.child(str(why)).value += 1
+        log.info(
+            "another model is asked",
+            extra={
+                "action": "other_model",
+                "request_id": self._call.request_id,
+                "asked": self._entry.model_requested,
+                "model": turn.model,
+                "why": str(why),
+            },
+        )
+        return turn
+
+    async def _take_turn(self, asked: Asked, turn: Turn, prompt_bytes: int) -> None:
+        """With one model."""
+        assert self._principal is not None
+        await demand_room(self._means, self._principal, asked, turn.model, prompt_bytes, self._call.request_id)
+        ask = self._admit(asked, turn.model, prompt_bytes)
+        if not self._has_asked:
+            self._account.open()
+            if asked.stream:
+                self._reply.comment_while_waiting(self._means.settings.waiting_s)
+        grant = await self._wait_for_slot(ask, turn.after_s)
         while True:
             try:
                 with self._attempting:
@@ -267,21 +344,22 @@ class Exchange:
         if means.is_draining.is_set():
             raise Draining
 
-    def _admit(self, asked: Asked, prompt_bytes: int) -> Ask:
+    def _admit(self, asked: Asked, model: str, prompt_bytes: int) -> Ask:
         """No await here, nor from here to the asking."""
         entry, principal = self._entry, self._principal
         assert principal is not None
         self._asked = asked
-        entry.model_requested, entry.stream, entry.width = asked.model, asked.stream, asked.width
+        entry.stream, entry.width = asked.stream, asked.width
         band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
         asked.arrived_at = int(entry.started_at)
-        model = asked.model_at_engines = self._model_of(asked.model, principal)
-        entry.model = model
+        asked.model_at_engines = model
+        self._name_model(model)
         rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
         if rule is not None:
+            if self._others is not None and self._others.are_there:
+                asked.keep_as_it_came()
             asked.obey(rule)
-        self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
-        if deadline_ms:
+        if deadline_ms and not self._has_asked:
             self._deadline_in(deadline_ms / 1000)
         return Ask(
             ledger_id=self.ledger_id,
@@ -303,6 +381,10 @@ class Exchange:
             is_plain=not asked.stream,
         )
 
+    def _name_model(self, model: str) -> None:
+        self._entry.model = model
+        self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
+
     def _model_of(self, asked: str, principal: Principal) -> str:
         """Its name in the fleet. Raises NotAllowed, Unavailable, ModelUnknown."""
         fleet = self._means.fleet
@@ -317,15 +399,30 @@ class Exchange:
 
     # --- slots ------------------------------------------------------------------------------------------------------
 
-    async def _wait_for_slot(self, ask: Ask) -> Grant:
+    async def _wait_for_slot(self, ask: Ask, after_s: float | None) -> Grant:
+        """Raises HasWaited when none is there in `after_s` and another model can be asked."""
         self._has_asked = self._is_asking = True
+        self._asked_at = self._means.clock.monotonic()
         try:
             assert self._asked is not None
             async with self._body.at_rest(self._asked):
+                if after_s is None:
                     grant = await self._means.slots.ask(ask)
+                else:
+                    grant = await self._ask_patiently(ask, after_s)
             return self._take(grant)
         finally:
             self._is_asking = False
+
+    async def _ask_patiently(self, ask: Ask, after_s: float) -> Grant:
+        asking = asyncio.create_task(self._means.slots.ask(ask), name="ask")
+        try:
+            await asyncio.wait((asking,), timeout=after_s)
+            if not asking.done() and self._others is not None and self._others.may_leave():
+                raise HasWaited
+            return await asking
+        finally:
+            asking.cancel()  # what may come of it yet is withdrawn
 
     async def _fail_over(self, grant: Grant, trouble: EngineTrouble) -> Grant:
         log.info(
@@ -383,9 +480,10 @@ class Exchange:
         self._told_tokens = 0
         self._cutoff = None
         entry = self._entry
-        entry.backend_id, entry.queue_ms, entry.attempts = grant.backend_id, grant.queue_ms, grant.attempt
+        attempts = self._attempts_before + grant.attempt
+        entry.backend_id, entry.queue_ms, entry.attempts = grant.backend_id, grant.queue_ms, attempts
         headers = self._reply.headers
-        headers["x-forebay-queue-ms"], headers["x-forebay-attempts"] = str(grant.queue_ms), str(grant.attempt)
+        headers["x-forebay-queue-ms"], headers["x-forebay-attempts"] = str(grant.queue_ms), str(attempts)
         backend = self._means.fleet.get(grant.backend_id)
         if grant.standing is not None:
             headers.update(rate_headers(grant.standing))
@@ -543,6 +641,8 @@ class Exchange:
             self._asked.forget_body()
         now = self._means.clock.monotonic()
         self._entry.ttft_ms = round((now - self._entry.arrived) * 1000)
+        if self._entry.stream:
+            self._means.first_tokens.note(self._entry.pool, self._entry.model, now - self._asked_at, now)
         self._means.slots.first_token(self.ledger_id, round((now - self._granted_at) * 1000))
 
     def _tell_progress(self, tokens: int) -> None:

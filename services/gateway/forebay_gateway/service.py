@@ -37,6 +37,7 @@ from forebay_gateway.ledger.usage_record import RecordForm, as_lost
 from forebay_gateway.meters import make_meters
 from forebay_gateway.pictures import open_pictures
 from forebay_gateway.refused import Draining
+from forebay_gateway.rules.first_tokens import FirstTokens
 from forebay_gateway.rules.model_rules import ModelRules
 from forebay_gateway.rules.model_rules_watch import ModelRulesWatch
 from forebay_gateway.running import Running
@@ -68,7 +69,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     running, fleet = Running(), Fleet()
     bodies = BodyBudget(settings.held_bodies_bytes, settings.spooled_bodies_bytes, settings.spool_dir)
     principals = Principals(read_secret(settings.pepper_file))
-    model_rules = ModelRules()
+    model_rules, first_tokens = ModelRules(), FirstTokens()
     draining = asyncio.Event()
 
     def on_keys_ended(key_ids: Iterable[str]) -> None:
@@ -141,6 +142,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     journal=journal,
                     form=RecordForm(settings.name, generation),
                     ratios=TokenRatios(),
+                    first_tokens=first_tokens,
                     bodies=bodies,
                     pictures=pictures,
                     running=running,
@@ -154,6 +156,12 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     "1 for each credential that rests, since its provider refuses it or its rate is reached.",
                     ("backend", "label", "fault"),
                     keyring.resting,
+                )
+                ops.metrics.gauge(
+                    "forebay_gateway_first_token_seconds",
+                    "From asking for a model to its first token, waiting included, as lately seen of what is streamed.",
+                    ("pool", "model"),
+                    lambda: [((pool, model), s) for pool, model, s in first_tokens.lately(clock.monotonic())],
                 )
                 _add_gauges(ops.metrics, running, journal, session, places, bodies)
                 for follower in followers:

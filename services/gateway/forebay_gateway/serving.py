@@ -17,6 +17,7 @@ from forebay_gateway.ledger.journal import Journal
 from forebay_gateway.ledger.usage_record import RecordForm
 from forebay_gateway.meters import Meters
 from forebay_gateway.pictures import Pictures
+from forebay_gateway.rules.first_tokens import FirstTokens
 from forebay_gateway.rules.model_rules import ModelRules
 from forebay_gateway.running import Running
 from forebay_gateway.slots.asking import Slots
@@ -37,6 +38,7 @@ class Means:
     journal: Journal
     form: RecordForm
     ratios: TokenRatios
+    first_tokens: FirstTokens
     bodies: BodyBudget
     pictures: Pictures
     running: Running

@@ -9,6 +9,7 @@ from forebay.errors import BadInput, NotFound
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.amounts import money, parse_money, parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.model_fallback import fallback
 from forebay_admin.cli.model_rules import alias, rule
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
@@ -17,18 +18,21 @@ from forebay_admin.cli.words import count
 
 @click.group()
 def model() -> None:
-    """Models: what the backends have, what each costs, other names for them, and rules for those who ask.
+    """Models: what the backends have, what each costs, other names for them, rules for those who ask, and which are asked
+    instead of one that does not answer.
 
     \b
     forebay model list
     forebay model price big-model --prompt 0.15 --cached 0.075 --completion 0.60
     forebay model alias gpt-4o big-model
     forebay model rule set --model big-model --max-output-tokens 4096
+    forebay model fallback set big-model small-model
     """
 
 
 model.add_command(alias)
 model.add_command(rule)
+model.add_command(fallback)
 
 
 @model.command("list")

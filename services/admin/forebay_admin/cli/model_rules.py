@@ -26,6 +26,7 @@ _CAPS = (
     ("max_output_tokens", "at most {} output tokens"),
     ("num_ctx", "num_ctx at most {}"),
     ("keep_alive_s", "keep_alive at most {} s"),
+    ("max_context_tokens", "at most {} tokens in a prompt"),
 )
 
 
@@ -119,6 +120,7 @@ def _scope_options(command: F) -> F:
 @click.option("--max-output-tokens", metavar="N|none", help="Of one answer; also for clients who set no limit.")
 @click.option("--num-ctx", metavar="N|none", help="The most that Ollama's clients may ask for.")
 @click.option("--keep-alive", metavar="SECONDS|none", help="The longest that Ollama's clients may ask for.")
+@click.option("--max-context-tokens", metavar="N|none", help="The most that a prompt may hold.")
 @click.option(
     "--thinking", type=click.Choice(tuple(_THINKING)), help="off: only for those who ask; usual: as the model does."
 )
@@ -134,6 +136,7 @@ def set_rule(
     max_output_tokens: str | None,
     num_ctx: str | None,
     keep_alive: str | None,
+    max_context_tokens: str | None,
     thinking: str | None,
     as_json: bool,
 ) -> None:
@@ -141,7 +144,8 @@ def set_rule(
 
     Fields are those of OpenAI's chat, for clients and engines of every dialect; `options` and `keep_alive` are Ollama's own.
     A VALUE is JSON, or else plain text. What is inside an object is looked at field by field. Embeddings and the like are
-    touched by rules for a model only.
+    touched by rules for a model only. A prompt of more than `--max-context-tokens` is refused, as the engine counts it; of
+    engines that cannot count, Ollama alone can be held to it.
 
     \b
     forebay model rule set --default temperature=0.7 --max-output-tokens 4096
@@ -162,6 +166,7 @@ def set_rule(
         max_output_tokens=_cap(max_output_tokens),
         num_ctx=_cap(num_ctx),
         keep_alive_s=_cap(keep_alive),
+        max_context_tokens=_cap(max_context_tokens),
         thinking=_THINKING[thinking] if thinking is not None else None,
     )
 

@@ -33,6 +33,7 @@ class Call:
     request_id: str
     priority: str | None
     deadline_ms: str | None
+    fallback: str | None
     session_key: str
     traceparent: str | None
     is_anthropic: bool
@@ -76,6 +77,7 @@ def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "
         request_id=_request_id(headers.get("x-request-id")),
         priority=headers.get("x-forebay-priority"),
         deadline_ms=headers.get("x-forebay-deadline-ms"),
+        fallback=headers.get("x-forebay-fallback"),
         session_key=session if _SESSION.fullmatch(session) else "",
         is_anthropic=bare is not path or "anthropic-version" in headers,
         anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
@@ -117,6 +119,18 @@ def wished_deadline_ms(call: Call) -> int:
             code="invalid_value",
         )
     return int(text)
+
+
+def wants_fallback(call: Call) -> bool:
+    """Whether another model may answer, if somebody has said which. Raises BadField."""
+    word = "on" if call.fallback is None else call.fallback.strip().lower()
+    if word not in ("on", "off"):
+        raise BadField(
+            f"The header x-forebay-fallback is {word[:40]!r}; it can be on or off.",
+            param="x-forebay-fallback",
+            code="invalid_value",
+        )
+    return word == "on"
 
 
 def _key_in(headers: Mapping[str, str]) -> str | None:

@@ -56,6 +56,10 @@ class Translation(Protocol):
         """A whole answer: `chat.completion`, `text_completion` or a `list` of embeddings, with `usage`."""
         ...
 
+    def rename(self, model: str) -> None:
+        """Another model answers than was asked, which the client gets to know by this name."""
+        ...
+
     def writer(self, estimated_prompt: int) -> ChunkWriter:
         """For an answer that is streamed. `estimated_prompt`: tokens, for dialects that tell them before the answer."""
         ...

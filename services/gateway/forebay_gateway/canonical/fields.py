@@ -13,6 +13,7 @@ from forebay_gateway.refused import BadField
 
 LONGEST_MODEL_NAME = 256
 MOST_CHOICES = 128
+MOST_MODELS = 16
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -37,6 +38,28 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
 
 def model_in(body: dict[str, Any]) -> str:
     return model_of(body.get("model"))
+
+
+def models_in(body: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The model, and those that are to be asked if it does not answer, which OpenRouter's clients send as a list `models`.
+    That is taken out of `body`: other engines do not know it. Raises BadField."""
+    listed = body.pop("models", None)
+    if listed is None:
+        return model_in(body), ()
+    if not isinstance(listed, list):
+        raise wrong_type("models", "a list of models' names", listed)
+    if len(listed) > MOST_MODELS:
+        raise BadField(
+            f"`models` has {len(listed)} names; one request may name at most {MOST_MODELS}.",
+            param="models",
+            code="invalid_value",
+        )
+    body.pop("route", None)  # says the same
+    others = [model_of(name) for name in listed]
+    if body.get("model") in (None, "") and others:
+        body["model"] = others[0]
+    model = model_in(body)
+    return model, tuple(dict.fromkeys(name for name in others if name != model))
 
 
 def model_of(model: Any) -> str:

@@ -30,10 +30,18 @@ def may_ask(principal: Principal, asked: str, model: str) -> bool:
 def offered_to(principal: Principal, fleet: Fleet, rules: ModelRules) -> list[OfferedModel]:
     """By name, aliases included."""
     pool = principal.pool
-    models = {model.name: model for model in fleet.offered(pool)}
+    models = {model.name: _capped(model, principal, rules) for model in fleet.offered(pool)}
     offered = [model for model in models.values() if principal.may_use(model.name)]
     for alias, target in rules.aliases(pool).items():
         name = fleet.name_of(target, pool)
         if name is not None and fleet.name_of(alias, pool) is None and may_ask(principal, alias, name):
             offered.append(replace(models[name], name=alias, alias_of=name))
     return sorted(offered, key=lambda model: model.name)
+
+
+def _capped(model: OfferedModel, principal: Principal, rules: ModelRules) -> OfferedModel:
+    """With no more context than the key may fill."""
+    rule = rules.of(model.name, principal.pool, principal.key_id, generates=True)
+    if rule is None or rule.max_context_tokens is None:
+        return model
+    return replace(model, context_length=min(rule.max_context_tokens, model.context_length or rule.max_context_tokens))

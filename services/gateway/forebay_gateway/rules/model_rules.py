@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from forebay_gateway.fleet import USUAL_TAG
+from forebay_gateway.rules.fallbacks import Fallback, Price
 
 Json = dict[str, Any]
 
@@ -36,6 +37,8 @@ class Rule:
     keep_alive_s: int | None = None
     thinks_unasked: bool | None = None
     """None: the rule says nothing about it, and the model does as it is used to."""
+    max_context_tokens: int | None = None
+    """Of a prompt."""
 
     def over(self, other: Rule) -> Rule:
         """Both, of which this one goes before the other."""
@@ -46,6 +49,7 @@ class Rule:
             _first(self.num_ctx, other.num_ctx),
             _first(self.keep_alive_s, other.keep_alive_s),
             self.thinks_unasked if self.thinks_unasked is not None else other.thinks_unasked,
+            max_context_tokens=_first(self.max_context_tokens, other.max_context_tokens),
         )
 
 
@@ -90,8 +94,21 @@ class ModelRules:
         """Those that have a rule of their own."""
         self._applying: dict[tuple[str, str, str, bool], Rule | None] = {}
         """What `of` gave since the last change."""
+        self._fallbacks: dict[tuple[str, str], Fallback] = {}
+        """(pool, model) →"""
+        self.prices: Mapping[str, Price] = {}
+        """By model."""
 
-    def replace_all(self, aliases: Iterable[Alias], rules: Iterable[ScopedRule], version: int) -> None:
+    def replace_all(
+        self,
+        aliases: Iterable[Alias],
+        rules: Iterable[ScopedRule],
+        version: int,
+        fallbacks: Iterable[Fallback] = (),
+        prices: Mapping[str, Price] | None = None,
+    ) -> None:
+        self._fallbacks = {(fallback.pool, fallback.model): fallback for fallback in fallbacks}
+        self.prices = prices or {}
         self._aliases = {(alias.pool, alias.name): alias.model for alias in aliases}
         self._rules = sorted(rules, key=lambda scoped: scoped.place)
         self._keys = {scoped.name for scoped in self._rules if scoped.kind is ScopeKind.KEY}
@@ -107,6 +124,15 @@ class ModelRules:
             if place in self._aliases:
                 return self._aliases[place]
         return None
+
+    @property
+    def has_fallbacks(self) -> bool:
+        return bool(self._fallbacks)
+
+    def fallback(self, pool: str, *names: str) -> Fallback | None:
+        """What is asked instead of a model with these names; a pool's own before every pool's."""
+        places = ((within, name) for within in (pool, "") for name in names)
+        return next((self._fallbacks[place] for place in places if place in self._fallbacks), None)
 
     def aliases(self, pool: str) -> dict[str, str]:
         """Those that there are in this pool."""

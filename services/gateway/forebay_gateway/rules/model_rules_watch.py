@@ -1,4 +1,4 @@
-"""Aliases and rules of models, from admin. All of them come whenever one has changed."""
+"""Aliases, rules, fallbacks and prices of models, from admin. All of them come whenever one has changed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from google.protobuf.message import DecodeError
 
 from forebay.rpc import Peer
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
+from forebay_gateway.rules.fallbacks import Fallback, Order, Price
 from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind
 
 _KINDS = {"pool": ScopeKind.POOL, "model": ScopeKind.MODEL, "key_id": ScopeKind.KEY}
 _THINKS_UNASKED = {admin_pb2.MODEL_THINKING_OFF: False, admin_pb2.MODEL_THINKING_USUAL: True}
+
+_ORDERS = {admin_pb2.FALLBACK_ORDER_CHEAPEST: Order.CHEAPEST, admin_pb2.FALLBACK_ORDER_SOONEST: Order.SOONEST}
 
 
 class ModelRulesWatch:
@@ -40,6 +43,8 @@ class ModelRulesWatch:
                 [Alias(alias.alias, alias.model, alias.pool) for alias in update.aliases],
                 [_scoped(rule) for rule in update.rules if rule.scope.WhichOneof("of") is not None],
                 update.version,
+                [_fallback(fallback) for fallback in update.fallbacks],
+                {terms.model: Price(terms.prompt_micros, terms.completion_micros) for terms in update.prices},
             )
             self._wire = update
 
@@ -66,10 +71,21 @@ def _scoped(told: admin_pb2.ModelRule) -> ScopedRule:
         told.num_ctx if told.HasField("num_ctx") else None,
         told.keep_alive_s if told.HasField("keep_alive_s") else None,
         _THINKS_UNASKED.get(told.thinking),
+        max_context_tokens=told.max_context_tokens if told.HasField("max_context_tokens") else None,
     )
     if field == "everyone":
         return ScopedRule(ScopeKind.EVERYONE, "", rule)
     return ScopedRule(_KINDS[field], getattr(told.scope, field), rule)
+
+
+def _fallback(told: admin_pb2.ModelFallback) -> Fallback:
+    return Fallback(
+        told.model,
+        tuple(told.others),
+        told.pool,
+        _ORDERS.get(told.order, Order.LISTED),
+        told.after_ms / 1000 if told.HasField("after_ms") else None,
+    )
 
 
 def _values(fields: Mapping[str, str]) -> dict[str, Any]:

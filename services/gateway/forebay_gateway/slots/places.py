@@ -91,6 +91,7 @@ class Places:
         self._waiting: dict[bytes, _Waiting] = {}
         self._waiting_for: dict[tuple[str, str], int] = {}
         """(pool, model) → requests; what begins on a credit must not overtake any."""
+        self._withdrawing: set[bytes] = set()
         self._held: dict[bytes, _Held] = {}
         self._unconfirmed: dict[bytes, _Ended] = {}
         self._ceilings = Ceilings()
@@ -152,6 +153,28 @@ class Places:
             self._settle(held.ask, held.grant, outcome, usage)
             self._begin_locally()
 
+    async def withdraw(self, ledger_id: bytes) -> None:
+        outbox = self._outbox
+        was_waiting = self._stop_waiting(ledger_id) is not None
+        was_held = self._release(ledger_id) is not None
+        if was_held:
+            self._begin_locally()
+        if outbox is None or not (was_waiting or was_held):
+            return  # what it asked is part of the next Hello, or is not
+        outbox.progress.pop(ledger_id, None)
+        if was_waiting and outbox.submits.pop(ledger_id, None) is not None:
+            return
+        # A grant may be on its way, of the same id as the one that is asked for next: only once this was acted upon, no
+        # word of the first can follow. Cancelled and not settled, since what is settled is over for good.
+        acted_upon = outbox.withdrawn.setdefault(ledger_id, asyncio.get_running_loop().create_future())
+        outbox.cancels.append(ledger_id)
+        self._withdrawing.add(ledger_id)
+        self.wake()
+        try:
+            await acted_upon
+        finally:
+            self._withdrawing.discard(ledger_id)
+
     def first_token(self, ledger_id: bytes, ttft_ms: int) -> None:
         if self._outbox is not None:
             self._outbox.first_tokens[ledger_id] = ttft_ms
@@ -198,6 +221,8 @@ class Places:
     def hello(self, gateway: str, generation: int) -> scheduler_pb2.Hello:
         """The whole truth. From now on it is told what changes, and nothing begins without a scheduler's word."""
         now = self._clock.monotonic()
+        if self._outbox is not None:
+            self._outbox.acted_upon()
         self._outbox = wire.Outbox()
         return scheduler_pb2.Hello(
             gateway=gateway,
@@ -226,6 +251,8 @@ class Places:
     def session_over(self) -> None:
         """Nobody listens any more. What was lent with credits cannot be told in the turn in which it is used, so it is not
         used; allotments last until they expire."""
+        if self._outbox is not None:
+            self._outbox.acted_upon()
         self._outbox = None
         self._credits.end_all()
         self._begin_locally()
@@ -264,6 +291,8 @@ class Places:
     # --- what the scheduler says --------------------------------------------------------------------------------------
 
     def take_grant(self, grant: Grant) -> None:
+        if grant.ledger_id in self._withdrawing:
+            return  # it is cancelled, slots and all
         waiting = self._stop_waiting(grant.ledger_id)
         if waiting is not None and not waiting.granted.done():
             self._allotments.note(waiting.ask.key_id, grant.is_limited)

@@ -71,6 +71,8 @@ class SchedulerSession:
         self._beats: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_BEATS)
         """Heartbeats' frame numbers and when they were sent: what is lent in answer to one counts from there."""
         self._beat_is_due = False
+        self._unread: deque[tuple[int, wire.Outbox]] = deque()
+        """Frames with something that somebody waits to be acted upon."""
         self._epoch: Epoch | None = None
         """The newest seen."""
         self._heard_at = clock.monotonic()
@@ -154,6 +156,7 @@ class SchedulerSession:
             impatience.cancel()
             call.cancel()
             self._places.session_over()
+            self._note_acted_upon(math.inf)
         return self._gave_up or "it ended the session"
 
     async def _hold_session(self, call: Any, impatience: asyncio.TimerHandle) -> None:
@@ -224,6 +227,9 @@ class SchedulerSession:
                 if outbox.is_empty and not (self._beat_is_due or self._leaving or self._is_last_frame):
                     continue
                 frame = outbox.to_frame()
+                if outbox.withdrawn:
+                    self._unread.append((self._seq + 1, outbox))
+                    self._beat_is_due = True  # a heartbeat is answered at once
                 frame.heartbeat, self._beat_is_due = self._beat_is_due, False
                 frame.bye = self._leaving
                 is_last = self._leaving or self._is_last_frame
@@ -276,9 +282,14 @@ class SchedulerSession:
         if frame.HasField("renewed_ago_ms"):
             self._fence.heard(frame.ack_seq, frame.renewed_ago_ms / 1000)
         self._acted_upon, self._answered = frame.seq, frame.ack_seq
+        self._note_acted_upon(frame.ack_seq)
         if frame.draining:
             self._gave_up = "it leads no longer"
         return not frame.draining
+
+    def _note_acted_upon(self, seq: float) -> None:
+        while self._unread and self._unread[0][0] <= seq:
+            self._unread.popleft()[1].acted_upon()
 
     def _welcome(self, welcome: scheduler_pb2.Welcome, epoch: Epoch) -> None:
         self.is_connected = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -164,6 +165,8 @@ class Outbox:
 
     submits: dict[bytes, scheduler_pb2.Submit] = field(default_factory=dict)
     cancels: list[bytes] = field(default_factory=list)
+    withdrawn: dict[bytes, asyncio.Future[None]] = field(default_factory=dict)
+    """Those of the cancelled for whom somebody waits until they are acted upon."""
     first_tokens: dict[bytes, int] = field(default_factory=dict)
     progress: dict[bytes, int] = field(default_factory=dict)
     settles: list[scheduler_pb2.Settle] = field(default_factory=list)
@@ -200,6 +203,7 @@ class Outbox:
             later.settles = [s for s in self.settles if s.ledger_id in self.credit_starts]
             later.nacks = [n for n in self.nacks if n.ledger_id in self.credit_starts]
             later.cancels = [c for c in self.cancels if c in self.credit_starts]
+            later.withdrawn = {c: self.withdrawn.pop(c) for c in later.cancels if c in self.withdrawn}
             if later.settles:
                 self.settles = [s for s in self.settles if s.ledger_id not in self.credit_starts]
             if later.nacks:
@@ -207,6 +211,13 @@ class Outbox:
             if later.cancels:
                 self.cancels = [c for c in self.cancels if c not in self.credit_starts]
         return later
+
+    def acted_upon(self) -> None:
+        """The scheduler has read it, or never will: then its next Hello says how things are."""
+        for waiting in self.withdrawn.values():
+            if not waiting.done():
+                waiting.set_result(None)
+        self.withdrawn.clear()
 
     @property
     def is_empty(self) -> bool:

@@ -13,10 +13,13 @@ from forebay_gateway.dialects.anthropic.message import new_message, new_tool_use
 from forebay_gateway.dialects.anthropic.stream import MessagesWriter
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessagesTranslation:
     model: str
     """As the client called it."""
+
+    def rename(self, model: str) -> None:
+        self.model = model
 
     def whole(self, answer: Json) -> Json:
         choice: Json = next(iter(answer.get("choices") or ()), {})

@@ -30,6 +30,9 @@ class AnswerTranslation:
         """`model`: as the client calls it. `now`: seconds since the epoch; the request arrived at this moment."""
         self._objects = _Objects(model, form, now)
 
+    def rename(self, model: str) -> None:
+        self._objects.model = model
+
     def whole(self, answer: Json) -> Json:
         """A `chat.completion` or a `text_completion`. When its first token came is not known, so that the whole time counts
         as the answer's."""
@@ -81,11 +84,11 @@ class _Objects:
     """What all objects of one answer have in common."""
 
     def __init__(self, model: str, form: AnswerForm, now: Callable[[], float]) -> None:
-        self._model, self._form, self.now = model, form, now
+        self.model, self._form, self.now = model, form, now
         self.arrived = now()
 
     def piece(self, part: Part, logprobs: list[Json]) -> Json:
-        said = {"model": self._model, "created_at": as_timestamp(self.now()), **self._form.say(part), "done": False}
+        said = {"model": self.model, "created_at": as_timestamp(self.now()), **self._form.say(part), "done": False}
         return {**said, "logprobs": logprobs} if logprobs else said
 
     def last(self, part: Part, logprobs: list[Json], reason: str, usage: Any, first_at: float) -> Json:

@@ -21,6 +21,9 @@ class EmbedTranslation:
         self._model, self._now = model, now
         self._arrived = now()
 
+    def rename(self, model: str) -> None:
+        self._model = model
+
     def whole(self, answer: Json) -> Json:
         used = read_usage(answer.get("usage"))
         counts = {
@@ -35,6 +38,9 @@ class EmbedTranslation:
 
 class LegacyEmbeddingTranslation:
     """To `/api/embeddings`."""
+
+    def rename(self, model: str) -> None:
+        """No model is named there."""
 
     def whole(self, answer: Json) -> Json:
         return {"embedding": next(iter(_vectors(answer)), [])}

@@ -49,8 +49,9 @@ def ruled_body(body: Json, rule: Rule, *, generates: bool) -> Json:
         limit = told.get("num_predict")
         if is_unsaid(limit) or limit == 0 or is_beyond(limit, rule.max_output_tokens):  # 0 and less are without end
             told["num_predict"] = rule.max_output_tokens
-    if rule.num_ctx is not None and is_beyond(told.get("num_ctx"), rule.num_ctx):
-        told["num_ctx"] = rule.num_ctx
+    for most in (rule.num_ctx, rule.max_context_tokens):
+        if most is not None and is_beyond(told.get("num_ctx"), most):
+            told["num_ctx"] = most
     if told:
         out["options"] = told
     if rule.keep_alive_s is not None and seconds_of(out.get("keep_alive")) > rule.keep_alive_s:

@@ -17,6 +17,9 @@ from forebay_gateway.canonical.dialect import ChunkWriter, Json
 class Base64Vectors:
     """To what was asked for; an answer that is in base64 already stays as it is."""
 
+    def rename(self, model: str) -> None:
+        """The engine's answer is renamed already."""
+
     def whole(self, answer: Json) -> Json:
         return {**answer, "data": [_packed_result(result) for result in answer["data"]]}
 

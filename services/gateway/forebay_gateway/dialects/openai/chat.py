@@ -10,7 +10,7 @@ from forebay_gateway.canonical.fields import (
     count_in,
     flag_in,
     include_usage_in,
-    model_in,
+    models_in,
     parse_object,
     wrong_type,
 )
@@ -21,12 +21,25 @@ from forebay_gateway.refused import BadField
 def parse_chat(raw: bytes) -> Asked:
     """Raises BadField."""
     body = parse_object(raw, "`model` and `messages`")
-    model, stream = model_in(body), flag_in(body, "stream")
+    has_list = "models" in body
+    (model, instead), stream = models_in(body), flag_in(body, "stream")
     choices = count_in(body, "n", most=MOST_CHOICES) or 1
     max_output_tokens = count_in(body, "max_completion_tokens") or count_in(body, "max_tokens") or 0
     include_usage = include_usage_in(body)
     demand_messages(body)
-    return Asked(CHAT, model, stream, choices, choices, choices, max_output_tokens, include_usage, body, raw)
+    return Asked(
+        CHAT,
+        model,
+        stream,
+        choices,
+        choices,
+        choices,
+        max_output_tokens,
+        include_usage,
+        body,
+        b"" if has_list else raw,
+        instead=instead,
+    )
 
 
 def demand_messages(body: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from forebay_gateway.canonical.fields import (
     count_in,
     flag_in,
     include_usage_in,
-    model_in,
+    models_in,
     parse_object,
     texts_in,
 )
@@ -19,7 +19,8 @@ from forebay_gateway.refused import BadField
 def parse_completion(raw: bytes) -> Asked:
     """Raises BadField."""
     body = parse_object(raw, "`model` and `prompt`")
-    model, stream = model_in(body), flag_in(body, "stream")
+    has_list = "models" in body
+    (model, instead), stream = models_in(body), flag_in(body, "stream")
     prompts = texts_in(body, "prompt", "send the text to go on with, or a list of texts")
     samples = count_in(body, "n", most=MOST_CHOICES) or 1
     tried = count_in(body, "best_of", most=MOST_CHOICES) or samples
@@ -48,5 +49,6 @@ def parse_completion(raw: bytes) -> Asked:
         max_output_tokens,
         include_usage,
         body,
-        raw,
+        b"" if has_list else raw,
+        instead=instead,
     )

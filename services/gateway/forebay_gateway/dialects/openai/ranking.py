@@ -51,6 +51,9 @@ class RerankTranslation:
     returns_documents: bool
     is_cohere: bool
 
+    def rename(self, model: str) -> None:
+        """The engine's answer is renamed already, where it names one."""
+
     def whole(self, answer: Json) -> Json:
         results = [self._result(result) for result in answer["results"]]
         results.sort(key=lambda result: -result["relevance_score"])

@@ -32,6 +32,9 @@ class ResponseTranslation:
         self._writer: ResponseWriter | None = None
         """Of the last attempt."""
 
+    def rename(self, model: str) -> None:
+        self._model = model
+
     @property
     def response(self) -> Json | None:
         """As it ended. May be changed, and be told once more."""

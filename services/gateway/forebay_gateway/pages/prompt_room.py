@@ -1,0 +1,38 @@
+"""Whether a prompt is within what an operator's rule allows, as an engine that has the model counts it. No estimate refuses
+anything: where no engine can count, the prompt passes."""
+
+from __future__ import annotations
+
+from forebay_gateway.asked import Asked
+from forebay_gateway.callers.principals import Principal
+from forebay_gateway.pages.counting import count_tokens
+from forebay_gateway.refused import ContextTooLong
+from forebay_gateway.serving import Means
+
+_FAR_BELOW = 0.5
+"""An estimate of so much of the cap needs no counting: they do not err by a half."""
+
+
+async def demand_room(
+    means: Means, principal: Principal, asked: Asked, model: str, prompt_bytes: int, request_id: str
+) -> None:
+    """`model`: its name in the fleet. Raises ContextTooLong."""
+    rule = means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
+    most = rule.max_context_tokens if rule is not None else None
+    if most is None or not asked.generates or prompt_bytes <= most:  # a token has a byte at least
+        return
+    if means.ratios.estimate(model, prompt_bytes) <= _FAR_BELOW * most:
+        return
+    counted = await count_tokens(
+        asked.fields,
+        model=model,
+        pool=principal.pool,
+        fleet=means.fleet,
+        upstream=means.upstream,
+        ratios=means.ratios,
+        request_id=request_id,
+    )
+    if counted.count > most and not counted.is_estimate:
+        raise ContextTooLong(
+            f"The prompt has {counted.count} tokens, and an operator's rule allows {most} here. Shorten it."
+        )
