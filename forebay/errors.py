@@ -28,6 +28,7 @@ class Refusal(StrEnum):
     CONCURRENCY_LIMITED = "concurrency_limited"
     ENGINE_FAILED = "engine_failed"
     ENGINE_REFUSED = "engine_refused"
+    OUTPUT_INVALID = "output_invalid"
     JOURNAL_FULL = "journal_full"
     NO_SCHEDULER = "no_scheduler"
     STATE_UNAVAILABLE = "state_unavailable"

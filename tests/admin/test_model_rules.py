@@ -122,6 +122,7 @@ async def test_each_change_reaches_a_gateway_whole_and_other_changes_bring_nothi
             pinned={"seed": "1"},
             max_output_tokens={"most": 64},
             thinking=OFF,
+            structured=admin_pb2.STRUCTURED_OUTPUT_CHECK,
         )
         update = await next_of(stream)
         assert (update.version, update.snapshot, len(update.aliases)) == (set_rule.version, True, 1)
@@ -130,6 +131,8 @@ async def test_each_change_reaches_a_gateway_whole_and_other_changes_bring_nothi
             *(key.id, {"temperature": "0.7"}, {"seed": "1"}),
         )
         assert (rule.max_output_tokens, rule.HasField("num_ctx"), rule.thinking) == (64, False, OFF)
+
+        assert rule.structured == admin_pb2.STRUCTURED_OUTPUT_CHECK
 
         stream.cancel()
         known = update.version
@@ -155,6 +158,12 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("SetModelRule", {"scope": {"model": " "}, "thinking": OFF}, "INVALID_ARGUMENT: ' ' is not the name of a model."),
     ("SetModelRule", {"scope": {}, "thinking": OFF}, "INVALID_ARGUMENT: Say for whom the rule is"),
     ("SetModelRule", {"scope": EVERYONE, "thinking": 9}, "INVALID_ARGUMENT: There is no way of thinking 9"),
+    (
+        "SetModelRule",
+        {"scope": EVERYONE, "structured": 9},
+        "INVALID_ARGUMENT: There is no such way with structured output",
+    ),
+    ("SetModelRule", {"scope": EVERYONE, "structured": 0}, "INVALID_ARGUMENT: Nothing would be left of the rule"),
     (
         "SetModelRule",
         {"scope": EVERYONE, "max_output_tokens": {"most": 0}},
@@ -236,10 +245,11 @@ async def test_rules_by_the_command_line(forebay: Invoke) -> None:
     made = await forebay(
         *("model", "rule", "set", "--default", "temperature=0.7", "--pin", "seed=1", "--pin", "user=team a"),
         *("--max-output-tokens", "4096", "--num-ctx", "8192", "--keep-alive", "300", "--thinking", "off"),
+        *("--structured", "ask-again"),
     )
     assert made.output == (
         'For everybody: default temperature=0.7; pinned seed=1; pinned user="team a"; at most 4,096 output tokens; '
-        "num_ctx at most 8,192; keep_alive at most 300 s; thinking off.\n"
+        "num_ctx at most 8,192; keep_alive at most 300 s; thinking off; structured output: ask again.\n"
     )
     changed = told(
         await forebay(
@@ -256,7 +266,10 @@ async def test_rules_by_the_command_line(forebay: Invoke) -> None:
         "keep_alive_s": 300,
         "thinking": None,
         "max_context_tokens": None,
+        "structured": "ask_again",
     }
+    untold = told(await forebay("model", "rule", "set", "--structured", "none", "--json"))
+    assert untold["structured"] is None
     key = told(await forebay("key", "create", "--json"))
     await forebay("model", "rule", "set", "--key", key["secret"], "--thinking", "usual")
     await forebay("model", "rule", "set", "--model", "qwen3*", "--max-output-tokens", "64")

@@ -42,6 +42,8 @@ class Traits:
     """A choice that a stop string ended names it as `stop_reason`."""
     ignores_tool_choice: bool = False
     """Whether to call a tool is left to the model."""
+    refuses_forms: bool = False
+    """`response_format` is 400, as with servers that have no grammars."""
     keepalive_s: float = 75.0
     """How long an idle connection stays open."""
 

@@ -59,6 +59,8 @@ class Generator:
         parse, speak = GENERATION[request.path]
         body = json_object(seen)
         heard = {**body, "tool_choice": None} if self._traits.ignores_tool_choice else body
+        if self._traits.refuses_forms and body.get("response_format"):
+            raise Refused(400, "response_format is not supported by this server", "invalid_request_error")
         order = parse(heard)
         if self._traits.ignores_n and order.n > 1:
             order = replace(order, n=1)

@@ -7,7 +7,10 @@ ask for it; what is asked first in this list comes first, where a request asks f
                  "tool" (with `tool_choice` absent or "auto"). One call, of the named or first tool; one of each when
                  that message has the word "tools", unless `parallel_tool_calls` is false or a tool is named. None with
                  "none", none after a tool's result, and on "auto" none for an echo. Not in /api/generate
-    a document   `response_format` json_object or json_schema, Ollama's `format`: JSON that satisfies the schema
+    a document   `response_format` json_object or json_schema, Ollama's `format`, or a system message with the words "JSON
+                 schema: " and then one: JSON that satisfies the schema. When a user message has the words "answer
+                 wrongly", "answer in prose" or "answer fenced" it is other JSON, mere words, or the same in a code fence,
+                 for as long as the conversation has no answer yet; with "twice", no two answers, with "always", for ever
     results      when the last messages are tools' own: text that contains theirs
     an echo      when the last user message is `repeat: <text>`: that text, exactly
     images       in any message: «I see 1 image» or how many, before the results or the usual words
@@ -27,6 +30,8 @@ from tests.fakes.engine_schema import instance
 ECHO = "repeat: "
 _TOOL = re.compile(r"\btools?\b", re.IGNORECASE)
 _TOOLS = re.compile(r"\btools\b", re.IGNORECASE)
+_BADLY = re.compile(r"\banswer (wrongly|in prose|fenced)(?: (twice|always))?", re.IGNORECASE)
+_TOLD_SCHEMA = "JSON schema: "
 _JSON_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
 
 
@@ -84,11 +89,36 @@ def _wishes(messages: Sequence[Message], body: Mapping[str, Any], *, thinks: boo
     return Wishes(
         thinks=thinks,
         calls=() if results else _calls(body, text, is_echo=echo is not None),
-        document=None if schema is None else json.dumps(instance(schema), ensure_ascii=False),
+        document=_document(messages, _told_schema(messages) if schema is None else schema),
         results=results,
         echo=echo,
         images=count_images(messages),
     )
+
+
+def _document(messages: Sequence[Message], schema: Any) -> str | None:
+    """None: any text will do."""
+    if schema is None:
+        return None
+    document = json.dumps(instance(schema), ensure_ascii=False)
+    asked = "\n".join(str(message.get("content")) for message in messages if message.get("role") == "user")
+    answers = sum(message.get("role") == "assistant" for message in messages) + asked.count("You answered:")
+    badly = _BADLY.search(asked)
+    times = {"twice": 2, "always": answers + 1}.get((badly[2] or "").lower(), 1) if badly else 0
+    if badly is None or answers >= times:
+        return document
+    return {"wrongly": '{"wrong": true}', "fenced": f"```json\n{document}\n```"}.get(
+        badly[1].lower(), "I would rather talk."
+    )
+
+
+def _told_schema(messages: Sequence[Message]) -> Any:
+    for message in messages:
+        content = message.get("content")
+        if message.get("role") == "system" and isinstance(content, str) and _TOLD_SCHEMA in content:
+            schema, _ = json.JSONDecoder().raw_decode(content.partition(_TOLD_SCHEMA)[2])
+            return schema
+    return None
 
 
 def _calls(body: Mapping[str, Any], text: str, *, is_echo: bool) -> tuple[Call, ...]:

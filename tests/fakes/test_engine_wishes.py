@@ -32,6 +32,26 @@ def made(body: dict[str, Any], answer_tokens: int = 2) -> Answer:
     return answer(order_chat(body), Pace(answer_tokens=answer_tokens), context_tokens=4096)
 
 
+@pytest.mark.parametrize(
+    ("text", "answers", "said"),
+    [
+        ("answer wrongly", 0, '{"wrong": true}'),
+        ("answer wrongly", 1, ARGUMENTS),
+        ("answer wrongly twice", 1, '{"wrong": true}'),
+        ("answer wrongly always", 5, '{"wrong": true}'),
+        ("answer in prose", 0, "I would rather talk."),
+        ("answer fenced", 0, f"```json\n{ARGUMENTS}\n```"),
+    ],
+)
+def test_a_document_is_wrong_as_often_as_a_request_wishes(text: str, answers: int, said: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
+    body = user(text, response_format=form)
+    body["messages"] += [{"role": "assistant", "content": "?"}, {"role": "user", "content": "Again."}] * answers
+    assert made(body).text == said
+    told = [{"role": "system", "content": f"Keep to this JSON schema: {json.dumps(SCHEMA)}"}, *body["messages"]]
+    assert made(user(text) | {"messages": told}).text == said
+
+
 @pytest.fixture
 async def quick() -> AsyncIterator[FakeEngine]:
     """Two tokens an answer, and they cost no time."""

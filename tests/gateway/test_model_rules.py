@@ -24,7 +24,7 @@ from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
 from forebay_gateway.refused import BadField
 from forebay_gateway.rules.catalogue import find_model, may_ask, offered_to
-from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind
+from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind, Structured
 from forebay_gateway.rules.ruled_fields import ruled_fields
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
@@ -86,7 +86,7 @@ def test_rules_add_up_field_by_field() -> None:
     rules = rules_of(
         (EVERYONE, "", Rule({"temperature": 0.5, "options": {"a": 1, "b": 1}}, {"seed": 1}, num_ctx=10)),
         (POOL, "p", Rule({"options": {"b": 2}}, {"user": "x"}, keep_alive_s=5)),
-        (KEY, "k", Rule({"temperature": 0.9}, thinks_unasked=False)),
+        (KEY, "k", Rule({"temperature": 0.9}, thinks_unasked=False, structured=Structured.CHECK)),
     )
     assert rules.of("m", "p", "k", generates=True) == Rule(
         {"temperature": 0.9, "options": {"a": 1, "b": 2}},
@@ -94,6 +94,7 @@ def test_rules_add_up_field_by_field() -> None:
         num_ctx=10,
         keep_alive_s=5,
         thinks_unasked=False,
+        structured=Structured.CHECK,
     )
 
 

@@ -153,6 +153,31 @@ MODEL_THINKING_USUAL: ModelThinking.ValueType  # 2
 """as the model does unasked"""
 Global___ModelThinking: _TypeAlias = ModelThinking  # noqa: Y015
 
+class _StructuredOutput:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StructuredOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StructuredOutput.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STRUCTURED_OUTPUT_UNSPECIFIED: _StructuredOutput.ValueType  # 0
+    """the rule says nothing about it: by the engine"""
+    STRUCTURED_OUTPUT_TRUST: _StructuredOutput.ValueType  # 1
+    STRUCTURED_OUTPUT_CHECK: _StructuredOutput.ValueType  # 2
+    """an answer that is not what was asked for becomes an error"""
+    STRUCTURED_OUTPUT_ASK_AGAIN: _StructuredOutput.ValueType  # 3
+    """the same, but one that is not streamed is asked for again before"""
+
+class StructuredOutput(_StructuredOutput, metaclass=_StructuredOutputEnumTypeWrapper): ...
+
+STRUCTURED_OUTPUT_UNSPECIFIED: StructuredOutput.ValueType  # 0
+"""the rule says nothing about it: by the engine"""
+STRUCTURED_OUTPUT_TRUST: StructuredOutput.ValueType  # 1
+STRUCTURED_OUTPUT_CHECK: StructuredOutput.ValueType  # 2
+"""an answer that is not what was asked for becomes an error"""
+STRUCTURED_OUTPUT_ASK_AGAIN: StructuredOutput.ValueType  # 3
+"""the same, but one that is not streamed is asked for again before"""
+Global___StructuredOutput: _TypeAlias = StructuredOutput  # noqa: Y015
+
 @_typing.final
 class WatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -881,6 +906,7 @@ class ModelRule(_message.Message):
     NUM_CTX_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
+    STRUCTURED_FIELD_NUMBER: _builtins.int
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     max_output_tokens: _builtins.int
     """tokens of an answer"""
@@ -890,6 +916,8 @@ class ModelRule(_message.Message):
     """the same"""
     thinking: Global___ModelThinking.ValueType
     """where the client says nothing"""
+    structured: Global___StructuredOutput.ValueType
+    """what is done about answers that must be JSON"""
     max_context_tokens: _builtins.int
     """of a prompt"""
     @_builtins.property
@@ -912,11 +940,12 @@ class ModelRule(_message.Message):
         num_ctx: _builtins.int | None = ...,
         keep_alive_s: _builtins.int | None = ...,
         thinking: Global___ModelThinking.ValueType = ...,
+        structured: Global___StructuredOutput.ValueType = ...,
         max_context_tokens: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_context_tokens", b"_max_context_tokens", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_context_tokens", b"_max_context_tokens", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_context_tokens", b"_max_context_tokens", "_max_output_tokens", b"_max_output_tokens", "_num_ctx", b"_num_ctx", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "scope", b"scope", "structured", b"structured", "thinking", b"thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
@@ -3691,8 +3720,10 @@ class SetModelRuleRequest(_message.Message):
     NUM_CTX_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
+    STRUCTURED_FIELD_NUMBER: _builtins.int
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     thinking: Global___ModelThinking.ValueType
+    structured: Global___StructuredOutput.ValueType
     @_builtins.property
     def scope(self) -> Global___ModelRuleScope: ...
     @_builtins.property
@@ -3727,14 +3758,20 @@ class SetModelRuleRequest(_message.Message):
         num_ctx: Global___Cap | None = ...,
         keep_alive_s: Global___Cap | None = ...,
         thinking: Global___ModelThinking.ValueType | None = ...,
+        structured: Global___StructuredOutput.ValueType | None = ...,
         max_context_tokens: Global___Cap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_structured", b"_structured", "_thinking", b"_thinking", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "scope", b"scope", "structured", b"structured", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "removed_defaults", b"removed_defaults", "removed_pins", b"removed_pins", "scope", b"scope", "thinking", b"thinking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_structured", b"_structured", "_thinking", b"_thinking", "defaults", b"defaults", "keep_alive_s", b"keep_alive_s", "max_context_tokens", b"max_context_tokens", "max_output_tokens", b"max_output_tokens", "num_ctx", b"num_ctx", "pinned", b"pinned", "removed_defaults", b"removed_defaults", "removed_pins", b"removed_pins", "scope", b"scope", "structured", b"structured", "thinking", b"thinking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__structured: _TypeAlias = _typing.Literal["structured"]  # noqa: Y015
+    _WhichOneofArgType__structured: _TypeAlias = _typing.Literal["_structured", b"_structured"]  # noqa: Y015
     _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
     _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__structured) -> _WhichOneofReturnType__structured | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
 
 Global___SetModelRuleRequest: _TypeAlias = SetModelRuleRequest  # noqa: Y015

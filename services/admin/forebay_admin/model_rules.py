@@ -44,6 +44,14 @@ class Thinking(StrEnum):
     """As the model does unasked."""
 
 
+class Structured(StrEnum):
+    """What is done about an answer that must be JSON."""
+
+    TRUST = "trust"
+    CHECK = "check"
+    ASK_AGAIN = "ask_again"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     kind: ScopeKind = ScopeKind.EVERYONE
@@ -65,12 +73,15 @@ class Rule:
     num_ctx: int | None = None
     keep_alive_s: int | None = None
     thinking: Thinking | None = None
+    structured: Structured | None = None
     max_context_tokens: int | None = None
     """Of a prompt."""
 
     @property
     def says_nothing(self) -> bool:
         caps = (self.max_output_tokens, self.num_ctx, self.keep_alive_s)
+        if self.max_context_tokens is not None or self.structured is not None:
+            return False
         return not self.defaults and not self.pinned and self.thinking is None and caps == (None, None, None)
 
 

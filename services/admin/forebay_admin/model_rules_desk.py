@@ -40,7 +40,14 @@ from forebay_admin.model_rules_store import (
     remove_alias,
     remove_rule,
 )
-from forebay_admin.model_rules_wire import alias_from, alias_to_wire, rule_to_wire, scope_from, thinking_from
+from forebay_admin.model_rules_wire import (
+    alias_from,
+    alias_to_wire,
+    rule_to_wire,
+    scope_from,
+    structured_from,
+    thinking_from,
+)
 
 
 class ModelRulesDesk:
@@ -138,6 +145,7 @@ def _changed(
         defaults=changed_fields(before.defaults, defaults, request.removed_defaults),
         pinned=changed_fields(before.pinned, pinned, request.removed_pins),
         thinking=thinking_from(request.thinking) if request.HasField("thinking") else before.thinking,
+        structured=structured_from(request.structured) if request.HasField("structured") else before.structured,
         **caps,
     )
 
@@ -155,4 +163,5 @@ def _rule(rule: Rule) -> Facts:
         "keep_alive_s": rule.keep_alive_s,
         "thinking": rule.thinking.value if rule.thinking is not None else None,
         "max_context_tokens": rule.max_context_tokens,
+        "structured": rule.structured.value if rule.structured is not None else None,
     }

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import NotFound
 from forebay_admin.changes import Change
-from forebay_admin.model_rules import Alias, Rule, Scope, ScopeKind, Thinking, in_order
+from forebay_admin.model_rules import Alias, Rule, Scope, ScopeKind, Structured, Thinking, in_order
 from forebay_admin.tables import model_aliases, model_rules, model_rules_version
 
 
@@ -73,6 +73,7 @@ async def keep_rule(change: Change, rule: Rule) -> None:
         "keep_alive_s": rule.keep_alive_s,
         "thinking": rule.thinking.value if rule.thinking is not None else None,
         "max_context_tokens": rule.max_context_tokens,
+        "structured": rule.structured.value if rule.structured is not None else None,
         "version": change.version,
     }
     await change.connection.execute(
@@ -116,4 +117,5 @@ def _rule(row: Any) -> Rule:
         row.keep_alive_s,
         Thinking(row.thinking) if row.thinking is not None else None,
         max_context_tokens=row.max_context_tokens,
+        structured=Structured(row.structured) if row.structured is not None else None,
     )

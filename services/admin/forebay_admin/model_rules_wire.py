@@ -6,11 +6,16 @@ from collections.abc import Mapping
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.model_rules import Alias, Rule, Scope, ScopeKind, Thinking
+from forebay_admin.model_rules import Alias, Rule, Scope, ScopeKind, Structured, Thinking
 
 _THINKING: Mapping[Thinking | None, admin_pb2.ModelThinking.ValueType] = {
     Thinking.OFF: admin_pb2.MODEL_THINKING_OFF,
     Thinking.USUAL: admin_pb2.MODEL_THINKING_USUAL,
+}
+_STRUCTURED: Mapping[Structured | None, admin_pb2.StructuredOutput.ValueType] = {
+    Structured.TRUST: admin_pb2.STRUCTURED_OUTPUT_TRUST,
+    Structured.CHECK: admin_pb2.STRUCTURED_OUTPUT_CHECK,
+    Structured.ASK_AGAIN: admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN,
 }
 _KINDS = {"pool": ScopeKind.POOL, "model": ScopeKind.MODEL, "key_id": ScopeKind.KEY}
 
@@ -23,6 +28,16 @@ def thinking_from(value: admin_pb2.ModelThinking.ValueType) -> Thinking | None:
         if _THINKING[word] == value:
             return word
     raise BadInput(f"There is no way of thinking {value}; there are {', '.join(Thinking)}.")
+
+
+def structured_from(value: admin_pb2.StructuredOutput.ValueType) -> Structured | None:
+    """None when the rule is to say nothing about it. Raises BadInput for one that this version does not know."""
+    if value == admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED:
+        return None
+    for word in Structured:
+        if _STRUCTURED[word] == value:
+            return word
+    raise BadInput(f"There is no such way with structured output, {value}; there are {', '.join(Structured)}.")
 
 
 def scope_from(told: admin_pb2.ModelRuleScope) -> Scope:
@@ -67,4 +82,5 @@ def rule_to_wire(rule: Rule) -> admin_pb2.ModelRule:
         keep_alive_s=rule.keep_alive_s,
         thinking=_THINKING.get(rule.thinking, admin_pb2.MODEL_THINKING_UNSPECIFIED),
         max_context_tokens=rule.max_context_tokens,
+        structured=_STRUCTURED.get(rule.structured, admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED),
     )

@@ -155,6 +155,7 @@ model_rules = Table(
     Column("num_ctx", Integer),
     Column("keep_alive_s", Integer),
     Column("thinking", Text),
+    Column("structured", Text),
     Column("version", BigInteger, nullable=False),
     Column("max_context_tokens", Integer),
 )

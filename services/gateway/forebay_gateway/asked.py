@@ -15,7 +15,7 @@ from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.engines.provider_speech import has_own_wire, providers_speech
 from forebay_gateway.fleet import EngineKind
-from forebay_gateway.rules.model_rules import Rule
+from forebay_gateway.rules.model_rules import Rule, Structured
 from forebay_gateway.rules.ruled_fields import output_limit, ruled_fields
 
 
@@ -79,6 +79,8 @@ class Asked:
     """As the fleet calls it, and once there is a backend, as that does."""
     instead: tuple[str, ...] = ()
     """Models that the client wants to be asked if that one does not answer."""
+    structured: Structured | None = None
+    """What a rule says is done about an answer that must be JSON."""
     arrived_at: int = 0
     """Seconds since the epoch; the date of an answer that its engine does not date."""
     _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None
@@ -104,6 +106,7 @@ class Asked:
     def obey(self, rule: Rule) -> None:
         """Does to the request what an operator's rule says, in the words of every engine that it may go to; not to one that
         came as a form. Raises BadField."""
+        self.structured = rule.structured
         if self.upload is not None:
             return
         fields = ruled_fields(self.fields, rule, self.form)
@@ -121,6 +124,7 @@ class Asked:
 
     def undo_rule(self) -> None:
         """It is as it came, if that was kept."""
+        self.structured = None
         if self._as_it_came is None:
             return
         self.fields, self.raw, self.max_output_tokens, native = self._as_it_came

@@ -22,6 +22,7 @@ class Meters:
     own_starts: Counter
     records_dropped: Counter
     other_models: Counter
+    structured: Counter
     credential_faults: Counter
 
     def note_credential(self, backend_id: str, label: str, fault: str) -> None:
@@ -67,6 +68,11 @@ def make_meters(metrics: Metrics) -> Meters:
         ),
         records_dropped=metrics.counter(
             "forebay_gateway_records_dropped", "Records of refused requests for which the journal had no room."
+        ),
+        structured=metrics.counter(
+            "forebay_gateway_structured_answers",
+            "Answers that were held to the form asked for: kept, broken, asked_again, or unjudged where that took too long.",
+            ("result",),
         ),
         credential_faults=metrics.counter(
             "forebay_gateway_credential_faults",

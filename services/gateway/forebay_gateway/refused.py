@@ -111,6 +111,12 @@ class EngineFailed(ForebayError):
     reason = Refusal.ENGINE_FAILED
 
 
+class OutputInvalid(ForebayError):
+    """The model's answer is not what was asked for. Ask again, for something simpler, or ask another model."""
+
+    reason = Refusal.OUTPUT_INVALID
+
+
 class Draining(Unavailable):
     """This gateway is stopping. Send the request again: another gateway, or this one in a moment, will take it."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -26,11 +26,14 @@ from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
+from forebay_gateway.canonical.structured import Answer
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.credential import CredentialFault
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
+from forebay_gateway.fleet import Backend
+from forebay_gateway.held_answer import HeldAnswer, demand_judgeable, hold
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.ledger.account import Account
 from forebay_gateway.other_models import HasWaited, OtherModels, Turn
@@ -111,6 +114,8 @@ class Exchange:
         self._has_begun = False
         """The first byte of an answer went to the client, or is about to."""
         self._silent_since = math.inf
+        self._held: HeldAnswer | None = None
+        """To the form that was asked for, in this attempt."""
         self._without: set[tuple[str, str]] = set()
         """(model, backend): those that turned out not to have it any more."""
         self._others: OtherModels | None = None
@@ -311,6 +316,8 @@ class Exchange:
 
     async def _take_turn(self, asked: Asked, turn: Turn, prompt_bytes: int) -> None:
         """With one model."""
+        if asked.generates and "response_format" in asked.fields:
+            await self._demand_judgeable(asked, turn.model)
         assert self._principal is not None
         await demand_room(self._means, self._principal, asked, turn.model, prompt_bytes, self._call.request_id)
         ask = self._admit(asked, turn.model, prompt_bytes)
@@ -333,6 +340,14 @@ class Exchange:
         self._model_of(asked.model, self._principal)  # nothing is fetched for a request that is refused anyway
         self._body.grow(await self._means.pictures.put_into(asked.fields, _PICTURE_S))
         asked.raw = b""
+
+    async def _demand_judgeable(self, asked: Asked, model: str) -> None:
+        principal = self._principal
+        assert principal is not None
+        rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=True)
+        serving = self._means.fleet.serving(model, principal.pool)
+        told = rule.structured if rule is not None else None
+        await demand_judgeable(asked.fields, told, serving, self._route.dialect.name)
 
     def _authenticate(self) -> None:
         means = self._means
@@ -518,6 +533,24 @@ class Exchange:
         streamed = asked.stream or (
             speech.comes_in_pieces and (grant.is_limited or not backend.kind.cancels_plain_requests)
         )
+        held = None
+        if asked.generates and "response_format" in asked.fields:
+            held = hold(asked.fields, asked.structured, backend, self._means.meters, streams=asked.stream)
+        self._held = held
+        if held is not None:
+            held.prepare(speech)
+        again: Speech | None = speech
+        while again is not None:
+            speech = again
+            try:
+                again = await self._say(backend, asked, speech, streamed=streamed)
+            except (ContextTooLong, EngineRefused) as refused:
+                again = held.in_words(speech, refused) if held is not None else None
+                if again is None:
+                    raise
+
+    async def _say(self, backend: Backend, asked: Asked, speech: Speech, *, streamed: bool) -> Speech | None:
+        """What is to be said then, if the answer was not good enough."""
         self._silent_since = self._means.clock.monotonic()
         async with self._means.upstream.send(
             backend,
@@ -534,12 +567,15 @@ class Exchange:
             elif asked.stream:
                 await self._relay_stream(answer, speech)
             elif answer.is_stream:
-                await self._relay_folded(answer, speech)
+                return await self._relay_folded(answer, speech)
             else:
-                await self._relay_plain(answer, asked, speech)
+                return await self._relay_plain(answer, asked, speech)
+        return None
 
     async def _relay_stream(self, answer: EngineAnswer, speech: Speech) -> None:
         stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
+        if self._held is not None:
+            self._held.watch(stream)
         out = b""
         while not stream.is_done:
             piece = await self._listen(answer)
@@ -559,12 +595,20 @@ class Exchange:
             if self._cutoff is not None and stream.can_be_cut:
                 out = stream.cut(self._account.estimated_prompt)
                 break
-        self._finish(Outcome.FINISHED, await self._end_engine(answer, stream))
+        reason = await self._end_engine(answer, stream)
+        if self._held is not None and stream.gathers is not None and not stream.is_cut:
+            if out:
+                await self._reply.write(out)  # an error may follow it, instead of the end
+            out = b""
+            await self._held.demand(stream.gathers.answers())
+        self._finish(Outcome.FINISHED, reason)
         await self._reply.end_stream(out + await self._kept(stream.tail(self._account.estimated_prompt)))
 
-    async def _relay_folded(self, answer: EngineAnswer, speech: Speech) -> None:
+    async def _relay_folded(self, answer: EngineAnswer, speech: Speech) -> Speech | None:
         """The engine streams although the client does not, so that it stops when the client goes."""
         stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
+        if self._held is not None:
+            self._held.watch(stream)
         size = 0
         while not stream.is_done:
             piece = await self._listen(answer)
@@ -580,9 +624,15 @@ class Exchange:
             self._tell_progress(stream.counted)
             if self._cutoff is not None and stream.can_be_cut:
                 stream.cut(self._account.estimated_prompt)
-        await self._send_whole(stream.fold(self._account.estimated_prompt), await self._end_engine(answer, stream))
+        reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
+        if stream.gathers is not None and not stream.is_cut:
+            again = await self._judge(speech, stream.gathers.answers(), body)
+            if again is not None:
+                return again
+        await self._send_whole(body, reason)
+        return None
 
-    async def _relay_plain(self, answer: EngineAnswer, asked: Asked, speech: Speech) -> None:
+    async def _relay_plain(self, answer: EngineAnswer, asked: Asked, speech: Speech) -> Speech | None:
         raw = await answer.read_all(self._means.settings.max_answer_bytes)
         self._silent_since = math.inf
         try:
@@ -590,7 +640,20 @@ class Exchange:
         except NoAnswer as none:
             raise _before_answer(none.error, answer) from none
         self._account.reported = whole.usage or self._account.estimate_answer(self._entry.model, whole.text_bytes)
-        await self._send_whole(whole.body)
+        again = await self._judge(speech, whole.answers, whole.body)
+        if again is None:
+            await self._send_whole(whole.body)
+        return again
+
+    async def _judge(self, speech: Speech, answers: Sequence[Answer], body: bytes) -> Speech | None:
+        """What is to be asked again. None: the answer is good. Raises OutputInvalid."""
+        held, account = self._held, self._account
+        if held is None:
+            return None
+        again = await held.again(speech, answers, body, account.used, may_ask=self._cutoff is None)
+        if again is not None:
+            account.ask_again()
+        return again
 
     async def _relay_bytes(self, answer: EngineAnswer) -> None:
         """As they come. The last piece is held back until the record is closed."""
@@ -646,7 +709,7 @@ class Exchange:
         self._means.slots.first_token(self.ledger_id, round((now - self._granted_at) * 1000))
 
     def _tell_progress(self, tokens: int) -> None:
-        now = self._means.clock.monotonic()
+        now, tokens = self._means.clock.monotonic(), tokens + self._account.spent_tokens
         if tokens - self._told_tokens >= _PROGRESS_TOKENS or (
             tokens > self._told_tokens and now - self._told_at >= _PROGRESS_S
         ):

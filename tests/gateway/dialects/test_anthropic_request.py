@@ -247,6 +247,9 @@ def test_what_the_client_says_to_the_chat_template_itself_is_kept() -> None:
 
 def test_a_schema_for_the_answer_becomes_a_response_format() -> None:
     schema = {"type": "object", "properties": {"town": {"type": "string"}}}
+    older = asked(output_format={"type": "json_schema", "schema": schema}).fields
+    assert "output_format" not in older
+    assert older["response_format"]["json_schema"]["schema"] == schema
     assert asked(output_config={"format": {"type": "json_schema", "schema": schema}}).fields["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": schema},
@@ -314,6 +317,7 @@ def in_content(*blocks: Any, role: str = "user") -> dict[str, Any]:
         ({"thinking": {"type": "enabled", "budget_tokens": "x"}}, "thinking.budget_tokens"),
         ({"output_config": {"effort": "huge"}}, "output_config.effort"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
+        ({"output_format": {"type": "xml"}}, "output_format.type"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
     ],
 )

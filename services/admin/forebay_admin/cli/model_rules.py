@@ -22,6 +22,12 @@ _THINKING = {
     "usual": admin_pb2.MODEL_THINKING_USUAL,
     "none": admin_pb2.MODEL_THINKING_UNSPECIFIED,
 }
+_STRUCTURED = {
+    "trust": admin_pb2.STRUCTURED_OUTPUT_TRUST,
+    "check": admin_pb2.STRUCTURED_OUTPUT_CHECK,
+    "ask-again": admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN,
+    "none": admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED,
+}
 _CAPS = (
     ("max_output_tokens", "at most {} output tokens"),
     ("num_ctx", "num_ctx at most {}"),
@@ -124,6 +130,9 @@ def _scope_options(command: F) -> F:
 @click.option(
     "--thinking", type=click.Choice(tuple(_THINKING)), help="off: only for those who ask; usual: as the model does."
 )
+@click.option(
+    "--structured", type=click.Choice(tuple(_STRUCTURED)), help="What is done about answers that must be JSON."
+)
 @json_option
 def set_rule(
     pool: str | None,
@@ -138,6 +147,7 @@ def set_rule(
     keep_alive: str | None,
     max_context_tokens: str | None,
     thinking: str | None,
+    structured: str | None,
     as_json: bool,
 ) -> None:
     """Make a rule, or change it. What is not named stays as it is; `none` takes a limit away.
@@ -147,15 +157,20 @@ def set_rule(
     touched by rules for a model only. A prompt of more than `--max-context-tokens` is refused, as the engine counts it; of
     engines that cannot count, Ollama alone can be held to it.
 
+    An answer that must be JSON, perhaps of a schema, is trusted where the engine is known to keep to it, and elsewhere
+    checked: one that is not what was asked for becomes an error. `--structured` says so for all engines: trust, check, or
+    ask-again, by which an answer that is not streamed is asked for up to twice more before.
+
     \b
     forebay model rule set --default temperature=0.7 --max-output-tokens 4096
     forebay model rule set --model qwen3-32b --pin 'chat_template_kwargs={"enable_thinking": false}'
     forebay model rule set --pool night --num-ctx 8192 --keep-alive 300
     forebay model rule set --model 'gpt-oss*' --thinking usual
+    forebay model rule set --pool lab --structured ask-again
     forebay model rule set --no-default temperature --max-output-tokens none
 
     With --json: {"scope": {"pool", "model", "key_id", "everyone"}, "defaults": {…}, "pinned": {…}, "max_output_tokens",
-    "num_ctx", "keep_alive_s", "thinking"}
+    "num_ctx", "keep_alive_s", "max_context_tokens", "thinking", "structured"}
     """
     request = admin_pb2.SetModelRuleRequest(
         scope=_scope(pool, model, key),
@@ -168,6 +183,7 @@ def set_rule(
         keep_alive_s=_cap(keep_alive),
         max_context_tokens=_cap(max_context_tokens),
         thinking=_THINKING[thinking] if thinking is not None else None,
+        structured=_STRUCTURED[structured] if structured is not None else None,
     )
 
     async def work(calls: Calls) -> admin_pb2.SetModelRuleResponse:
@@ -186,7 +202,7 @@ def list_rules(as_json: bool) -> None:
     """List rules in the order in which they apply.
 
     With --json: a list of {"scope": {"pool", "model", "key_id", "everyone"}, "defaults": {…}, "pinned": {…},
-    "max_output_tokens", "num_ctx", "keep_alive_s", "thinking"}
+    "max_output_tokens", "num_ctx", "keep_alive_s", "max_context_tokens", "thinking", "structured"}
     """
 
     async def work(calls: Calls) -> admin_pb2.ListModelRulesResponse:
@@ -281,8 +297,9 @@ def _effects(told: admin_pb2.ModelRule) -> list[str]:
     effects = [f"default {name}={text}" for name, text in sorted(told.defaults.items())]
     effects += [f"pinned {name}={text}" for name, text in sorted(told.pinned.items())]
     effects += [words.format(count(getattr(told, name))) for name, words in _CAPS if told.HasField(name)]  # type: ignore[arg-type]
-    word = plain(told)["thinking"]
-    return [*effects, f"thinking {word}"] if word else effects
+    told_plainly = plain(told)
+    words = (("thinking", told_plainly["thinking"]), ("structured output:", told_plainly["structured"]))
+    return effects + [f"{what} {word.replace('_', ' ')}" for what, word in words if word]
 
 
 def _whose(scope: admin_pb2.ModelRuleScope) -> str:

@@ -15,6 +15,7 @@ from forebay_gateway.accounting import Usage, UsageSource
 from forebay_gateway.canonical.dialect import ChunkWriter, Translation
 from forebay_gateway.canonical.forms import CHAT, Form
 from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
+from forebay_gateway.canonical.structured import Gathered, Mending
 
 _CHARACTERS_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
@@ -64,6 +65,10 @@ class AnswerStream:
         """Changes a chunk before anyone looks at it, for an engine that had to be asked in other words."""
         self.reading: Reading | None = None
         """For an engine that speaks another dialect. An event that says `error` is one there too."""
+        self.gathers: Gathered | None = None
+        """The end of each choice waits for `tail` then, so that the answer may be judged before."""
+        self.mending: Mending | None = None
+        self._ends = b""
         self._preface = b""
         self._form = form
         self._samples = choices if samples is None else samples
@@ -150,8 +155,8 @@ class AnswerStream:
         if self._writer is not None:
             return self._writer.end(self.reported or as_reported(self.usage(estimated_prompt)))
         if not self._wants_usage or self._usage_chunk is None:
-            return DONE
-        return self._usage_raw + DONE
+            return self._ends + DONE
+        return self._ends + self._usage_raw + DONE
 
     @property
     def reported(self) -> dict[str, Any] | None:
@@ -165,10 +170,13 @@ class AnswerStream:
         """All of it as one answer, of a stream that keeps its chunks."""
         assert self.chunks is not None
         assert self._form.fold is not None, "else it does not come in chunks"
-        if self._translation is None:
-            return orjson.dumps(self._form.fold(self.chunks, self._model, self.reported))
-        used = self.reported or as_reported(self.usage(estimated_prompt))
-        return orjson.dumps(self._translation.whole(self._form.fold(self.chunks, self._model, used)))
+        used = self.reported
+        if self._translation is not None:
+            used = used or as_reported(self.usage(estimated_prompt))
+        whole = self._form.fold(self.chunks, self._model, used)
+        if self.mending is not None:
+            whole = self.mending.mend(whole)
+        return orjson.dumps(whole if self._translation is None else self._translation.whole(whole))
 
     def usage(self, estimated_prompt: int) -> Usage:
         """What the answer used so far."""
@@ -246,6 +254,8 @@ class AnswerStream:
                 ended.append(choice.get("index", 0))
         if isinstance(usage, dict):
             self._note_in_passing(usage, ended)
+        if self.gathers is not None:
+            self.gathers.take_choices(choices or ())
         if self.chunks is not None:
             self.chunks.append(chunk)
             return b""
@@ -253,6 +263,9 @@ class AnswerStream:
             return self._writer.write(chunk)
         out = self._named_as_asked(event, chunk)
         preface, self._preface = self._preface, b""
+        if ended and self.gathers is not None:
+            self._ends += out
+            return preface
         return preface + out
 
     def _note_in_passing(self, usage: dict[str, Any], ended: list[int]) -> None:

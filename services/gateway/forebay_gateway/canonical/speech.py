@@ -5,7 +5,8 @@ its own clients' requests pass through in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ import orjson
 from forebay_gateway.accounting import Usage
 from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError, read_usage
 from forebay_gateway.canonical.dialect import Translation
-from forebay_gateway.canonical.forms import Form
+from forebay_gateway.canonical.forms import CHAT, Form
+from forebay_gateway.canonical.structured import Answer, AskedBefore, Gathered, Mending, WantedForm, answers_in
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.refused import BadField
 
@@ -29,6 +31,8 @@ class Stream(Protocol):
     error: StreamError | None
     counted: int
     """Completion tokens, as far as pieces tell: one each."""
+    gathers: Gathered | None
+    """What was said, for who wants to judge it at the end; set before the first piece."""
 
     def feed(self, piece: bytes) -> bytes: ...
 
@@ -66,6 +70,8 @@ class Whole:
     usage: Usage | None
     """None: the engine reported none."""
     text_bytes: int
+    answers: Sequence[Answer] = ()
+    """What its choices say, before anything was mended; of a speech with a mending."""
 
 
 class NoAnswer(Exception):
@@ -85,6 +91,8 @@ class Speech(Protocol):
     """Whether it may be asked for as a stream by a gateway whose client wants it whole."""
     passes_bytes: bool
     """The answer is not looked into; neither `stream` nor `whole` is called."""
+    mending: Mending | None
+    """What is done to a whole answer, or a folded one, which is going to be judged. None: it passes unjudged."""
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload: ...
 
@@ -94,9 +102,31 @@ class Speech(Protocol):
         """Raises NoAnswer."""
         ...
 
+    def again(self, said: str, remark: str, before: AskedBefore) -> Speech | None:
+        """The same question once more, for one choice: after what was said to it and a remark about that. None: it has no
+        words for this."""
+        ...
+
+    def in_words(self, wanted: WantedForm) -> Speech | None:
+        """The same question, with the form of its answer told to the model and not demanded of the engine. None: it has no
+        words for this."""
+        ...
+
     def forget_body(self) -> None:
         """It is not sent again."""
         ...
+
+
+class Unjudged:
+    """Of a speech whose answers nobody judges."""
+
+    mending: Mending | None = None
+
+    def again(self, said: str, remark: str, before: AskedBefore) -> None:
+        return None
+
+    def in_words(self, wanted: WantedForm) -> None:
+        return None
 
 
 class Said(Protocol):
@@ -130,6 +160,7 @@ class OpenAISpeech:
         self.path = self.streamed_path = asked.form.path
         self.comes_in_pieces = asked.form.fold is not None
         self.passes_bytes = asked.form.passes_bytes
+        self.mending: Mending | None = None
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload:
         """A plain request to an engine that is asked plainly passes byte by byte."""
@@ -151,7 +182,7 @@ class OpenAISpeech:
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> AnswerStream:
         asked = self._asked
-        return AnswerStream(
+        stream = AnswerStream(
             asked.model,
             asked.choices,
             wants_usage=asked.include_usage or folds,
@@ -161,6 +192,8 @@ class OpenAISpeech:
             writer=None if folds or asked.translation is None else asked.translation.writer(estimated_prompt),
             translation=asked.translation,
         )
+        stream.mending = self.mending
+        return stream
 
     def whole(self, raw: bytes) -> Whole:
         asked = self._asked
@@ -174,11 +207,48 @@ class OpenAISpeech:
             message = str((body or {}).get("message", f"Its answer has no `{asked.form.results}`."))
             raise NoAnswer(StreamError(message, body))
         text_bytes = sum(len(asked.form.text_of(result).encode()) for result in told[asked.form.results])
+        mended = told if self.mending is None else self.mending.mend(told)
         if asked.translation is not None:
-            raw = orjson.dumps(asked.translation.whole({**told, "model": asked.model}))
-        elif told.get("model", asked.model) != asked.model:
-            raw = orjson.dumps({**told, "model": asked.model})
-        return Whole(raw, read_usage(told.get("usage")), text_bytes)
+            raw = orjson.dumps(asked.translation.whole({**mended, "model": asked.model}))
+        elif mended is not told or told.get("model", asked.model) != asked.model:
+            raw = orjson.dumps({**mended, "model": asked.model})
+        return Whole(raw, read_usage(told.get("usage")), text_bytes, answers_in(told) if self.mending else ())
+
+    def again(self, said: str, remark: str, before: AskedBefore) -> OpenAISpeech | None:
+        messages = self._asked.fields.get("messages")
+        if self._asked.form is not CHAT or not isinstance(messages, list):
+            return None
+        turns = [{"role": "assistant", "content": said}, {"role": "user", "content": remark}]
+        speech = self._with_fields({"messages": [*messages, *turns[not said.strip() :]], "n": 1})
+        speech.mending = Mending(self.mending is not None and self.mending.unfences, before)
+        return speech
+
+    def in_words(self, wanted: WantedForm) -> OpenAISpeech | None:
+        messages = self._asked.fields.get("messages")
+        if self._asked.form is not CHAT or not isinstance(messages, list):
+            return None
+        first, *others = messages
+        if first.get("role") == "system" and isinstance(first.get("content"), str):
+            # Many templates know one system message, at the beginning.
+            told = [{**first, "content": f"{first['content']}\n\n{wanted.in_words}"}, *others]
+        else:
+            told = [{"role": "system", "content": wanted.in_words}, *messages]
+        speech = self._with_fields({"messages": told, "response_format": None})
+        speech.mending = self.mending
+        return speech
+
+    def _with_fields(self, changed: Mapping[str, Any]) -> OpenAISpeech:
+        """The same, but for these fields; those that are None are left out."""
+        asked = copy(self._asked)
+        fields = {**asked.fields, **changed}
+        asked.fields = {name: value for name, value in fields.items() if name not in changed or value is not None}
+        asked.raw = b""
+        if changed.get("n") == 1:
+            asked.choices = asked.samples = 1
+        return self._for(asked)
+
+    def _for(self, asked: Said) -> OpenAISpeech:
+        return type(self)(asked)
 
     def forget_body(self) -> None:
         """It is the request's, which forgets it."""

@@ -14,6 +14,7 @@ import orjson
 from forebay_gateway.accounting import Usage
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.canonical.structured import Gathered, Mending
 
 R = TypeVar("R")
 """A record, as it came."""
@@ -33,6 +34,8 @@ class PassedStream(Generic[R]):
         self._model = model
         self._cut_usage: Usage | None = None
         self._kept: list[Json] | None = [] if folds else None
+        self.gathers: Gathered | None = None
+        self.mending: Mending | None = None
         self.counted = 0
         self.has_begun = False
         self.is_done = False

@@ -58,6 +58,8 @@ SHAPES: dict[Refusal, Shape] = {
     Refusal.CONCURRENCY_LIMITED: Shape(429, "rate_limit_error", "concurrency_limit_exceeded", retry_after_s=1.0),
     Refusal.ENGINE_FAILED: Shape(502, _SERVER, "engine_failed", retry_after_s=1.0),
     Refusal.ENGINE_REFUSED: Shape(400, _REQUEST, None),
+    # Asking again is the operator's to decide: three tries of a library on top of three of ours would be nine.
+    Refusal.OUTPUT_INVALID: Shape(502, _SERVER, "output_invalid", should_retry=False),
     Refusal.JOURNAL_FULL: Shape(503, _SERVER, "journal_full", retry_after_s=5.0),
     Refusal.NO_SCHEDULER: Shape(503, _SERVER, "no_scheduler", retry_after_s=1.0),
     Refusal.STATE_UNAVAILABLE: Shape(503, _SERVER, "state_unavailable", retry_after_s=2.0),

@@ -63,6 +63,9 @@ class ForcedToolSpeech(OpenAISpeech):
             return super().whole(raw)  # which says what is wrong with it
         return super().whole(orjson.dumps(told))
 
+    def _for(self, asked: Said) -> ForcedToolSpeech:
+        return ForcedToolSpeech(asked, self._functions)
+
     def _reword_choice(self, choice: Json) -> None:
         message = choice["message"]
         call = _call_of(message.get("content") or "", self._functions)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from forebay_gateway.canonical.speech import Unjudged
 from forebay_gateway.refused import BadField
 
 
-class Unspoken:
+class Unspoken(Unjudged):
     comes_in_pieces = False
     passes_bytes = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forebay.clock import Clock
 from forebay_gateway.accounting import NOTHING_USED, Entry, Outcome, Usage, UsageSource
 from forebay_gateway.canonical.speech import Stream
+from forebay_gateway.canonical.structured import added
 from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.ledger.journal import Journal
 from forebay_gateway.ledger.usage_record import RecordForm
@@ -31,6 +32,8 @@ class Account:
         """The answer on its way, when it comes as a stream."""
         self.reported: Usage | None = None
         """What the engine said of an answer that came whole."""
+        self._spent: Usage | None = None
+        """On answers that were asked for again."""
 
     @property
     def is_closed(self) -> bool:
@@ -52,7 +55,22 @@ class Account:
 
     def forget_attempt(self) -> None:
         """An engine failed it and the client has seen nothing: whatever was made there is nobody's to pay."""
-        self.stream, self.reported, self.is_running = None, None, False
+        self.stream, self.reported, self.is_running, self._spent = None, None, False, None
+
+    @property
+    def spent_tokens(self) -> int:
+        """Completion tokens of answers that were asked for again."""
+        return self._spent.completion if self._spent is not None else 0
+
+    @property
+    def used(self) -> Usage:
+        """So far, on all times that an answer was asked for."""
+        return self._used() if self._spent is None else added(self._spent, self._used())
+
+    def ask_again(self) -> None:
+        """An answer came, and the same engine is asked once more."""
+        self._spent = self.used
+        self.stream = self.reported = None
 
     def close(self, outcome: Outcome, reason: str, http_status: int) -> bool:
         """No await: a cancellation cannot come in between. False when it is closed already."""
@@ -62,13 +80,13 @@ class Account:
         entry.outcome, entry.reason = outcome, reason
         entry.http_status = entry.http_status or http_status
         entry.duration_ms = round((self._clock.monotonic() - entry.arrived) * 1000)
-        entry.usage = self._used()
+        entry.usage = self.used
         record = self._form.write(entry)
         if self._is_open:
             self._journal.close(entry.ledger_id, record)
         elif not self._journal.note(entry.ledger_id, record):
             self._meters.records_dropped.child().value += 1
-        if entry.usage.source is UsageSource.ENGINE:
+        if entry.usage.source is UsageSource.ENGINE and self._spent is None:
             self._ratios.learn(entry.model, self._body_bytes, entry.usage.prompt)
         self._meters.note(entry)
         return True

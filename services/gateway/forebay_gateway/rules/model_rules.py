@@ -8,13 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from forebay_gateway.fleet import USUAL_TAG
 from forebay_gateway.rules.fallbacks import Fallback, Price
 
 Json = dict[str, Any]
+
+
+class Structured(StrEnum):
+    """What is done about an answer that must be JSON."""
+
+    TRUST = "trust"
+    """It passes as it is."""
+    CHECK = "check"
+    """One that is not what was asked for becomes an error."""
+    ASK_AGAIN = "ask_again"
+    """The same, but a whole answer is asked for again before."""
 
 
 class ScopeKind(IntEnum):
@@ -37,6 +48,8 @@ class Rule:
     keep_alive_s: int | None = None
     thinks_unasked: bool | None = None
     """None: the rule says nothing about it, and the model does as it is used to."""
+    structured: Structured | None = None
+    """None: the rule says nothing about it, and it goes by the engine."""
     max_context_tokens: int | None = None
     """Of a prompt."""
 
@@ -49,6 +62,7 @@ class Rule:
             _first(self.num_ctx, other.num_ctx),
             _first(self.keep_alive_s, other.keep_alive_s),
             self.thinks_unasked if self.thinks_unasked is not None else other.thinks_unasked,
+            structured=self.structured or other.structured,
             max_context_tokens=_first(self.max_context_tokens, other.max_context_tokens),
         )
 

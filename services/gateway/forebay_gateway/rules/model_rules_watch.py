@@ -11,10 +11,16 @@ from google.protobuf.message import DecodeError
 from forebay.rpc import Peer
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_gateway.rules.fallbacks import Fallback, Order, Price
-from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind
+from forebay_gateway.rules.model_rules import Alias, ModelRules, Rule, ScopedRule, ScopeKind, Structured
 
 _KINDS = {"pool": ScopeKind.POOL, "model": ScopeKind.MODEL, "key_id": ScopeKind.KEY}
 _THINKS_UNASKED = {admin_pb2.MODEL_THINKING_OFF: False, admin_pb2.MODEL_THINKING_USUAL: True}
+
+_STRUCTURED = {
+    admin_pb2.STRUCTURED_OUTPUT_TRUST: Structured.TRUST,
+    admin_pb2.STRUCTURED_OUTPUT_CHECK: Structured.CHECK,
+    admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN: Structured.ASK_AGAIN,
+}
 
 _ORDERS = {admin_pb2.FALLBACK_ORDER_CHEAPEST: Order.CHEAPEST, admin_pb2.FALLBACK_ORDER_SOONEST: Order.SOONEST}
 
@@ -71,6 +77,7 @@ def _scoped(told: admin_pb2.ModelRule) -> ScopedRule:
         told.num_ctx if told.HasField("num_ctx") else None,
         told.keep_alive_s if told.HasField("keep_alive_s") else None,
         _THINKS_UNASKED.get(told.thinking),
+        structured=_STRUCTURED.get(told.structured),
         max_context_tokens=told.max_context_tokens if told.HasField("max_context_tokens") else None,
     )
     if field == "everyone":

@@ -32,11 +32,12 @@ def thinking_fields(body: Json) -> Json:
 
 def format_fields(body: Json) -> Json:
     """`response_format`, when the answer must follow a schema. Raises BadField."""
-    where = at("output_config", "format")
-    config = _output_config(body)
+    config, owner, name = _output_config(body), "output_config", "format"
     if config.get("format") is None:
+        config, owner, name = body, "", "output_format"  # what it was called before
+    if config.get(name) is None:
         return {}
-    wanted = object_at(config, "format", "output_config")
+    where, wanted = at(owner, name), object_at(config, name, owner)
     if text_at(wanted, "type", where) != "json_schema":
         raise unknown(at(where, "type"), wanted["type"], "json_schema")
     schema = {"name": "answer", "schema": object_at(wanted, "schema", where)}

@@ -15,6 +15,7 @@ from forebay_gateway.canonical.answer_stream import StreamError, read_usage
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
 from forebay_gateway.dialects.anthropic.folded import fold_message
+from forebay_gateway.dialects.anthropic.mended import ENDED_IN_WORDS, mended_message
 from forebay_gateway.dialects.passed_stream import PassedStream, RecordTooLong, object_in
 from forebay_gateway.engines.anthropic_reading import usage_of
 
@@ -79,7 +80,8 @@ class MessagesStream(PassedStream[Event]):
 
     def fold(self, estimated_prompt: int) -> bytes:
         assert self._kept is not None, "it was not made to be folded"
-        return orjson.dumps({**fold_message(self._kept), "model": self._model})
+        whole = {**fold_message(self._kept), "model": self._model}
+        return orjson.dumps(whole if self.mending is None else mended_message(whole, self.mending))
 
     def take(self, told: Json, record: Event) -> bytes:
         kind, raw = told.get("type"), record.raw
@@ -101,11 +103,13 @@ class MessagesStream(PassedStream[Event]):
                 self._open_block = told.get("index")
             case "content_block_delta":
                 self._count(told.get("delta"))
+                self._gather(told.get("delta"))
             case "content_block_stop":
                 self._open_block = None
             case "message_delta":
                 self.has_begun = True
                 self._note_usage(told)
+                self._gather(told.get("delta"))
             case "message_stop":
                 self.is_done = self.has_begun = True
                 self._tail = raw
@@ -115,6 +119,13 @@ class MessagesStream(PassedStream[Event]):
             return b""
         out, self._held = self._held, b""
         return out
+
+    def _gather(self, delta: Any) -> None:
+        if self.gathers is None or not isinstance(delta, dict):
+            return
+        text, stopped = delta.get("text"), delta.get("stop_reason")
+        is_other = stopped is not None and stopped not in ENDED_IN_WORDS
+        self.gathers.take(0, text if isinstance(text, str) else "", is_other=is_other)
 
     def _count(self, delta: Any) -> None:
         characters = sum(len(delta.get(name) or "") for name in _TEXTS) if isinstance(delta, dict) else 0

@@ -26,6 +26,7 @@ _TRANSLATED = {
     "metadata",
     "model",
     "output_config",
+    "output_format",
     "stop_sequences",
     "stream",
     "system",

@@ -12,7 +12,9 @@ import orjson
 from forebay_gateway.asked import Asked
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.canonical.speech import NoAnswer, Whole, dumped
+from forebay_gateway.canonical.speech import NoAnswer, OpenAISpeech, Unjudged, Whole, dumped
+from forebay_gateway.canonical.structured import AskedBefore, Mending, WantedForm
+from forebay_gateway.dialects.ollama.mended import answer_in, mended_answer
 from forebay_gateway.dialects.ollama.native_stream import OllamaStream, read_counts, renamed, told_error
 from forebay_gateway.dialects.ollama.parts import AnswerForm
 from forebay_gateway.dialects.ollama.ruled import ruled_body
@@ -28,6 +30,7 @@ class OllamaSpeech:
 
     def __init__(self, asked: Asked, form: AnswerForm, body: Json) -> None:
         self._asked, self._form, self.said = asked, form, body
+        self.mending: Mending | None = None
         self.path = self.streamed_path = form.path
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
@@ -37,7 +40,9 @@ class OllamaSpeech:
         self.said = ruled_body(self.said, rule, generates=True)
 
     def stream(self, *, folds: bool, estimated_prompt: int) -> OllamaStream:
-        return OllamaStream(self._asked.model, self._form, folds=folds)
+        stream = OllamaStream(self._asked.model, self._form, folds=folds)
+        stream.mending = self.mending
+        return stream
 
     def whole(self, raw: bytes) -> Whole:
         told = _answer_in(raw)
@@ -45,14 +50,30 @@ class OllamaSpeech:
             raise NoAnswer(StreamError("Its answer has no text."))
         heard = self._form.hear(told)
         text_bytes = len(heard.text.encode()) + len(heard.thinking.encode())
-        return Whole(renamed(raw, told, self._asked.model), read_counts(told), text_bytes)
+        if self.mending is None:
+            return Whole(renamed(raw, told, self._asked.model), read_counts(told), text_bytes)
+        mended = dumped({**mended_answer(told, self._form, self.mending), "model": self._asked.model})
+        return Whole(mended, read_counts(told), text_bytes, [answer_in(told, self._form)])
+
+    def again(self, said: str, remark: str, before: AskedBefore) -> OllamaSpeech:
+        if self._form.in_message:
+            turns = [{"role": "assistant", "content": said}, {"role": "user", "content": remark}]
+            body = {**self.said, "messages": [*self.said["messages"], *turns[not said.strip() :]]}
+        else:
+            body = {**self.said, "prompt": f"{self.said['prompt']}\n\nYou answered:\n{said}\n\n{remark}"}
+        speech = OllamaSpeech(self._asked, self._form, body)
+        speech.mending = Mending(self.mending is not None and self.mending.unfences, before)
+        return speech
+
+    def in_words(self, wanted: WantedForm) -> None:
+        """Ollama takes every form."""
 
     def forget_body(self) -> None:
         """It is not sent again."""
         self.said = {}
 
 
-class OllamaEmbeddingSpeech:
+class OllamaEmbeddingSpeech(Unjudged):
     """`/api/embed` and `/api/embeddings`."""
 
     comes_in_pieces = False
@@ -83,7 +104,7 @@ class OllamaEmbeddingSpeech:
         self.said = {}
 
 
-class NothingToSay:
+class NothingToSay(Unjudged):
     """For the engines that cannot do what was asked, which only Ollama can."""
 
     comes_in_pieces = False

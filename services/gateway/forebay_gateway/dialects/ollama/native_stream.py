@@ -13,6 +13,7 @@ import orjson
 from forebay_gateway.accounting import Usage, UsageSource
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.dialects.ollama.mended import answer_in, mended_answer
 from forebay_gateway.dialects.ollama.parts import AnswerForm, Part, as_line, text_in, without_zeros
 from forebay_gateway.dialects.passed_stream import PassedStream, RecordTooLong
 
@@ -70,7 +71,7 @@ class OllamaStream(PassedStream[bytes]):
             whole |= told
         logprobs = [entry for told in self._kept for entry in _list(told.get("logprobs"))]
         whole |= {"model": self._model, **self._form.say(part)} | ({"logprobs": logprobs} if logprobs else {})
-        return orjson.dumps(whole)
+        return orjson.dumps(whole if self.mending is None else mended_answer(whole, self._form, self.mending))
 
     def take(self, told: Json, record: bytes) -> bytes:
         if told.get("error"):
@@ -79,6 +80,9 @@ class OllamaStream(PassedStream[bytes]):
         self.has_begun = True
         self._latest = told
         self.counted += any(self._form.hear(told))
+        if self.gathers is not None:
+            said = answer_in(told, self._form)
+            self.gathers.take(0, said.text, is_other=not said.is_whole)
         out = b"" if self._kept is not None else renamed(record, told, self._model) + b"\n"
         if told.get("done") is True:
             self._finish(told, out)

@@ -1,0 +1,312 @@
+"""Where a document breaks a JSON schema, and that neither of them can make it take long or fall over."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import time
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forebay_gateway.canonical.json_schema import (
+    MOST_BYTES,
+    MOST_WORK,
+    USUAL_WORK,
+    BadSchema,
+    JsonSchema,
+    TooMuchWork,
+    compile_schema,
+)
+from forebay_gateway.canonical.schema_patterns import MOST_WAYS, plain_pattern
+
+Json = dict[str, Any]
+PERSON: Json = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "age": {"type": "integer", "minimum": 0},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def compiled(schema: Any) -> JsonSchema:
+    return compile_schema(orjson.dumps(schema))
+
+
+def fault(schema: Any, document: Any) -> str:
+    return str(compiled(schema).fault_in(document) or "")
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({"name": "Ada", "age": 36, "tags": ["a"]}, ""),
+        ({"name": "Ada", "age": "36"}, "at `age`: '36' is not of type 'integer'"),
+        ({"name": "Ada", "age": 36, "tags": ["a", 3]}, "at `tags[1]`: 3 is not of type 'string'"),
+        ({"name": "Ada"}, "'age' is a required property"),
+        ({"name": "Ada", "age": 1, "more": 1}, "'more' is not among the properties that it may have"),
+        ([{"name": "Ada"}], "[…] is not of type 'object'"),
+    ],
+)
+def test_the_first_fault_is_told_with_its_place(document: Any, told: str) -> None:
+    assert fault(PERSON, document) == told
+
+
+def test_of_alternatives_the_fault_of_the_one_that_fits_furthest_is_told() -> None:
+    optional = {"anyOf": [{"type": "null"}, PERSON]}
+    assert fault(optional, {"name": "Ada", "age": "x"}) == "at `age`: 'x' is not of type 'integer'"
+    assert fault(optional, 3) == "3 is none of what it can be"
+    one = {"oneOf": [{"type": "integer"}, {"minimum": 5}]}
+    assert [fault(one, 3), fault(one, 5.5), fault(one, 7)] == ["", "", "7 is 2 of the things of which it can be one"]
+
+
+def test_what_a_document_says_at_length_is_told_in_short() -> None:
+    told = fault({"properties": {"a": {"type": "integer"}}}, {"a": "long " * 1000})
+    assert told.startswith("at `a`: 'long long ")
+    assert len(told) < 150
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    tree = {
+        "$ref": "#/$defs/n",
+        "$defs": {"n": {"properties": {"in": {"items": {"$ref": "#/$defs/n"}}, "v": {"type": "null"}}}},
+    }
+    assert fault(tree, {"in": [{"in": [{"v": None}]}]}) == ""
+    assert fault(tree, {"in": [{"in": [{"v": 1}]}]}) == "at `in[0].in[0].v`: 1 is not of type 'null'"
+
+
+def test_draft_7_is_read_where_a_schema_says_so() -> None:
+    pair = {"items": [{"type": "string"}, {"type": "integer"}]}
+    old = {"$schema": "http://json-schema.org/draft-07/schema#", **pair}
+    assert fault(old, ["a", "b"]) == "at `[1]`: 'b' is not of type 'integer'"
+    with pytest.raises(BadSchema, match="items"):
+        compiled(pair)
+
+
+def test_numbers_and_flags_are_what_they_are_in_json() -> None:
+    unique = {"uniqueItems": True}
+    assert fault(unique, [1, True, "1", [1], {"a": 1}]) == ""
+    assert fault(unique, [{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}]) == "[…] has the same item twice"
+    assert fault({"type": "integer"}, 1.0) == ""
+    assert fault({"enum": [1]}, True) == "True is not one of […]"
+
+
+# --- schemas that are none -------------------------------------------------------------------------------------------
+
+BAD: list[tuple[Any, str, str]] = [
+    ({"type": "strin"}, "type", "'strin' is not valid"),
+    ({"properties": {"a": {"type": 3}}}, "properties.a.type", "3 is not valid"),
+    ({"items": {"$ref": "#/$defs/none"}}, "items.$ref", "there is nothing at '#/$defs/none'"),
+    ({"anyOf": [{"$ref": "http://127.0.0.1:1/x"}]}, "anyOf[0].$ref", "not within the schema, and nothing is fetched"),
+    ({"properties": {"a": {"$ref": "other.json"}}}, "properties.a.$ref", "not within the schema"),
+    ({"description": "x" * MOST_BYTES}, "", "no more than 65536 can be checked"),
+]
+
+
+@pytest.mark.parametrize(("schema", "path", "why"), BAD)
+def test_a_schema_that_cannot_be_used_is_refused_with_the_place(schema: Any, path: str, why: str) -> None:
+    with pytest.raises(BadSchema) as refused:
+        compiled(schema)
+    assert refused.value.path == path
+    assert why in refused.value.why
+
+
+def test_one_that_is_too_deep_is_refused() -> None:
+    deep: Json = {}
+    for _ in range(70):
+        deep = {"items": deep}
+    with pytest.raises(BadSchema, match="deeper than 64"):
+        compiled(deep)
+    with pytest.raises(BadSchema, match="deeper than 64"):
+        compile_schema(b'{"items":' * 2000 + b"{}" + b"}" * 2000)
+
+
+def test_a_property_may_be_called_like_a_reference() -> None:
+    assert fault({"properties": {"$ref": {"type": "string"}}}, {"$ref": "http://x"}) == ""
+
+
+# --- what it may take ------------------------------------------------------------------------------------------------
+
+
+def doubling(levels: int) -> Json:
+    steps = {f"d{at}": {"anyOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2} for at in range(levels)}
+    return {"$ref": "#/$defs/d0", "$defs": {**steps, f"d{levels}": {"type": "null"}}}
+
+
+GREEDY: list[tuple[Any, Any]] = [
+    (doubling(60), 1),
+    ({"$ref": "#"}, 1),
+    ({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}, 1),
+    ({"items": {"enum": list(range(2000))}}, [-1.5] + list(range(2000)) * 5),
+    ({"anyOf": [{"items": {"not": {}}}] * 200}, [[]] * 2000),
+    ({"items": {"anyOf": [{"maxLength": 1}] * 500}}, ["x" * 100_000] * 50),
+]
+
+
+@pytest.mark.parametrize(("schema", "document"), GREEDY)
+def test_what_would_take_too_long_is_given_up(schema: Any, document: Any) -> None:
+    judge = compiled(schema)
+    began = time.process_time()
+    with contextlib.suppress(TooMuchWork):
+        judge.fault_in(document, USUAL_WORK)
+    assert time.process_time() - began < 0.5
+
+
+def test_a_long_list_is_judged_when_more_work_is_allowed() -> None:
+    people = {"items": PERSON}
+    document = [{"name": "Ada", "age": 1}] * 1500
+    with pytest.raises(TooMuchWork):
+        compiled(people).fault_in(document)
+    assert compiled(people).fault_in(document, MOST_WORK) is None
+
+
+TERRIBLE = ["(a+)+$", "^(a|a)*$", "(.*)*x", "^(?=a)", r"(a)\1", "a++", "a+?", "x" * 1000, "[a--b]+", "[[:alpha:]]"]
+
+
+@pytest.mark.parametrize("pattern", TERRIBLE)
+def test_patterns_that_may_take_for_ever_are_not_tried(pattern: str) -> None:
+    assert plain_pattern(pattern) is None
+    assert fault({"pattern": pattern}, "a" * 5000 + "b") == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kept", "broken"),
+    [
+        (r"^\d{4}-\d{2}-\d{2}$", "2026-01-02", "2026-01-02\n"),
+        ("^[A-Z]{2,3}$", "ABC", "ABCD"),
+        (r"^[^@\s]+@[^@\s]+\.[a-z]+$", "ada@example.org", "ada at example"),
+        ("colou?r", "the color", "the colr"),
+        (r"^[\w.\-]*$", "a.b-c", "a/b"),
+        (r"^\d+$", "12", "٣"),
+    ],
+)
+def test_plain_patterns_are_tried(pattern: str, kept: str, broken: str) -> None:
+    assert fault({"pattern": pattern}, kept) == ""
+    assert "does not match" in fault({"pattern": pattern}, broken)
+
+
+def test_a_plain_pattern_is_not_tried_on_a_text_that_is_long_for_it() -> None:
+    plain = plain_pattern("a*a*a*b")
+    assert plain is not None
+    assert plain.ways("a" * 10) < MOST_WAYS < plain.ways("a" * 40)
+    assert fault({"pattern": "a*a*a*b"}, "a" * 5000) == ""
+
+
+def test_a_property_that_a_pattern_may_mean_is_not_one_too_many() -> None:
+    schema = {"patternProperties": {"^x-": {"type": "integer"}}, "additionalProperties": False}
+    assert fault(schema, {"x-a": 1}) == ""
+    assert fault(schema, {"x-a": "1"}) == "at `x-a`: '1' is not of type 'integer'"
+    assert "'y' is not among" in fault(schema, {"y": 1})
+    assert fault({"patternProperties": {"(y+)+": {}}, "additionalProperties": False}, {"z": 1}) == ""
+
+
+# --- whatever comes --------------------------------------------------------------------------------------------------
+
+KEYS = ("a", "b", "$ref", "x-y")
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text("ab1$", max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+COUNTS = st.integers(0, 4)
+
+
+def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
+    named, listed = st.dictionaries(st.sampled_from(KEYS), inner, max_size=3), st.lists(inner, min_size=1, max_size=3)
+    kinds = st.sampled_from(("object", "array", "string", "integer", "number", "boolean", "null"))
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": kinds | st.lists(kinds, min_size=1, max_size=2, unique=True),
+            "properties": named,
+            "patternProperties": st.dictionaries(st.sampled_from(("^a", "(a+)+$", "b*b*", "[")), inner, max_size=2),
+            "additionalProperties": inner,
+            "required": st.lists(st.sampled_from(KEYS), unique=True, max_size=2),
+            "items": inner,
+            "prefixItems": listed,
+            "contains": inner,
+            "uniqueItems": st.booleans(),
+            "anyOf": listed,
+            "oneOf": listed,
+            "allOf": listed,
+            "not": inner,
+            "if": inner,
+            "then": inner,
+            "else": inner,
+            "enum": st.lists(DOCUMENTS, min_size=1, max_size=3),
+            "const": DOCUMENTS,
+            "minimum": COUNTS,
+            "multipleOf": st.floats(1e-300, 10),
+            "maxLength": COUNTS,
+            "minItems": COUNTS,
+            "pattern": st.sampled_from(("^a", "(a+)+$", "a*a*b", "[", "\\d+")),
+            "$ref": st.sampled_from(("#", "#/$defs/s", "#/properties/a", "#/anyOf/0")),
+            "$defs": st.fixed_dictionaries({"s": inner}),
+            "unevaluatedProperties": inner,
+            "dependentSchemas": named,
+            "$id": st.sampled_from(("http://x/y", "z")),
+        },
+    )
+
+
+SCHEMAS: st.SearchStrategy[Any] = st.recursive(st.booleans() | st.just({}), _objects, max_leaves=8).filter(
+    lambda s: isinstance(s, dict)
+)
+
+
+def ending(schema: Any, document: Any) -> str:
+    """In one word, how judging ends."""
+    try:
+        judge = compiled(schema)
+    except BadSchema as error:
+        return "refused" if error.why else ""
+    try:
+        found = judge.fault_in(document)
+    except TooMuchWork:
+        return "given up"
+    return "kept" if found is None else "broken" if found.why else ""
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+@given(SCHEMAS, DOCUMENTS)
+def test_whatever_comes_it_ends_soon_and_in_one_of_four_ways(schema: Any, document: Any) -> None:
+    began = time.process_time()
+    assert ending(schema, orjson.loads(orjson.dumps(document))) in ("refused", "given up", "kept", "broken")
+    assert time.process_time() - began < 1.0
+
+
+LEAVES: st.SearchStrategy[Any] = st.none() | st.integers() | st.text(max_size=5)
+ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner))
+
+
+@settings(deadline=None, max_examples=30)
+@given(ANYTHING)
+def test_whatever_is_sent_as_a_schema_it_is_taken_or_refused(sent: Any) -> None:
+    try:
+        schema = orjson.dumps({"$defs": sent, "properties": sent})
+    except TypeError:  # texts and numbers that JSON cannot hold
+        return
+    assert ending(orjson.loads(schema), {"a": 1}) in ("refused", "given up", "kept", "broken")
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.from_regex(r"\^?([ab.]|\[ab\]|\\d)([*+?]|\{1,3\})?([ab.]|\[ab\])([*+?]|\{2\})?\$?", fullmatch=True),
+    st.text("ab1", max_size=30),
+)
+def test_a_plain_pattern_is_found_where_pythons_own_is_and_in_the_ways_that_were_said(pattern: str, text: str) -> None:
+    plain = plain_pattern(pattern)
+    assert plain is not None
+    assert plain.is_in(text) == (re.search(pattern, text, re.ASCII) is not None)
+    assert 1 <= plain.ways(text) < math.inf
