@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.fakes.engine_flavours import Flavour, Traits
 from tests.fakes.engine_jobs import Jobs
-from tests.fakes.engine_measuring import embed, embed_for_ollama, moderate, rerank, score
+from tests.fakes.engine_measuring import embed, embed_for_llama_cpp, embed_for_ollama, moderate, rerank, score
 from tests.fakes.engine_media import draw, redraw, speak, transcribe, translate
 from tests.fakes.engine_orders import Pace
 from tests.fakes.engine_pages import Pages, UnknownModel
@@ -36,7 +36,7 @@ class Errand:
 
 def errands_of(flavour: Flavour, context_tokens: int) -> dict[str, Errand]:
     """By path."""
-    errands = {"/v1/embeddings": Errand(embed)}
+    errands = {"/v1/embeddings": Errand(embed_for_llama_cpp if flavour is Flavour.LLAMA_CPP else embed)}
     if flavour in (Flavour.ANY, Flavour.OLLAMA):
         errands["/api/embed"] = Errand(embed_for_ollama)
     if flavour is Flavour.OLLAMA:

@@ -14,6 +14,8 @@ from tests.fakes.engine_messages import text_of
 from tests.fakes.engine_orders import BadOrder, Usage, cached_tokens, texts_in, words_in
 
 EMBEDDING_WIDTH = 8
+UNSCALED = 7.0
+"""The length of every vector before it is brought to one."""
 FLAGGED_WORD = "bad"
 
 Body = Mapping[str, Any]
@@ -24,6 +26,15 @@ def embed(body: Body) -> Json:
     texts = texts_in(body, "input")
     data = [{"object": "embedding", "index": i, "embedding": _embedding(text)} for i, text in enumerate(texts)]
     return {"object": "list", "data": data, "model": body.get("model"), "usage": _usage(body, texts)}
+
+
+def embed_for_llama_cpp(body: Body) -> Json:
+    """Its vectors have length one, unless `embd_normalize` is -1: then they are as the model made them."""
+    told = embed(body)
+    if body.get("embd_normalize") == -1:
+        for entry in told["data"]:
+            entry["embedding"] = [UNSCALED * x for x in entry["embedding"]]
+    return told
 
 
 def embed_for_ollama(body: Body) -> Json:

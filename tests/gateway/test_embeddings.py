@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from forebay_gateway.dialects.openai.embedding import parse_embedding
 from forebay_gateway.refused import BadField
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
+from tests.fakes.engine_measuring import UNSCALED
 from tests.gateway.house import MODEL, OUTCOME, open_house
 
 
@@ -82,3 +84,16 @@ def test_a_bad_field_is_named(changes: dict[str, Any], param: str, code: str) ->
     with pytest.raises(BadField) as refused:
         parse_embedding(json.dumps({"model": "m", "input": "a", **changes}).encode())
     assert (refused.value.param, refused.value.code) == (param, code)
+
+
+@pytest.mark.parametrize(("path", "length"), [("/api/embeddings", UNSCALED), ("/api/embed", 1.0)])
+async def test_ollamas_older_address_gives_vectors_as_the_model_made_them_also_on_llama_cpp(
+    tmp_path: Path, path: str, length: float
+) -> None:
+    engine = FakeEngine(flavour=Flavour.LLAMA_CPP)
+    async with open_house(tmp_path, engine) as house:
+        body = {"model": MODEL, "prompt": "a b c", "input": "a b c"}
+        async with house.client.post(f"{house.url}{path}", json=body, headers=house.headers) as answer:
+            told = await answer.json()
+        vector = told["embedding"] if "embedding" in told else told["embeddings"][0]
+        assert math.hypot(*vector) == pytest.approx(length)

@@ -11,7 +11,7 @@ from forebay_gateway.canonical.forms import EMBEDDING
 from forebay_gateway.dialects.ollama.embedding_answer import EmbedTranslation, LegacyEmbeddingTranslation
 from forebay_gateway.dialects.ollama.fields import parse_body, text_of
 from forebay_gateway.dialects.ollama.loading import Loading, ends_at_once
-from forebay_gateway.dialects.ollama.native import OllamaEmbeddingSpeech
+from forebay_gateway.dialects.ollama.native import OllamaEmbeddingSpeech, UnscaledEmbeddingSpeech
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import BadField
 
@@ -45,7 +45,9 @@ def parse_legacy_embeddings(raw: bytes) -> Asked | Loading:
     if not prompt:
         return Loading(model, LEGACY_PATH, False, body, lambda created_at: {"embedding": []})
     fields = {"model": model, "input": [prompt]}
-    return _asked(model, body, fields, 1, LegacyEmbeddingTranslation(), LEGACY_PATH, "embedding")
+    asked = _asked(model, body, fields, 1, LegacyEmbeddingTranslation(), LEGACY_PATH, "embedding")
+    asked.native = {**asked.native, EngineKind.LLAMACPP: UnscaledEmbeddingSpeech(asked)}
+    return asked
 
 
 def _asked(

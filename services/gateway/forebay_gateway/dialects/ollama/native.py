@@ -104,6 +104,20 @@ class OllamaEmbeddingSpeech(Unjudged):
         self.said = {}
 
 
+class UnscaledEmbeddingSpeech(OpenAISpeech):
+    """For llama.cpp, which brings vectors to length one unless it is told not to. Ollama's older address never did."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(asked)
+        self.said: Json = {}
+
+    def body(self, *, streamed: bool, ask_usage: bool) -> bytes:
+        return dumped({**self._asked.fields, "model": self._asked.model_at_engines, "embd_normalize": -1})
+
+    def obey(self, rule: Rule) -> None:
+        """It says what the request does."""
+
+
 class NothingToSay(Unjudged):
     """For the engines that cannot do what was asked, which only Ollama can."""
 
