@@ -370,9 +370,9 @@ async def test_a_new_upload_replaces_the_bytes_and_a_new_body_leaves_them(kept: 
 
 
 async def test_what_came_without_bytes_has_none_to_download(kept: Kept) -> None:
-    await kept.alice.put("batch", "batch_1")
+    await kept.alice.put("response", "resp_1")
     with refused(NOT_FOUND, "no bytes"):
-        await kept.alice.download("batch_1", kind="batch")
+        await kept.alice.download("resp_1", kind="response")
 
 
 async def test_a_download_goes_on_while_the_file_is_deleted(kept: Kept) -> None:
@@ -556,6 +556,8 @@ async def test_the_oldest_responses_give_way_to_new_ones(kept: Kept) -> None:
         assert await kept.alice.page("response") == (["resp_3", "resp_4"], False)
         await kept.alice.put("response", "resp_4", body=b"again", created_at_us=T0 + 4)
         assert (await kept.alice.page("response"))[0] == ["resp_3", "resp_4"]
+        await kept.alice.put("background", "resp_5")
+        assert (await kept.alice.page("response"))[0] == ["resp_4"], "to the signs of one under way, too"
 
 
 async def test_the_limits_of_bytes_hold_for_bodies_and_files(kept: Kept) -> None:

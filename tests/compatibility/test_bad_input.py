@@ -163,7 +163,7 @@ REFUSED: tuple[tuple[Address, str, tuple[Any, ...]], ...] = (
     (RESPONSE, "max_output_tokens", _WHOLE),
     (RESPONSE, "stream", _FLAG),
     (RESPONSE, "store", _FLAG),
-    (RESPONSE, "background", (*_FLAG, True)),
+    (RESPONSE, "background", _FLAG),
     (RESPONSE, "input", (True, 5, {}, [], ["x"], [{}], [{"role": "user"}], [{"role": 5, "content": "x"}])),
     (RESPONSE, "instructions", _TEXT),
     (RESPONSE, "temperature", _NUMBER),

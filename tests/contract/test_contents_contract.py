@@ -21,6 +21,7 @@ from forebay.wire.v1 import admin_pb2_grpc
 from forebay_admin.config import AdminSettings
 from forebay_admin.service import open_admin
 from forebay_gateway.keeping.contents import AdminContents, ContentStore, Kind, StoredContent
+from forebay_gateway.keeping.signs import Note, Shown, Signs
 from tests.admin.replica import TOKENS, FakeRegistry, OperatorCalls, Running, Site
 from tests.conftest import free_port
 from tests.gateway.doubles import TOKEN, ContentDouble, add_to, authorize
@@ -134,3 +135,23 @@ async def test_what_lies_in_a_conversation_is_paged_both_ways_and_goes_with_it(k
     assert (await contents.list(keeper.bob, Kind.ITEM, "conv_1", limit=3)).contents == []
     await contents.delete(alice, Kind.CONVERSATION, "conv_1")
     assert await contents.get(alice, Kind.ITEM, "msg_0") is None
+
+
+async def test_gateways_leave_one_another_signs_of_a_response(keeper: Keeper) -> None:
+    clock = SystemClock()
+    runs, asks = (Signs(keeper.contents, clock, keeper.alice, "resp_1") for _ in range(2))
+    other = Signs(keeper.contents, clock, keeper.bob, "resp_1")
+    assert await asks.read() is None
+    await runs.show("queued", 60.0)
+    assert await asks.read() == Shown(True, "queued", None, None)
+    await runs.show("in_progress", 60.0, ({"id": "resp_1"}, {"items": []}))
+    assert await asks.read() == Shown(True, "in_progress", {"id": "resp_1"}, {"items": []})
+    assert await runs.notes() == set()
+    for note in (Note.FOLLOW, Note.CANCEL, Note.CANCEL):
+        await asks.leave(note)
+    assert await runs.notes() == {Note.FOLLOW, Note.CANCEL}
+    assert (await other.read(), await other.notes()) == (None, set())
+    await runs.show("in_progress", -1.0)
+    assert await asks.read() == Shown(False, "in_progress", None, None), "it should have shown more by now"
+    await runs.clear({Note.FOLLOW, Note.CANCEL})
+    assert (await asks.read(), await runs.notes()) == (None, set())

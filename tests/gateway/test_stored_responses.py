@@ -278,9 +278,6 @@ async def test_a_response_that_was_answered_at_once_cannot_be_cancelled(tmp_path
         with pytest.raises(openai.BadRequestError) as streamed_later:
             await sdk.responses.retrieve(made.id, stream=True)
         assert streamed_later.value.param == "stream"
-        with pytest.raises(openai.BadRequestError) as background:
-            await sdk.responses.create(model=MODEL, input="Hi", background=True)
-        assert background.value.param == "background"
 
 
 async def test_what_a_request_would_read_is_counted(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class ContentItem(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     BLOB_BYTES_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """response, conversation, item, file, batch"""
+    """response, conversation, item, file, background"""
     id: _builtins.str
     user_id: _builtins.str
     parent_id: _builtins.str

@@ -21,7 +21,8 @@ class Kind(StrEnum):
     CONVERSATION = "conversation"
     ITEM = "item"
     FILE = "file"
-    BATCH = "batch"
+    BACKGROUND = "background"
+    """What gateways tell one another of responses that are under way."""
 
 
 _MANY = {
@@ -29,7 +30,7 @@ _MANY = {
     Kind.CONVERSATION: "conversations",
     Kind.ITEM: "items of conversations",
     Kind.FILE: "files",
-    Kind.BATCH: "batches",
+    Kind.BACKGROUND: "signs of responses in the background",
 }
 
 BlobName = NewType("BlobName", str)
@@ -127,9 +128,10 @@ def demand_blob(size_bytes: int, limits: ContentLimits) -> None:
 def responses_in_the_way(kind: Kind, held: Mapping[str, Held], limits: ContentLimits) -> int:
     """How many of a user's oldest responses give way to one more. Clients have responses kept by default and never delete
     any, so the limit would end it for them one day; a hundredth at once, so that not every one pays for that."""
-    if kind is not Kind.RESPONSE or sum(of.things for of in held.values()) < limits.things_per_user:
+    if kind not in (Kind.RESPONSE, Kind.BACKGROUND) or sum(of.things for of in held.values()) < limits.things_per_user:
         return 0
-    return min(held[kind].things, max(1, limits.things_per_user // 100)) if kind in held else 0
+    held_responses = held[Kind.RESPONSE].things if Kind.RESPONSE in held else 0
+    return min(held_responses, max(1, limits.things_per_user // 100))
 
 
 def demand_room(held: Mapping[str, Held], *, more_things: int, more_bytes: int, limits: ContentLimits) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from forebay.errors import ForebayError
 from forebay_gateway.canonical.dialect import Json, Translation
 from forebay_gateway.canonical.forms import CHAT, COMPLETION, Form
 from forebay_gateway.canonical.speech import OpenAISpeech, Speech
@@ -33,6 +34,27 @@ class Keeping(Protocol):
 
     def left(self) -> None:
         """The client went before its end."""
+        ...
+
+
+class Background(Protocol):
+    """Lets an answer go on without its client."""
+
+    async def begin(self) -> None:
+        """In the task that is going to do the work. Raises Refused when too many are under way, and what a store raises."""
+        ...
+
+    def grew(self) -> None:
+        """There is more of the answer."""
+        ...
+
+    def refuse(self, error: ForebayError) -> None:
+        """There will be none, or no more of it."""
+        ...
+
+    @property
+    def is_told(self) -> bool:
+        """The client was told that it goes on; until then it hears of a refusal itself."""
         ...
 
 
@@ -75,6 +97,8 @@ class Asked:
     """For engines that speak the client's own dialect."""
     keeping: Keeping | None = None
     """None: nobody keeps the answer."""
+    background: Background | None = None
+    """None: the client waits for the answer."""
     model_at_engines: str = ""
     """As the fleet calls it, and once there is a backend, as that does."""
     instead: tuple[str, ...] = ()

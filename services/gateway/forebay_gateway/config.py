@@ -90,6 +90,12 @@ class GatewaySettings:
     """How long an engine may be silent in the middle of an answer, healthy or not."""
     connect_s: float = 5.0
     """How long connecting to an engine may take."""
+    most_background: int = 64
+    """How many responses may be answered in the background at once, here."""
+    most_background_per_user: int = 8
+    """The same of one user."""
+    background_silent_s: float = 20.0
+    """A response in the background whose gateway shows no sign of life for so long is told as failed by the others."""
     drain_s: float = 600.0
     """How long running requests may go on after the gateway was told to stop."""
     publish_s: float = 5.0

@@ -50,10 +50,12 @@ from forebay_gateway.dialects.openai.image import parse_image, parse_image_edit
 from forebay_gateway.dialects.openai.moderation import parse_moderation
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
 from forebay_gateway.dialects.responses.errors import RESPONSES
+from forebay_gateway.keeping.background import BackgroundLimits, BackgroundResponses
 from forebay_gateway.keeping.conversations import Conversations
 from forebay_gateway.keeping.kept_responses import KeptResponses
 from forebay_gateway.library.blobs import BLOBS_PATH
 from forebay_gateway.library.management import ModelManagement
+from forebay_gateway.pages.background import serve_apart
 from forebay_gateway.pages.conversations import ConversationPages
 from forebay_gateway.pages.models_and_tokens import MODELS_PATH, Pages
 from forebay_gateway.pages.ollama import OllamaPages
@@ -77,7 +79,20 @@ class Front:
         self._means = means
         pages, ollama, management = Pages(means), OllamaPages(means), ModelManagement(means)
         conversations = Conversations(means.contents, means.clock)
-        kept = KeptResponses(means.contents, conversations, means.afterwork, means.clock)
+        self.background = BackgroundResponses(
+            means.contents,
+            means.afterwork,
+            means.clock,
+            means.is_draining,
+            BackgroundLimits(
+                means.settings.most_background,
+                means.settings.most_background_per_user,
+                means.settings.background_silent_s,
+            ),
+        )
+        kept = KeptResponses(
+            means.contents, conversations, self.background, means.afterwork, means.clock, means.thoughts
+        )
         relayed = (
             Route(CHAT.path, OPENAI, parse_chat),
             Route(COMPLETION.path, OPENAI, parse_completion, prompt="prompt"),
@@ -91,15 +106,16 @@ class Front:
             Route(SPEECH.path, OPENAI, parse_speech),
             Route(TRANSCRIPTION.path, OPENAI, parse_upload=parse_transcription),
             Route(TRANSLATION.path, OPENAI, parse_upload=parse_translation),
-            Route(_RESPONSES_PATH, RESPONSES, prepare=kept.prepare),
             Route(_MESSAGES_PATH, ANTHROPIC, parse_messages),
             Route("/api/chat", OLLAMA, partial(parse_ollama_chat, now=means.clock.now)),
             Route("/api/generate", OLLAMA, partial(parse_generate, now=means.clock.now)),
             Route(EMBED_PATH, OLLAMA, partial(parse_embed, now=means.clock.now)),
             Route(LEGACY_PATH, OLLAMA, parse_legacy_embeddings),
         )
+        responses = Route(_RESPONSES_PATH, RESPONSES, prepare=kept.prepare, prompt="input")
         self._routes: dict[str, dict[str, Handler]] = {
             **{route.path: {"POST": self._relay(route)} for route in relayed},
+            _RESPONSES_PATH: {"POST": self._relay_apart(responses)},
             MODELS_PATH: {"GET": pages.list_models},
             f"{_MESSAGES_PATH}/count_tokens": {"POST": pages.count_message_tokens},
             "/v1/tokenize": {"POST": pages.tokenize},
@@ -117,7 +133,10 @@ class Front:
         self._show_model: dict[str, Handler] = {"GET": pages.show_model}
         self._blob: dict[str, Handler] = {"HEAD": management.find_blob, "POST": management.take_blob}
         self._patterns = PathPatterns(
-            {**StoredPages(means, kept, pages.count).addresses, **ConversationPages(means, conversations).addresses}
+            {
+                **StoredPages(means, kept, self.background, pages.count).addresses,
+                **ConversationPages(means, conversations).addresses,
+            }
         )
 
     def make_server(self) -> web.Server:
@@ -174,6 +193,14 @@ class Front:
     def _relay(self, route: Route) -> Handler:
         async def relay(request: web.BaseRequest, call: Call) -> web.StreamResponse:
             return await Exchange(self._means, request, call, route).serve()
+
+        return relay
+
+    def _relay_apart(self, route: Route) -> Handler:
+        """Of what may go on without its client."""
+
+        async def relay(request: web.BaseRequest, call: Call) -> web.StreamResponse:
+            return await serve_apart(Exchange(self._means, request, call, route), self._means.settings.waiting_s)
 
         return relay
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
-from forebay_gateway.asked import Asked, Keeping
+from forebay_gateway.asked import Asked, Background, Keeping
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
@@ -103,6 +103,8 @@ class Exchange:
         )
         self._reply = Reply(request, call.request_id, route.dialect)
         self._body = means.bodies.hold()
+        self.on_left: Callable[[Background, Reply], None] | None = None
+        """Hears that the answer goes on without its client; with a reply for what the client is told of that."""
         self._interruptible = Interruptible()
         self._attempting = Interruptible()
         self._principal: Principal | None = None
@@ -320,6 +322,8 @@ class Exchange:
             await self._demand_judgeable(asked, turn.model)
         assert self._principal is not None
         await demand_room(self._means, self._principal, asked, turn.model, prompt_bytes, self._call.request_id)
+        if asked.background is not None and not self._has_asked:
+            await self._leave_client(asked, asked.background)
         ask = self._admit(asked, turn.model, prompt_bytes)
         if not self._has_asked:
             self._account.open()
@@ -334,6 +338,15 @@ class Exchange:
                 grant = await self._fail_over(grant, troubled.trouble)
             else:
                 return
+
+    async def _leave_client(self, asked: Asked, background: Background) -> None:
+        """From here on the answer is nobody's in particular: it is told to those who ask for it."""
+        assert self._principal is not None
+        self._asked = asked
+        await background.begin()
+        client, self._reply = self._reply, self._reply.unheard(background)
+        if self.on_left is not None:
+            self.on_left(background, client)
 
     async def _fetch_pictures(self, asked: Asked) -> None:
         assert self._principal is not None

@@ -10,6 +10,7 @@ import logging
 from aiohttp import web
 
 from forebay.errors import ForebayError
+from forebay_gateway.asked import Background
 from forebay_gateway.canonical.dialect import Dialect
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,10 @@ class Reply:
         if self._request.transport is not None:
             self._request.transport.abort()
 
+    def unheard(self, background: Background) -> Unheard:
+        """For the answer, which goes on without the client, while this one is for what the client is told of that."""
+        return Unheard(self._request, self._request_id, self._dialect, self.headers, background)
+
     def close(self) -> None:
         """Nothing is written any more."""
         if self._alarm is not None:
@@ -138,3 +143,49 @@ class Reply:
             async with self._writing:  # not in the middle of one
                 self._commenting.cancel()
             self._commenting = None
+
+
+class Unheard(Reply):
+    """Goes nowhere: whoever wants the answer finds it in the background."""
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        dialect: Dialect,
+        headers: dict[str, str],
+        background: Background,
+    ) -> None:
+        super().__init__(request, request_id, dialect)
+        self.headers = headers
+        self.response = web.StreamResponse()
+        self._background = background
+        self._has_begun = False
+
+    @property
+    def status(self) -> int:
+        return 200 if self._has_begun or self._background.is_told else 0
+
+    def comment_while_waiting(self, every_s: float) -> None:
+        pass
+
+    async def begin_stream(self) -> None:
+        self._has_begun = True
+
+    async def begin_bytes(self, content_type: str) -> None:
+        self._has_begun = True
+
+    async def write(self, piece: bytes) -> None:
+        self._background.grew()
+
+    async def end_stream(self, piece: bytes) -> None:
+        self._background.grew()
+
+    async def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+        self._background.grew()
+
+    async def refuse(self, error: ForebayError) -> None:
+        self._background.refuse(error)
+
+    def abort(self) -> None:
+        pass

@@ -29,6 +29,7 @@ from forebay_gateway.front import Front
 from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import open_afterwork
 from forebay_gateway.keeping.contents import AdminContents
+from forebay_gateway.keeping.sealed_thoughts import PURPOSE as PURPOSE_OF_THOUGHTS
 from forebay_gateway.keyring import Keyring
 from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.ledger.journal import Journal, close_lost, hold_directory, next_generation, open_journal
@@ -68,6 +69,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     clock, ops = ground.clock, ground.ops
     running, fleet = Running(), Fleet()
     bodies = BodyBudget(settings.held_bodies_bytes, settings.spooled_bodies_bytes, settings.spool_dir)
+    pepper = read_secret(settings.pepper_file)
     principals = Principals(read_secret(settings.pepper_file))
     model_rules, first_tokens = ModelRules(), FirstTokens()
     draining = asyncio.Event()
@@ -148,6 +150,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     running=running,
                     meters=meters,
                     contents=AdminContents(admin),
+                    thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
                     afterwork=afterwork,
                     is_draining=draining,
                 )
@@ -166,7 +169,14 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 _add_gauges(ops.metrics, running, journal, session, places, bodies)
                 for follower in followers:
                     await follower.start()
-                runner = web.ServerRunner(Front(means).make_server(), shutdown_timeout=_CUT_S)
+                front = Front(means)
+                ops.metrics.gauge(
+                    "forebay_gateway_background",
+                    "Responses in the background that are under way here.",
+                    (),
+                    _reading(lambda: front.background.under_way),
+                )
+                runner = web.ServerRunner(front.make_server(), shutdown_timeout=_CUT_S)
                 async with asyncio.TaskGroup() as tasks:
                     background = [
                         tasks.create_task(session.run(), name="scheduler-session"),

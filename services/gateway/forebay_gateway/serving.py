@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from forebay.clock import Clock
+from forebay.sealed import Seal
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
@@ -44,5 +45,7 @@ class Means:
     running: Running
     meters: Meters
     contents: ContentStore
+    thoughts: Seal
+    """Conceals what models thought; all gateways have the same."""
     afterwork: Afterwork
     is_draining: asyncio.Event

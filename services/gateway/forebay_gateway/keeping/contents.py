@@ -37,6 +37,8 @@ class Kind(StrEnum):
     RESPONSE = "response"
     CONVERSATION = "conversation"
     ITEM = "item"
+    BACKGROUND = "background"
+    """What gateways tell one another of responses that are under way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from forebay.clock import Clock
 from forebay.errors import ForebayError, NotPossible
+from forebay.sealed import Seal
 from forebay_gateway.asked import Asked
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.fields import parse_object
@@ -21,9 +21,15 @@ from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.items import new_id
 from forebay_gateway.dialects.responses.keeping import Ground, Wish, input_items, tellable, wish_in
 from forebay_gateway.dialects.responses.request import NEEDED_FIELDS, ask_for_response
+from forebay_gateway.dialects.responses.telling import UNFINISHED
 from forebay_gateway.keeping.afterwork import Afterwork
+from forebay_gateway.keeping.background import BackgroundResponse, BackgroundResponses
 from forebay_gateway.keeping.contents import ContentStore, Kind, StoredContent
 from forebay_gateway.keeping.conversations import Conversations
+from forebay_gateway.keeping.elsewhere import Elsewhere
+from forebay_gateway.keeping.item_references import with_items
+from forebay_gateway.keeping.response_record import ResponseRecord
+from forebay_gateway.keeping.sealed_thoughts import SealedThoughts
 from forebay_gateway.refused import BadField, NotKept
 
 log = logging.getLogger(__name__)
@@ -33,8 +39,6 @@ Json = dict[str, Any]
 _WITHIN_S = 2.0
 """An answer's end waits so long for being kept."""
 _LONGEST_CHAIN = 100
-_KEPT_S = 30 * 86400.0
-"""As long as OpenAI keeps a response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +49,48 @@ class LookedUp:
 
 class KeptResponses:
     def __init__(
-        self, contents: ContentStore, conversations: Conversations, afterwork: Afterwork, clock: Clock
+        self,
+        contents: ContentStore,
+        conversations: Conversations,
+        background: BackgroundResponses,
+        afterwork: Afterwork,
+        clock: Clock,
+        seal: Seal,
     ) -> None:
+        """`seal`: conceals thoughts; all gateways have the same."""
         self._contents = contents
         self._conversations = conversations
+        self._background = background
+        self._elsewhere = Elsewhere(contents, clock)
         self._afterwork = afterwork
         self._clock = clock
+        self._seal = seal
 
     async def prepare(self, raw: bytes, principal: Principal) -> tuple[Asked, int]:
         """The request, and of how many bytes its prompt was made. Raises BadField, StateUnavailable."""
         user_id = principal.user_id
-        body = parse_object(raw, NEEDED_FIELDS)
-        wish = wish_in(body)
+        told = parse_object(raw, NEEDED_FIELDS)
+        wish = wish_in(told)
+        body = await with_items(told, user_id, self._contents)
         looked_up = await self._look_up(wish, user_id)
         stores = await self._may_store(wish, user_id)
-        asked = ask_for_response(body, Ground(looked_up.items, _echo(wish, stores)))
+        asked = ask_for_response(body, self._ground(looked_up.items, wish, user_id, stores))
         if stores or looked_up.conversation is not None:
-            asked.keeping = self._keeping(asked, body, wish, user_id, stores, looked_up.conversation)
-        return asked, len(raw) + (len(dumped({"items": looked_up.items})) if looked_up.items else 0)
+            self._have_kept(asked, body, wish, user_id, stores, looked_up.conversation)
+        size = len(raw) if body is told else len(dumped(body))
+        return asked, size + (len(dumped({"items": looked_up.items})) if looked_up.items else 0)
 
     async def ground_of(self, body: Json, user_id: str) -> Ground:
         """What a request builds on, whose answer is not going to be kept. Raises BadField, StateUnavailable."""
         wish = wish_in(body)
-        return Ground((await self._look_up(wish, user_id)).items, _echo(wish, False))
+        return self._ground((await self._look_up(wish, user_id)).items, wish, user_id, False)
+
+    async def with_items(self, body: Json, user_id: str) -> Json:
+        """The request, with the items that its input names. Raises BadField, StateUnavailable."""
+        return await with_items(body, user_id, self._contents)
+
+    def _ground(self, items: list[Json], wish: Wish, user_id: str, stores: bool) -> Ground:
+        return Ground(items, _echo(wish, stores), SealedThoughts(self._seal, user_id))
 
     async def _look_up(self, wish: Wish, user_id: str) -> LookedUp:
         if wish.previous_response_id is not None:
@@ -90,10 +113,20 @@ class KeptResponses:
                 param=param,
                 code="previous_response_not_found",
             )
+        last = await self._elsewhere.as_it_stands(chain[-1])
+        if last["status"] in UNFINISHED:
+            raise BadField(
+                f"Previous response with id '{response_id}' has not ended yet (it is {last['status']}): go on from it when "
+                "it has.",
+                param=param,
+                code="previous_response_not_ended",
+            )
         return [item for kept in chain for item in (*kept.body["input"], *tellable(kept.body["response"]["output"]))]
 
     async def _may_store(self, wish: Wish, user_id: str) -> bool:
         """Raises StateUnavailable when the client insists and nobody is there to keep it."""
+        if wish.background:
+            return True
         if wish.store is None:
             return wish.builds_on_kept or not self._contents.is_away
         if wish.store and not wish.builds_on_kept:
@@ -101,49 +134,38 @@ class KeptResponses:
             await self._contents.get(user_id, Kind.RESPONSE, new_id("resp"))
         return wish.store
 
-    def _keeping(
+    def _have_kept(
         self, asked: Asked, body: Json, wish: Wish, user_id: str, stores: bool, conversation: StoredContent | None
-    ) -> KeptResponse:
-        assert isinstance(asked.translation, ResponseTranslation)
-        items = input_items(body)
+    ) -> None:
+        translation = asked.translation
+        assert isinstance(translation, ResponseTranslation)
+        items = input_items(body, translation.named)
         dumped({"response": {"input": items}})  # raises BadField when that could not be kept
-        return KeptResponse(
-            asked.translation,
+        record = ResponseRecord(
             items,
             user_id=user_id,
             previous_id=wish.previous_response_id or "",
-            stores=stores,
             conversation=conversation,
             contents=self._contents,
             conversations=self._conversations,
-            afterwork=self._afterwork,
             clock=self._clock,
         )
+        if wish.background:
+            response = BackgroundResponse(self._background, translation, record, streams=asked.stream)
+            asked.keeping = asked.background = response
+            asked.stream = True  # whoever follows it gets it piece by piece
+        else:
+            asked.keeping = KeptResponse(translation, record, stores=stores, afterwork=self._afterwork)
 
 
 class KeptResponse:
     """One answer, on its way to being kept (asked.Keeping)."""
 
     def __init__(
-        self,
-        translation: ResponseTranslation,
-        items: Sequence[Json],
-        *,
-        user_id: str,
-        previous_id: str,
-        stores: bool,
-        conversation: StoredContent | None,
-        contents: ContentStore,
-        conversations: Conversations,
-        afterwork: Afterwork,
-        clock: Clock,
+        self, translation: ResponseTranslation, record: ResponseRecord, *, stores: bool, afterwork: Afterwork
     ) -> None:
-        """`items`: of its own input."""
-        self._translation, self._items = translation, items
-        self._user_id, self._previous_id = user_id, previous_id
-        self._stores, self._conversation = stores, conversation
-        self._contents, self._conversations = contents, conversations
-        self._afterwork, self._clock = afterwork, clock
+        self._translation, self._record = translation, record
+        self._stores, self._afterwork = stores, afterwork
         self._is_over = False
         self._is_stored = self._is_added = False
 
@@ -154,7 +176,7 @@ class KeptResponse:
         await self._in_time(self._afterwork.start(self._keep(response, appends=True), "keep-response"))
         if self._stores and not self._is_stored:
             response["store"] = False
-        elif self._conversation is None or self._is_added:
+        elif self._record.conversation is None or self._is_added:
             return last
         if not self._is_added and "conversation" in response:
             response["conversation"] = None
@@ -182,35 +204,23 @@ class KeptResponse:
 
     async def _keep(self, response: Json, *, appends: bool) -> None:
         try:
-            if appends and self._conversation is not None:
-                await self._conversations.append(self._conversation, [*self._items, *response["output"]])
+            if appends:
+                await self._record.add_to_conversation(response)
                 self._is_added = True
             if self._stores:
-                await self._store(response)
+                await self._record.store(response)
+                self._is_stored = True
         except ForebayError as error:
             log.warning(
                 "response not kept",
                 extra={"action": "not_kept", "response": response["id"], "why": str(error.reason)},
             )
 
-    async def _store(self, response: Json) -> None:
-        now = self._clock.now()
-        await self._contents.put(
-            StoredContent(
-                Kind.RESPONSE,
-                response["id"],
-                self._user_id,
-                int(now * 1e6),
-                {"response": response, "input": self._items},
-                parent_id=self._previous_id,
-                expires_at_us=int((now + _KEPT_S) * 1e6),
-            )
-        )
-        self._is_stored = True
-
 
 def _echo(wish: Wish, stores: bool) -> Json:
     echo: Json = {"store": stores, "previous_response_id": wish.previous_response_id}
+    if wish.background:
+        echo["background"] = True
     if wish.conversation_id is not None:
         echo["conversation"] = {"id": wish.conversation_id}
     return echo

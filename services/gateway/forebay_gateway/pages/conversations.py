@@ -13,8 +13,10 @@ from forebay_gateway.canonical.fields import parse_object
 from forebay_gateway.canonical.typed import bad_value, metadata_in, missing, objects_in
 from forebay_gateway.dialects.responses.conversation import check_items
 from forebay_gateway.dialects.responses.keeping import kept_items
+from forebay_gateway.dialects.responses.thoughts import Thoughts
 from forebay_gateway.keeping.contents import ContentStore, Kind, StoredContent
 from forebay_gateway.keeping.conversations import Conversations
+from forebay_gateway.keeping.sealed_thoughts import SealedThoughts
 from forebay_gateway.pages.listed_items import as_page, no_such_item, page_wish
 from forebay_gateway.pages.models_and_tokens import answer_page, read_page_body
 from forebay_gateway.pages.path_patterns import Addresses
@@ -47,7 +49,8 @@ class ConversationPages:
         user_id = principal_of(self._means, call).user_id
         raw = await read_page_body(self._means, request)
         body = parse_object(raw, "`metadata` and `items`, or with nothing") if raw else {}
-        conversation = await self._conversations.create(user_id, metadata_in(body), _items_in(body))
+        items = _items_in(body, SealedThoughts(self._means.thoughts, user_id))
+        conversation = await self._conversations.create(user_id, metadata_in(body), items)
         return answer_page(_told(conversation), call)
 
     async def show(self, request: web.BaseRequest, call: Call, conversation_id: str) -> web.StreamResponse:
@@ -82,7 +85,7 @@ class ConversationPages:
     async def add_items(self, request: web.BaseRequest, call: Call, conversation_id: str) -> web.StreamResponse:
         conversation = await self._find(call, conversation_id)
         body = parse_object(await read_page_body(self._means, request), "`items`")
-        items = _items_in(body)
+        items = _items_in(body, SealedThoughts(self._means.thoughts, conversation.user_id))
         if not items:
             raise missing("items", "list the items to add")
         await self._conversations.append(conversation, items)
@@ -114,12 +117,12 @@ class ConversationPages:
         return item
 
 
-def _items_in(body: Json) -> list[Json]:
+def _items_in(body: Json, thoughts: Thoughts) -> list[Json]:
     """Raises BadField."""
     items = objects_in(body, "items")
     if len(items) > _MOST_ITEMS:
         raise bad_value("items", f"`items` has {len(items)} entries; {_MOST_ITEMS} can be added at once.")
-    check_items(items, "items")
+    check_items(items, "items", thoughts)
     return kept_items(items)
 
 

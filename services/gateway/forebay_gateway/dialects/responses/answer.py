@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import orjson
 
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Spoken, new_id
+from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Spoken, names_within, new_id
 from forebay_gateway.dialects.responses.said import (
     arguments_in,
     logprobs_in,
@@ -18,16 +18,24 @@ from forebay_gateway.dialects.responses.said import (
 )
 from forebay_gateway.dialects.responses.snapshot import Snapshot, is_cut
 from forebay_gateway.dialects.responses.stream import ResponseWriter
+from forebay_gateway.dialects.responses.telling import Telling, announcing
+from forebay_gateway.dialects.responses.thoughts import Thoughts
 
 
 class ResponseTranslation:
     """For one request."""
 
-    def __init__(self, model: str, echo: Json, new_id: NewId = new_id) -> None:
-        """`echo`: what the response repeats of its request."""
+    def __init__(self, model: str, echo: Json, named: NewId | None = None, *, thoughts: Thoughts | None = None) -> None:
+        """`echo`: what the response repeats of its request. `thoughts`: to conceal the reasoning with, for a client that
+        carries it."""
         self._model = model
         self._echo = echo
-        self._new_id = new_id
+        self.id = (named or new_id)("resp")
+        self.named = named or names_within(self.id)
+        """Names its items, those of its input too."""
+        self._thoughts = thoughts
+        self._queued_at: float | None = None
+        self._queued = Telling([])
         self._whole: Json | None = None
         self._writer: ResponseWriter | None = None
         """Of the last attempt."""
@@ -40,6 +48,17 @@ class ResponseTranslation:
         """As it ended. May be changed, and be told once more."""
         return self._whole if self._writer is None else self._writer.response
 
+    def queue(self, now: float) -> Json:
+        """Announces the response, before any engine is asked. `now`: seconds since the epoch."""
+        self._queued_at = int(now)
+        self._queued = self._announced()
+        return self._snapshot().queued()
+
+    @property
+    def telling(self) -> Telling:
+        """What is told of a response that was announced."""
+        return self._queued if self._writer is None else self._writer.telling
+
     def tell_again(self) -> bytes:
         """What the client gets at the end: the last events of a stream, or all."""
         return orjson.dumps(self._whole) if self._writer is None else self._writer.end_again()
@@ -47,7 +66,10 @@ class ResponseTranslation:
     def broken(self, status: str, error: Json | None) -> Json | None:
         """A response that was begun and did not come to its end. `status`: failed or cancelled; `error`: OpenAI's
         `code` and `message`. None when the client was told of none."""
-        return None if self._writer is None else self._writer.broken(status, error)
+        told = None if self._writer is None else self._writer.broken(status, error)
+        if told is None and self._queued_at is not None:
+            told = self._snapshot().broken([], status, error)
+        return told
 
     def whole(self, answer: Json) -> Json:
         snapshot = self._snapshot()
@@ -61,23 +83,28 @@ class ResponseTranslation:
         return self._whole
 
     def writer(self, estimated_prompt: int) -> ResponseWriter:
-        self._writer = ResponseWriter(self._snapshot(), self._new_id)
+        told = self._announced() if self._queued_at is not None else None
+        self._writer = ResponseWriter(self._snapshot(), self.named, told=told, thoughts=self._thoughts)
         return self._writer
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self._new_id("resp"), self._model, self._echo)
+        queued_at = self._queued_at
+        return Snapshot(self.id, self._model, self._echo, queued_at or 0, is_dated=queued_at is not None)
+
+    def _announced(self) -> Telling:
+        return Telling(announcing(self._snapshot().queued()))
 
     def _items(self, choice: Json) -> Iterator[Spoken | Called]:
         message = object_in(choice, "message")
         for part in PARTS:
             if said := said_in(message, part):
                 logprobs = logprobs_in(choice) if part is TEXT else []
-                yield Spoken(part, self._new_id(part.prefix), [said], logprobs)
+                yield Spoken(part, self.named(part.prefix), [said], logprobs, self._thoughts)
         for call in objects_in(message, "tool_calls"):
             function = object_in(call, "function")
             yield Called(
-                id=self._new_id("fc"),
-                call_id=text_in(call, "id") or self._new_id("call"),
+                id=self.named("fc"),
+                call_id=text_in(call, "id") or self.named("call"),
                 name=text_in(function, "name"),
                 pieces=[arguments_in(function)],
             )

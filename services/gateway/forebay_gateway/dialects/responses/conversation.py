@@ -13,14 +13,16 @@ from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.canonical.typed import bad_value, demand_string, missing, objects_in, string_in
 from forebay_gateway.dialects.responses.content import images_of, is_text, parts_in, texts_of
+from forebay_gateway.dialects.responses.thoughts import Thoughts
+from forebay_gateway.refused import BadField
 
 _BLANK_LINE = "\n\n"
 
 
-def messages_in(body: Json, before: Sequence[Json] = ()) -> list[Json]:
-    """Of the fields `instructions` and `input`; at least one. `before`: items that go in front of the input's. Raises
-    BadField."""
-    conversation = _Conversation(string_in(body, "instructions"))
+def messages_in(body: Json, before: Sequence[Json] = (), thoughts: Thoughts | None = None) -> list[Json]:
+    """Of the fields `instructions` and `input`; at least one. `before`: items that go in front of the input's. `thoughts`:
+    to reveal concealed reasoning with; without, it is passed over. Raises BadField."""
+    conversation = _Conversation(string_in(body, "instructions"), thoughts)
     for place, item in enumerate(before):
         conversation.add(item, f"(kept)[{place}].")
     told = body.get("input")
@@ -41,15 +43,16 @@ def messages_in(body: Json, before: Sequence[Json] = ()) -> list[Json]:
     return conversation.messages()
 
 
-def check_items(items: list[Json], name: str) -> None:
+def check_items(items: list[Json], name: str, thoughts: Thoughts | None = None) -> None:
     """Each must be one that can be told to an engine. Raises BadField."""
-    conversation = _Conversation(None)
+    conversation = _Conversation(None, thoughts)
     for place, item in enumerate(items):
         conversation.add(item, f"{name}[{place}].")
 
 
 class _Conversation:
-    def __init__(self, instructions: str | None) -> None:
+    def __init__(self, instructions: str | None, thoughts: Thoughts | None = None) -> None:
+        self._thoughts = thoughts
         self._system = [] if instructions is None else [instructions]
         self._messages: list[Json] = []
         self._reasoning: list[str] = []
@@ -75,7 +78,7 @@ class _Conversation:
             case "item_reference":
                 raise bad_value(
                     f"{at}type",
-                    f"`{at}type` is item_reference, and this gateway looks up no single items: send the item itself.",
+                    f"`{at}type` is item_reference, and here no items are looked up: send the item itself.",
                 )
             case _:
                 kind = demand_string(item, "type", at, "such as message, function_call or function_call_output")
@@ -142,7 +145,11 @@ class _Conversation:
         self._messages.append({"role": "tool", "tool_call_id": call_id, "content": "\n".join(texts_of(parts))})
 
     def _add_reasoning(self, item: Json, at: str) -> None:
-        """Encrypted reasoning is another server's: only what can be read is told."""
+        """What was concealed is all of it, and what can be read perhaps a summary."""
+        concealed = string_in(item, "encrypted_content", at)
+        if concealed and self._thoughts is not None:
+            self._reasoning.append(_revealed(concealed, self._thoughts, at))
+            return
         for name in ("content", "summary"):
             texts = [
                 demand_string(part, "text", f"{at}{name}[{place}].", "it is what the part says")
@@ -162,6 +169,19 @@ class _Conversation:
         if self._images:
             self._messages.append({"role": "user", "content": self._images})
             self._images = []
+
+
+def _revealed(concealed: str, thoughts: Thoughts, at: str) -> str:
+    """Raises BadField."""
+    revealed = thoughts.reveal(concealed)
+    if revealed is None:
+        raise BadField(
+            f"`{at}encrypted_content` cannot be read here: it was changed, is another server's, or was given to another "
+            "user. Leave this item out.",
+            param=f"{at}encrypted_content",
+            code="invalid_encrypted_content",
+        )
+    return revealed
 
 
 def _content(parts: list[Json]) -> Any:

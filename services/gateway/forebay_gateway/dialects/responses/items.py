@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from secrets import token_hex
@@ -9,13 +10,36 @@ from secrets import token_hex
 import orjson
 
 from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.dialects.responses.thoughts import Thoughts
 
 NewId = Callable[[str], str]
 """From a prefix to a name that nothing else has."""
 
 
+_NAMED_WITHIN = re.compile(r"[a-z]+_([0-9a-f]{32})[0-9a-f]{4,8}")
+
+
 def new_id(prefix: str) -> str:
     return f"{prefix}_{token_hex(16)}"
+
+
+def names_within(response_id: str) -> NewId:
+    """For the items of one response, by whose names it can be found."""
+    count = 0
+    _, _, own = response_id.partition("_")
+
+    def name(prefix: str) -> str:
+        nonlocal count
+        count += 1
+        return f"{prefix}_{own}{count:04x}"
+
+    return name
+
+
+def response_with(item_id: str) -> str | None:
+    """The id of the response in which an item was named; None when it was named elsewhere."""
+    named = _NAMED_WITHIN.fullmatch(item_id)
+    return f"resp_{named[1]}" if named else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +70,8 @@ class Spoken:
     id: str
     pieces: list[str] = field(default_factory=list)
     logprobs: list[Json] = field(default_factory=list)
+    thoughts: Thoughts | None = None
+    """To conceal it with: reasoning that its client wants to carry."""
     has_ended: bool = False
 
     @property
@@ -59,8 +85,15 @@ class Spoken:
     def begun(self) -> Json:
         return self._item([], "in_progress")
 
+    def grown(self) -> Json:
+        """As far as it is there."""
+        return self._item([self.part_with(self.said, self.logprobs)], "in_progress")
+
     def ended(self, status: str) -> Json:
-        return self._item([self.part_with(self.said, self.logprobs)], status)
+        item = self._item([self.part_with(self.said, self.logprobs)], status)
+        if self.part is REASONING and self.thoughts is not None:
+            item["encrypted_content"] = self.thoughts.conceal(self.said)
+        return item
 
     def part_with(self, said: str, logprobs: list[Json]) -> Json:
         part: Json = {"type": self.part.type, ("refusal" if self.part is REFUSAL else "text"): said}
@@ -100,6 +133,10 @@ class Called:
 
     def begun(self) -> Json:
         return self._item("", "in_progress")
+
+    def grown(self) -> Json:
+        """As far as it is there."""
+        return self._item(self.said, "in_progress")
 
     def ended(self, status: str) -> Json:
         return self._item(self.said, status)

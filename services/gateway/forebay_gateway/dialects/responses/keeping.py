@@ -11,6 +11,7 @@ from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.canonical.typed import demand_string, string_in, switch_in
 from forebay_gateway.dialects.responses.items import NewId, new_id
+from forebay_gateway.dialects.responses.thoughts import Thoughts
 from forebay_gateway.refused import BadField
 
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
@@ -22,6 +23,7 @@ class Wish:
     """None: the client does not say."""
     previous_response_id: str | None
     conversation_id: str | None
+    background: bool = False
 
     @property
     def builds_on_kept(self) -> bool:
@@ -36,11 +38,24 @@ class Ground:
     """They go in front of its input."""
     echo: Json = field(default_factory=dict)
     """What it says of that."""
+    thoughts: Thoughts | None = None
+    """Of its user; None: nothing is concealed or revealed."""
 
 
 def wish_in(body: Json) -> Wish:
     """Raises BadField."""
-    wish = Wish(switch_in(body, "store"), string_in(body, "previous_response_id"), _conversation_in(body))
+    wish = Wish(
+        switch_in(body, "store"),
+        string_in(body, "previous_response_id"),
+        _conversation_in(body),
+        bool(switch_in(body, "background")),
+    )
+    if wish.background and wish.store is False:
+        raise BadField(
+            "`background` is true, and a response in the background has to be stored: leave `store` out, or set it to true.",
+            param="background",
+            code="invalid_value",
+        )
     if wish.previous_response_id is not None and wish.conversation_id is not None:
         raise BadField(
             "`previous_response_id` and `conversation` exclude each other: name what the response goes on from once.",
@@ -61,6 +76,16 @@ def input_items(body: Json, named: NewId = new_id) -> list[Json]:
 def kept_items(items: Iterable[Json], named: NewId = new_id) -> list[Json]:
     """Each under a new name, since the one that it came with may be that of another item."""
     return [_kept(item, named) for item in items]
+
+
+def reference_in(item: Any) -> str | None:
+    """The id of the item that an entry of the input stands for; None when it is an item itself. Clients may leave the type
+    out."""
+    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+        return None
+    kind = item.get("type")
+    is_reference = kind == "item_reference" or (kind is None and not item.keys() - {"id", "type"})
+    return item["id"] if is_reference else None
 
 
 def tellable(items: Iterable[Json]) -> list[Json]:

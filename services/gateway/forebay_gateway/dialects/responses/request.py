@@ -27,6 +27,7 @@ from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.conversation import messages_in
 from forebay_gateway.dialects.responses.echo import echo_of
 from forebay_gateway.dialects.responses.keeping import Ground
+from forebay_gateway.dialects.responses.thoughts import Thoughts
 from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
 
 _MOST_LOGPROBS = 20
@@ -43,12 +44,14 @@ def ask_for_response(body: Json, ground: Ground | None) -> Asked:
     """`ground`: what it builds on; None: that was not looked up. Raises BadField."""
     model, stream = model_in(body), flag_in(body, "stream")
     _refuse_stored(body, ("prompt",) if ground is not None else _STORED)
+    if flag_in(body, "background") and ground is None:
+        raise bad_value("background", "`background` is true, and nobody here keeps what is answered: leave it out.")
     _check_the_rest(body)
     functions = functions_in(body)
     max_output_tokens = count_in(body, "max_output_tokens")
     fields: Json = {
         "model": model,
-        "messages": messages_in(body, ground.items if ground else []),
+        "messages": messages_in(body, ground.items, ground.thoughts) if ground else messages_in(body),
         **tool_fields(body, functions),
     }
     fields |= _sampling(body) | _logprobs(body) | _reasoning(body) | _format(body) | _user(body)
@@ -67,7 +70,7 @@ def ask_for_response(body: Json, ground: Ground | None) -> Asked:
         include_usage=True,
         fields=fields,
         raw=b"",
-        translation=ResponseTranslation(model, echo),
+        translation=ResponseTranslation(model, echo, thoughts=_concealing(body, ground)),
     )
 
 
@@ -77,12 +80,12 @@ def _refuse_stored(body: Json, names: Iterable[str]) -> None:
             raise bad_value(
                 name, f"`{name}` builds on something stored that is not to be had here: send the whole input."
             )
-    if flag_in(body, "background"):
-        raise bad_value(
-            "background",
-            "`background` is true, and this gateway answers nothing in the background: leave it out and, if the answer "
-            "takes long, stream it.",
-        )
+
+
+def _concealing(body: Json, ground: Ground | None) -> Thoughts | None:
+    if ground is None or "reasoning.encrypted_content" not in _include(body):
+        return None
+    return ground.thoughts
 
 
 def _check_the_rest(body: Json) -> None:
@@ -119,7 +122,7 @@ def _logprobs(body: Json) -> Json:
 
 
 def _include(body: Json) -> list[str]:
-    """What else the answer should have. Of things that there are not here, such as encrypted reasoning, it has none."""
+    """What else the answer should have. Of things that there are not here, such as a search's sources, it has none."""
     names = body.get("include")
     if names is None:
         return []

@@ -22,6 +22,11 @@ class Snapshot:
     echo: Json
     created_at: float = 0
     """Seconds since the epoch, by the engine's clock; 0 when it tells none."""
+    is_dated: bool = False
+    """Before any engine was asked: its client knows the date already."""
+
+    def queued(self) -> Json:
+        return self._response("queued", [])
 
     def begun(self) -> Json:
         return self._response("in_progress", [])
@@ -41,7 +46,7 @@ class Snapshot:
     def note_created(self, told: Json) -> None:
         """`told`: chat's answer, or a piece of one."""
         created = told.get("created")
-        if isinstance(created, (int, float)):
+        if isinstance(created, (int, float)) and not self.is_dated:
             self.created_at = created
 
     def _response(self, status: str, output: list[Json]) -> Json:

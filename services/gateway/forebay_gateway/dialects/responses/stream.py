@@ -6,11 +6,20 @@ if they are not when something else begins, that and all after it waits for the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-import orjson
-
 from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.dialects.responses.events import (
+    Told,
+    closing,
+    delta,
+    delta_head,
+    ending,
+    has_logprobs,
+    opening,
+    written,
+)
 from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Part, Spoken
 from forebay_gateway.dialects.responses.said import (
     arguments_in,
@@ -21,24 +30,32 @@ from forebay_gateway.dialects.responses.said import (
     text_in,
 )
 from forebay_gateway.dialects.responses.snapshot import Snapshot, is_cut
+from forebay_gateway.dialects.responses.telling import Telling, ToldItem
+from forebay_gateway.dialects.responses.thoughts import Thoughts
 
 
 class ResponseWriter:
     """A whole response is in its last event, so all that was said is kept until then."""
 
-    def __init__(self, snapshot: Snapshot, new_id: NewId) -> None:
+    def __init__(
+        self, snapshot: Snapshot, named: NewId, *, told: Telling | None = None, thoughts: Thoughts | None = None
+    ):
+        """`told`: how the response was announced already. `thoughts`: to conceal the reasoning with, for a client that
+        carries it."""
         self._snapshot = snapshot
-        self._new_id = new_id
+        self._named = named
+        self._thoughts = thoughts
+        self.telling = told or Telling([])
         self._has_begun = False
-        self._told = 0
-        """Events so far."""
+        self._number = len(list(self.telling.events()))
+        """Of the next event."""
         self._output: list[Json] = []
         """Items that have ended."""
         self._open: Spoken | Called | None = None
-        self._place: Json = {}
-        """Of the open item, as its events tell it."""
+        self._grown: ToldItem
+        """The open item, as it was told."""
         self._delta_head = b""
-        """Of the open item too: a stream is little else than deltas, and they begin alike up to their number."""
+        """Of the open item too."""
         self._waiting: list[Spoken | Called] = []
         self._calls: dict[Any, Called] = {}
         """By chat's number."""
@@ -69,14 +86,13 @@ class ResponseWriter:
             self._turn_to(item, out)
         self._close("incomplete" if is_cut(self._finish_reason) else "completed", out)
         self.response = self._snapshot.ended(self._output, self._finish_reason, usage)
-        self._before_last, self._last_number = b"".join(out), self._told
+        self._before_last, self._last_number = b"".join(out), self._number
         return self.end_again()
 
     def end_again(self) -> bytes:
         """What `end` gave, of a response that was changed since."""
         assert self.response is not None
-        self._told = self._last_number
-        return self._before_last + self._event(f"response.{self.response['status']}", {"response": self.response})
+        return self._before_last + written(ending(self.response), self._last_number)
 
     def broken(self, status: str, error: Json | None) -> Json | None:
         """The response as far as it came, when it will not come to its end. None when nothing of it was told."""
@@ -90,8 +106,14 @@ class ResponseWriter:
         self._has_begun = True
         self._snapshot.note_created(chunk)
         response = self._snapshot.begun()
-        out.append(self._event("response.created", {"response": response}))
-        out.append(self._event("response.in_progress", {"response": response}))
+        if not self._number:
+            self._announce("response.created", response, out)
+        self._announce("response.in_progress", response, out)
+
+    def _announce(self, kind: str, response: Json, out: list[bytes]) -> None:
+        told: Told = (kind, {"response": response})
+        self.telling.announce(told)
+        self._tell([told], out)
 
     # --- what a chunk says ------------------------------------------------------------------------------------------
 
@@ -106,7 +128,7 @@ class ResponseWriter:
     def _speak(self, part: Part, said: str, logprobs: list[Json], out: list[bytes]) -> None:
         last = self._waiting[-1] if self._waiting else self._open
         if not isinstance(last, Spoken) or last.part is not part:
-            last = Spoken(part, self._new_id(part.prefix))
+            last = Spoken(part, self._named(part.prefix), thoughts=self._thoughts)
         last.logprobs += logprobs
         self._grow(last, said, logprobs, out)
 
@@ -114,7 +136,7 @@ class ResponseWriter:
         number = piece.get("index", len(self._calls))
         call = self._calls.get(number)
         if call is None:
-            call = self._calls[number] = Called(self._new_id("fc"), text_in(piece, "id") or self._new_id("call"))
+            call = self._calls[number] = Called(self._named("fc"), text_in(piece, "id") or self._named("call"))
         function = object_in(piece, "function")
         call.name = call.name or text_in(function, "name")
         arguments = arguments_in(function)
@@ -129,7 +151,7 @@ class ResponseWriter:
         item.pieces.append(said)
         if item is self._open:
             if said:
-                out.append(self._delta(item, said, logprobs))
+                out.append(self._delta(said, logprobs))
         elif item in self._waiting:
             pass
         elif not self._waiting and (self._open is None or self._open.is_whole()):
@@ -142,46 +164,28 @@ class ResponseWriter:
     def _turn_to(self, item: Spoken | Called, out: list[bytes]) -> None:
         self._close("completed", out)
         index = len(self._output)
-        self._open, self._place = item, {"item_id": item.id, "output_index": index}
-        out.append(self._event("response.output_item.added", {"output_index": index, "item": item.begun()}))
-        if isinstance(item, Spoken):
-            self._place["content_index"] = 0
-            out.append(self._event("response.content_part.added", {**self._place, "part": item.part_with("", [])}))
-        kind = "function_call_arguments" if isinstance(item, Called) else item.part.type
-        self._delta_head = _head(f"response.{kind}.delta", self._place)
+        self._open, self._grown = item, ToldItem(item)
+        self.telling.items.append(self._grown)
+        self._tell(opening(item, index), out)
+        self._delta_head = delta_head(item, index)
         if said := item.said:
-            out.append(self._delta(item, said, item.logprobs if isinstance(item, Spoken) else []))
+            out.append(self._delta(said, list(item.logprobs) if isinstance(item, Spoken) else []))
 
-    def _delta(self, item: Spoken | Called, said: str, logprobs: list[Json]) -> bytes:
-        number, self._told = self._told, self._told + 1
-        told = orjson.dumps(said)
-        if isinstance(item, Spoken) and item.part is TEXT:
-            told += b',"logprobs":' + orjson.dumps(logprobs)
-        return b'%b%d,"delta":%b}\n\n' % (self._delta_head, number, told)
+    def _delta(self, said: str, logprobs: list[Json]) -> bytes:
+        number, self._number = self._number, self._number + 1
+        self._grown.grow(said, logprobs)
+        return delta(self._delta_head, number, said, logprobs if has_logprobs(self._grown.item) else None)
 
     def _close(self, status: str, out: list[bytes]) -> None:
         item, self._open = self._open, None
         if item is None:
             return
         item.has_ended = True
-        if isinstance(item, Called):
-            told = {**self._place, "name": item.name, "arguments": item.said}
-            out.append(self._event("response.function_call_arguments.done", told))
-        else:
-            part = item.part_with(item.said, item.logprobs)
-            told = {name: value for name, value in part.items() if name not in ("type", "annotations")}
-            out.append(self._event(f"response.{item.part.type}.done", {**self._place, **told}))
-            out.append(self._event("response.content_part.done", {**self._place, "part": part}))
-        ended = item.ended(status)
-        out.append(self._event("response.output_item.done", {"output_index": len(self._output), "item": ended}))
+        self._grown.ended = ended = item.ended(status)
+        self._tell(closing(item, len(self._output), ended), out)
         self._output.append(ended)
 
-    def _event(self, kind: str, told: Json) -> bytes:
-        number, self._told = self._told, self._told + 1
-        body = orjson.dumps({"type": kind, "sequence_number": number, **told})
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), body)
-
-
-def _head(kind: str, told: Json) -> bytes:
-    """An event up to its number."""
-    return b'event: %b\ndata: %b,"sequence_number":' % (kind.encode(), orjson.dumps({"type": kind, **told})[:-1])
+    def _tell(self, told: Iterable[Told], out: list[bytes]) -> None:
+        for one in told:
+            out.append(written(one, self._number))
+            self._number += 1
