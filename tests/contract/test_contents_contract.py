@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from forebay.clock import SystemClock
-from forebay.errors import AlreadyExists, ForebayError, NotFound, NotPossible
+from forebay.errors import AlreadyExists, BadInput, ForebayError, NotFound, NotPossible
 from forebay.local.postgres import Postgres
 from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
@@ -20,13 +21,15 @@ from forebay.service import Ground
 from forebay.wire.v1 import admin_pb2_grpc
 from forebay_admin.config import AdminSettings
 from forebay_admin.service import open_admin
-from forebay_gateway.keeping.contents import AdminContents, ContentStore, Kind, StoredContent
+from forebay_gateway.keeping.contents import PIECE_BYTES, AdminContents, ContentStore, Kind, StoredContent
 from forebay_gateway.keeping.signs import Note, Shown, Signs
+from forebay_gateway.refused import BodyTooLarge
 from tests.admin.replica import TOKENS, FakeRegistry, OperatorCalls, Running, Site
 from tests.conftest import free_port
 from tests.gateway.doubles import TOKEN, ContentDouble, add_to, authorize
 
 NOW_US = 1_800_000_000_000_000  # still to come, so that nothing has expired
+MOST_BLOB_BYTES = 1_000_000
 
 
 @dataclass
@@ -42,7 +45,9 @@ class Keeper:
 
 
 async def _double(stack: AsyncExitStack, place: Path, postgres_url: str) -> Keeper:
-    served = open_server("127.0.0.1:0", lambda server: add_to(server, ContentDouble()), authorize, grace_s=0)
+    double = ContentDouble()
+    double.most_blob_bytes = MOST_BLOB_BYTES
+    served = open_server("127.0.0.1:0", lambda server: add_to(server, double), authorize, grace_s=0)
     address = await stack.enter_async_context(served)
     peer = await stack.enter_async_context(open_peer(address, token=TOKEN))
     return Keeper(AdminContents(peer), "alice", "bob")
@@ -65,6 +70,7 @@ async def _admin(stack: AsyncExitStack, place: Path, postgres_url: str) -> Keepe
         seal_key_file=place / "seal",
         bootstrap_key_file=place / "admin.key",
         content_dir=place / "blobs",
+        content_max_blob_bytes=MOST_BLOB_BYTES,
     )
     clock = SystemClock()
     ground = Ground("admin", clock, Ops("admin"), MemoryBus(clock.now))
@@ -135,6 +141,71 @@ async def test_what_lies_in_a_conversation_is_paged_both_ways_and_goes_with_it(k
     assert (await contents.list(keeper.bob, Kind.ITEM, "conv_1", limit=3)).contents == []
     await contents.delete(alice, Kind.CONVERSATION, "conv_1")
     assert await contents.get(alice, Kind.ITEM, "msg_0") is None
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+def _file(keeper: Keeper, id: str, size: int) -> StoredContent:
+    body = {"filename": "a.txt", "purpose": "user_data"}
+    return StoredContent(Kind.FILE, id, keeper.alice, NOW_US, body, blob_bytes=size)
+
+
+async def test_a_file_comes_back_as_it_went_and_is_its_users_alone(keeper: Keeper) -> None:
+    contents, alice, bob = keeper.contents, keeper.alice, keeper.bob
+    pieces = [bytes([number]) * size for number, size in enumerate((PIECE_BYTES, 1, PIECE_BYTES - 1, 70_000))]
+    whole = b"".join(pieces)
+    kept = await contents.upload(_file(keeper, "file-1", len(whole)), _pieces(*pieces))
+    assert kept == _file(keeper, "file-1", len(whole))
+    assert await contents.get(alice, Kind.FILE, "file-1") == kept
+    assert (await contents.list(alice, Kind.FILE, "", limit=10)).contents == [kept]
+    assert b"".join([piece async for piece in contents.download(alice, Kind.FILE, "file-1")]) == whole
+    assert await contents.get(bob, Kind.FILE, "file-1") is None
+    for user, id in ((bob, "file-1"), (alice, "file-2"), (alice, "no id")):
+        with pytest.raises(NotFound):
+            await anext(contents.download(user, Kind.FILE, id))
+    assert not await contents.delete(bob, Kind.FILE, "file-1")
+    assert await contents.delete(alice, Kind.FILE, "file-1")
+    assert await contents.get(alice, Kind.FILE, "file-1") is None
+
+
+async def test_a_file_that_is_too_large_is_refused_before_its_bytes_come(keeper: Keeper) -> None:
+    async def unasked() -> AsyncIterator[bytes]:
+        raise AssertionError("nobody wants it")
+        yield b""
+
+    for _ in range(20):
+        with pytest.raises(BodyTooLarge, match=str(MOST_BLOB_BYTES)):
+            await keeper.contents.upload(_file(keeper, "file-1", MOST_BLOB_BYTES + 1), unasked())
+    assert await keeper.contents.get(keeper.alice, Kind.FILE, "file-1") is None
+
+
+async def test_nothing_is_kept_of_a_file_that_did_not_come_whole(keeper: Keeper) -> None:
+    contents = keeper.contents
+
+    async def breaking() -> AsyncIterator[bytes]:
+        yield b"x" * 500
+        raise OSError("the disk fails")
+
+    async def resting() -> AsyncIterator[bytes]:
+        yield b"x" * 500
+        under_way.set()
+        await asyncio.Event().wait()
+
+    under_way = asyncio.Event()
+    with pytest.raises(OSError, match="disk"):
+        await contents.upload(_file(keeper, "file-1", 1000), breaking())
+    with pytest.raises(BadInput):
+        await contents.upload(_file(keeper, "file-1", 1000), _pieces(b"x" * 999))
+    left = asyncio.create_task(contents.upload(_file(keeper, "file-1", 1000), resting()))
+    await under_way.wait()
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    assert await contents.get(keeper.alice, Kind.FILE, "file-1") is None
+    assert (await contents.upload(_file(keeper, "file-1", 3), _pieces(b"abc"))).blob_bytes == 3
 
 
 async def test_gateways_leave_one_another_signs_of_a_response(keeper: Keeper) -> None:

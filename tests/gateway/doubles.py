@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from forebay.errors import AlreadyExists, BadInput, NotAuthenticated, NotFound, NotPossible, Unavailable
+from forebay.errors import AlreadyExists, BadInput, NotAuthenticated, NotFound, NotPossible, Refusal, Unavailable
 from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import (
     admin_pb2,
@@ -55,6 +55,12 @@ class _Broadcast:
             self.watchers.remove(queue)
 
 
+class _TooLarge(BadInput):
+    """A file has more bytes than one may have."""
+
+    reason = Refusal.BODY_TOO_LARGE
+
+
 class ContentDouble:
     """What users keep, in memory. Of two things made in the same moment, the smaller id is the older."""
 
@@ -66,6 +72,11 @@ class ContentDouble:
         self.slow_s = 0.0
         """What it takes to put something."""
         self.calls: list[str] = []
+        self.blobs: dict[str, bytes] = {}
+        """By the id of the file."""
+        self.most_blob_bytes = 512 * 1024**2
+        self.cut_after: int | None = None
+        """A download breaks off after so many bytes."""
 
     def kept(self, kind: str) -> list[content_pb2.ContentItem]:
         """Of every user, the oldest first."""
@@ -129,6 +140,38 @@ class ContentDouble:
             for thing in inside:
                 del self.things[thing.kind, thing.id]
         return content_pb2.DeleteContentResponse(was_there=True)
+
+    async def Upload(
+        self, request_iterator: AsyncIterator[content_pb2.UploadRequest], context: Any
+    ) -> content_pb2.UploadResponse:
+        self._note("Upload")
+        item = (await anext(aiter(request_iterator))).item
+        if item.blob_bytes > self.most_blob_bytes:
+            raise _TooLarge(f"A file may have {self.most_blob_bytes} bytes.")
+        await context.send_initial_metadata((("forebay-accepted", "true"),))
+        blob = bytearray()
+        async for part in request_iterator:
+            if len(part.piece) > 256 * 1024:
+                raise BadInput("A piece is too long.")
+            blob += part.piece
+        if context.cancelled():
+            raise asyncio.CancelledError
+        if item.blob_bytes and len(blob) != item.blob_bytes:
+            raise BadInput(f"{len(blob)} bytes came and blob_bytes says {item.blob_bytes}.")
+        item.blob_bytes = len(blob)
+        self.things[item.kind, item.id], self.blobs[item.id] = item, bytes(blob)
+        return content_pb2.UploadResponse(item=item)
+
+    async def Download(
+        self, request: content_pb2.DownloadRequest, context: Any
+    ) -> AsyncIterator[content_pb2.DownloadResponse]:
+        self._note("Download")
+        blob = self.blobs[self._find(request.user_id, request.kind, request.id).id]
+        most = len(blob) if self.cut_after is None else self.cut_after
+        for begin in range(0, most, 256 * 1024):
+            yield content_pb2.DownloadResponse(piece=blob[begin : min(most, begin + 256 * 1024)])
+        if self.cut_after is not None:
+            raise Unavailable("The disk is away.")
 
     def _note(self, call: str) -> None:
         self.calls.append(call)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from forebay_gateway.pictures import is_public
+from forebay_gateway.public_web import is_public
 from tests.fakes.engine import FakeEngine
 from tests.gateway.house import House, ask, open_house
 

@@ -113,7 +113,8 @@ class ContentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """a thing with a blob: the thing first, then its bytes
+        """A thing with a blob: the thing first; its bytes when it was accepted (initial metadata `forebay-accepted`), since what is
+        sent to a call that was refused would hide why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,9 @@ class ContentStub:
     Delete: _grpc.UnaryUnaryMultiCallable[_content_pb2.DeleteContentRequest, _content_pb2.DeleteContentResponse]
     """and what lies in it"""
     Upload: _grpc.StreamUnaryMultiCallable[_content_pb2.UploadRequest, _content_pb2.UploadResponse]
-    """a thing with a blob: the thing first, then its bytes"""
+    """A thing with a blob: the thing first; its bytes when it was accepted (initial metadata `forebay-accepted`), since what is
+    sent to a call that was refused would hide why.
+    """
     Download: _grpc.UnaryStreamMultiCallable[_content_pb2.DownloadRequest, _content_pb2.DownloadResponse]
     """NOT_FOUND"""
 
@@ -66,7 +68,9 @@ class ContentAsyncStub(ContentStub):
     Delete: _aio.UnaryUnaryMultiCallable[_content_pb2.DeleteContentRequest, _content_pb2.DeleteContentResponse]  # type: ignore[assignment]
     """and what lies in it"""
     Upload: _aio.StreamUnaryMultiCallable[_content_pb2.UploadRequest, _content_pb2.UploadResponse]  # type: ignore[assignment]
-    """a thing with a blob: the thing first, then its bytes"""
+    """A thing with a blob: the thing first; its bytes when it was accepted (initial metadata `forebay-accepted`), since what is
+    sent to a call that was refused would hide why.
+    """
     Download: _aio.UnaryStreamMultiCallable[_content_pb2.DownloadRequest, _content_pb2.DownloadResponse]  # type: ignore[assignment]
     """NOT_FOUND"""
 
@@ -120,7 +124,9 @@ class ContentServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_content_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_content_pb2.UploadResponse, _abc.Awaitable[_content_pb2.UploadResponse]]:
-        """a thing with a blob: the thing first, then its bytes"""
+        """A thing with a blob: the thing first; its bytes when it was accepted (initial metadata `forebay-accepted`), since what is
+        sent to a call that was refused would hide why.
+        """
 
     @_abc_1.abstractmethod
     def Download(

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
-from forebay.errors import BadInput, NotPossible
+from forebay.errors import BadInput, NotPossible, Refusal
 
 MOST_BODY_BYTES = 8 * 1024**2
 
@@ -97,6 +97,12 @@ class ContentLimits:
     blob_bytes: int
 
 
+class BlobTooLarge(BadInput):
+    """A file has more bytes than one may have."""
+
+    reason = Refusal.BODY_TOO_LARGE
+
+
 def kind_named(word: str) -> Kind:
     """Raises BadInput."""
     try:
@@ -120,9 +126,11 @@ def demand_body(body: bytes) -> bytes:
 
 
 def demand_blob(size_bytes: int, limits: ContentLimits) -> None:
-    """Raises BadInput."""
+    """Raises BlobTooLarge."""
     if size_bytes > limits.blob_bytes:
-        raise BadInput(f"A file may have {limits.blob_bytes} bytes (content_max_blob_bytes), and this one has more.")
+        raise BlobTooLarge(
+            f"A file may have {limits.blob_bytes} bytes (content_max_blob_bytes), and this one has more."
+        )
 
 
 def responses_in_the_way(kind: Kind, held: Mapping[str, Held], limits: ContentLimits) -> int:

@@ -88,6 +88,7 @@ class ContentDesk(content_pb2_grpc.ContentServicer):
         async with self._database.reading() as connection:  # what cannot be stored is refused before its bytes come
             would_be = replace(thing, blob=Blob(_NO_NAME, told_bytes))
             await demand_place(connection, would_be, self._limits, self._now())
+        await context.send_initial_metadata((("forebay-accepted", "true"),))
         async with self._blobs.writing() as writer:
             size_bytes = 0
             while (part := await _next(parts)) is not None:

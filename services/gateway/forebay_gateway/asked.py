@@ -109,6 +109,8 @@ class Asked:
     """Seconds since the epoch; the date of an answer that its engine does not date."""
     _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None
     """Before a rule changed it, when another model may be asked for."""
+    document_at: str = ""
+    """The first field that has a PDF, which not every engine reads; empty: there is none."""
 
     def __post_init__(self) -> None:
         self.model_at_engines = self.model_at_engines or self.model

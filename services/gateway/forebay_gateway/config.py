@@ -63,7 +63,8 @@ class GatewaySettings:
     max_picture_bytes: int = 20 << 20
     """Of one picture that a request names by its address and that is fetched for it."""
     trusted_picture_hosts: str = ""
-    """Host names, with commas between them, from which pictures are fetched though their addresses are not public."""
+    """Host names, with commas between them, from which pictures and files are fetched though their addresses are not
+    public."""
     held_bodies_bytes: int = 512 << 20
     """Of all requests that have not begun to be answered, in this process's memory; others' bodies lie on the disk."""
     spooled_bodies_bytes: int = 8 << 30

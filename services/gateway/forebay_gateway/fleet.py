@@ -34,9 +34,23 @@ class EngineKind(StrEnum):
         """Whether a tool can be forced by `tool_choice`. Ollama leaves the field aside."""
         return self is not EngineKind.OLLAMA
 
+    @property
+    def takes_documents(self) -> bool:
+        """Whether its models may read PDFs. What speaks OpenAI's dialect is left to judge for itself."""
+        return self in _TAKE_DOCUMENTS
+
     def tells_of(self, capability: str) -> bool:
         """Whether what such an engine does not say of a model, which it says something of, is not there."""
         return self in _TELLERS.get(capability, ())
+
+
+_TAKE_DOCUMENTS = (
+    EngineKind.OPENAI,
+    EngineKind.ANTHROPIC,
+    EngineKind.GEMINI,
+    EngineKind.AZURE,
+    EngineKind.OPENROUTER,
+)
 
 
 _TELLERS = {
@@ -159,6 +173,14 @@ class Fleet:
             for backend in self.serving(model, pool)
             for told in (backend.models[model].capabilities,)
         )
+
+    def reads_documents(self, model: str, pool: str) -> bool:
+        """Whether some backend that serves it can read PDFs."""
+        return any(backend.kind.takes_documents for backend in self.serving(model, pool))
+
+    def not_reading_documents(self, model: str, pool: str) -> tuple[str, ...]:
+        """The ids of those that serve it and cannot read PDFs."""
+        return tuple(backend.id for backend in self.serving(model, pool) if not backend.kind.takes_documents)
 
     def context_length(self, model: str, pool: str) -> int | None:
         """The smallest among the backends that have it."""

@@ -52,11 +52,13 @@ from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_r
 from forebay_gateway.dialects.responses.errors import RESPONSES
 from forebay_gateway.keeping.background import BackgroundLimits, BackgroundResponses
 from forebay_gateway.keeping.conversations import Conversations
+from forebay_gateway.keeping.files import Files
 from forebay_gateway.keeping.kept_responses import KeptResponses
 from forebay_gateway.library.blobs import BLOBS_PATH
 from forebay_gateway.library.management import ModelManagement
 from forebay_gateway.pages.background import serve_apart
 from forebay_gateway.pages.conversations import ConversationPages
+from forebay_gateway.pages.files import FilePages
 from forebay_gateway.pages.models_and_tokens import MODELS_PATH, Pages
 from forebay_gateway.pages.ollama import OllamaPages
 from forebay_gateway.pages.path_patterns import PathPatterns
@@ -136,6 +138,7 @@ class Front:
             {
                 **StoredPages(means, kept, self.background, pages.count).addresses,
                 **ConversationPages(means, conversations).addresses,
+                **FilePages(means, Files(means.contents, means.clock)).addresses,
             }
         )
 
@@ -176,6 +179,8 @@ class Front:
             raise NotServedHere(
                 "Forebay has no realtime sessions. Use POST /v1/audio/speech and /v1/audio/transcriptions."
             )
+        if path == "/v1/uploads" or path.startswith("/v1/uploads/"):
+            raise NotServedHere("Forebay takes no uploads in parts. Send the whole file to POST /v1/files.")
         if methods is None:
             raise UnknownPath(
                 f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT.path}, completions at "

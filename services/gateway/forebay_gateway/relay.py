@@ -24,6 +24,7 @@ from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wish
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Dialect
+from forebay_gateway.canonical.file_parts import has_files
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
 from forebay_gateway.canonical.structured import Answer
@@ -35,6 +36,7 @@ from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.fleet import Backend
 from forebay_gateway.held_answer import HeldAnswer, demand_judgeable, hold
 from forebay_gateway.interrupt import Interruptible
+from forebay_gateway.keeping.named_files import Reader
 from forebay_gateway.ledger.account import Account
 from forebay_gateway.other_models import HasWaited, OtherModels, Turn
 from forebay_gateway.pages.ollama import load_or_unload
@@ -257,8 +259,8 @@ class Exchange:
         wants_any = wants_fallback(self._call)
         others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
         self._turn = self._first_turn(asked, principal, others)
-        if asked.form is CHAT and names_pictures(asked.fields):
-            await self._fetch_pictures(asked)
+        if asked.form is CHAT and (names_pictures(asked.fields) or has_files(asked.fields)):
+            prompt_bytes += await self._fetch_named(asked)
         others.note_prompt(prompt_bytes)
         while True:
             try:
@@ -348,11 +350,17 @@ class Exchange:
         if self.on_left is not None:
             self.on_left(background, client)
 
-    async def _fetch_pictures(self, asked: Asked) -> None:
-        assert self._principal is not None
-        self._model_of(asked.model, self._principal)  # nothing is fetched for a request that is refused anyway
-        self._body.grow(await self._means.pictures.put_into(asked.fields, _PICTURE_S))
-        asked.raw = b""
+    async def _fetch_named(self, asked: Asked) -> int:
+        """The files and pictures that it names, into the request. Gives the bytes by which the prompt becomes longer."""
+        means, principal = self._means, self._principal
+        assert principal is not None
+        model = self._turn.model if self._turn is not None else ""
+        reads_documents = means.fleet.reads_documents(model, principal.pool)
+        reader = Reader(principal.user_id, means.settings.max_body_bytes, reads_documents, self._body.grow)
+        put = await means.named_files.put_into(asked.fields, reader)
+        self._body.grow(await means.pictures.put_into(asked.fields, _PICTURE_S))
+        asked.raw, asked.document_at = b"", put.document_at
+        return put.prompt_bytes
 
     async def _demand_judgeable(self, asked: Asked, model: str) -> None:
         principal = self._principal
@@ -407,6 +415,7 @@ class Exchange:
             arrived=entry.arrived,
             prefix_hashes=asked.form.prefix_hashes(model, principal.user_id, asked.fields),
             is_plain=not asked.stream,
+            excluded=self._means.fleet.not_reading_documents(model, principal.pool) if asked.document_at else (),
         )
 
     def _name_model(self, model: str) -> None:
@@ -539,6 +548,8 @@ class Exchange:
         backend = self._means.fleet.get(grant.backend_id)
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
+        if asked.document_at and not backend.kind.takes_documents:
+            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "Engines of its kind read no PDFs."))
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
         asked.model_at_engines = backend.its_name_of(self._entry.model)
         speech = asked.speech(backend.kind)

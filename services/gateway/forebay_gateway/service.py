@@ -29,6 +29,8 @@ from forebay_gateway.front import Front
 from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import open_afterwork
 from forebay_gateway.keeping.contents import AdminContents
+from forebay_gateway.keeping.files import Files
+from forebay_gateway.keeping.named_files import NamedFiles
 from forebay_gateway.keeping.sealed_thoughts import PURPOSE as PURPOSE_OF_THOUGHTS
 from forebay_gateway.keyring import Keyring
 from forebay_gateway.ledger.estimate import TokenRatios
@@ -36,7 +38,8 @@ from forebay_gateway.ledger.journal import Journal, close_lost, hold_directory, 
 from forebay_gateway.ledger.records import RecordPublisher
 from forebay_gateway.ledger.usage_record import RecordForm, as_lost
 from forebay_gateway.meters import make_meters
-from forebay_gateway.pictures import open_pictures
+from forebay_gateway.pictures import Pictures
+from forebay_gateway.public_web import open_public_web
 from forebay_gateway.refused import Draining
 from forebay_gateway.rules.first_tokens import FirstTokens
 from forebay_gateway.rules.model_rules import ModelRules
@@ -96,7 +99,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             keyring = Keyring(credentials.held, clock, meters.note_credential)
             async with (
                 open_upstream(keyring, settings.connect_s) as upstream,
-                open_pictures(settings.trusted_picture_hosts, settings.max_picture_bytes) as pictures,
+                open_public_web(settings.trusted_picture_hosts) as public_web,
                 open_afterwork() as afterwork,
             ):
                 generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
@@ -133,6 +136,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     ops=ops,
                     local_after_s=settings.local_after_s,
                 )
+                contents = AdminContents(admin)
                 means = Means(
                     settings=settings,
                     clock=clock,
@@ -146,10 +150,11 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     ratios=TokenRatios(),
                     first_tokens=first_tokens,
                     bodies=bodies,
-                    pictures=pictures,
+                    pictures=Pictures(public_web, settings.max_picture_bytes),
+                    named_files=NamedFiles(Files(contents, clock), public_web),
                     running=running,
                     meters=meters,
-                    contents=AdminContents(admin),
+                    contents=contents,
                     thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
                     afterwork=afterwork,
                     is_draining=draining,

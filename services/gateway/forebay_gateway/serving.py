@@ -13,6 +13,7 @@ from forebay_gateway.fleet import Fleet
 from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import Afterwork
 from forebay_gateway.keeping.contents import ContentStore
+from forebay_gateway.keeping.named_files import NamedFiles
 from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.ledger.journal import Journal
 from forebay_gateway.ledger.usage_record import RecordForm
@@ -42,6 +43,7 @@ class Means:
     first_tokens: FirstTokens
     bodies: BodyBudget
     pictures: Pictures
+    named_files: NamedFiles
     running: Running
     meters: Meters
     contents: ContentStore

@@ -203,6 +203,19 @@ def test_a_detail_that_chat_does_not_know_is_left_to_the_engine() -> None:
     assert message["content"] == [{"type": "image_url", "image_url": {"url": IMAGE}}]
 
 
+def test_files_are_parts_that_know_the_clients_own_place_for_them() -> None:
+    file = {"type": "input_file", "file_id": "file-1", "filename": "a.txt", "file_data": None}
+    image = {"type": "input_image", "file_id": "file-2", "detail": "high"}
+    said, _, output, shown = messages({"role": "user", "content": [image]}, called("c"), output_of("c", [file]))
+    assert said["content"] == [{"type": "image_url", "image_url": {"file_id": "file-2", "detail": "high"}}]
+    assert output["content"] == ""
+    assert shown["content"][1] == {"type": "file", "file": {"file_id": "file-1", "filename": "a.txt"}}
+    assert [part.at for part in (said["content"][0], shown["content"][1])] == [
+        "input[0].content[0].",
+        "input[2].output[0].",
+    ]
+
+
 def test_what_the_assistant_said_is_text_refusals_too() -> None:
     said = [{"type": "output_text", "text": "a", "annotations": []}, {"type": "refusal", "refusal": "no"}]
     assert messages(
@@ -422,10 +435,22 @@ def test_what_builds_on_something_stored_is_refused_with_a_way_out(name: str) ->
         ({"input": [{"role": "user", "content": [{}]}]}, "input[0].content[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "audio"}]}]}, "input[0].content[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].file_id"),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f", "file_url": "u"}]}]},
+            "input[0].content[0].file_url",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": 7}]}]},
+            "input[0].content[0].file_data",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f", "image_url": IMAGE}]}]},
             "input[0].content[0].file_id",
+        ),
+        (
+            {"input": [{"role": "system", "content": [{"type": "input_file", "file_id": "f"}]}]},
+            "input[0].content",
         ),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].image_url"),
         (
@@ -436,7 +461,7 @@ def test_what_builds_on_something_stored_is_refused_with_a_way_out(name: str) ->
         ({"input": [{**called("c"), "name": 7}]}, "input[0].name"),
         ({"input": [{**called("c"), "arguments": {}}]}, "input[0].arguments"),
         ({"input": [output_of("c", None)]}, "input[0].output"),
-        ({"input": [output_of("c", [{"type": "input_file"}])]}, "input[0].output[0]"),
+        ({"input": [output_of("c", [{"type": "input_file"}])]}, "input[0].output[0].file_id"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
         ({"input": [{"type": "reasoning", "summary": [{"text": 7}]}]}, "input[0].summary[0].text"),
         ({"input": [{"type": "reasoning", "content": "x"}]}, "input[0].content"),

@@ -4,18 +4,16 @@ A chat's messages are objects already; all else is checked here, and every compl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from forebay_gateway.canonical.data_url import BASE64_DATA_URL
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.refused import BadField
-
-_DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ def _part(part: Any, where: str) -> Part:
 
 
 def _media(url: Any, where: str) -> Media:
-    found = _DATA_URI.match(url) if isinstance(url, str) else None
+    found = BASE64_DATA_URL.match(url) if isinstance(url, str) else None
     if found is None:
         raise BadField(f"`{where}` must be a base64 data: URL.", param=where, code="invalid_value")
     return Media(found[1], url[found.end() :])

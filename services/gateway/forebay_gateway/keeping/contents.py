@@ -1,28 +1,37 @@
-"""What users let Forebay keep: responses, conversations and the items in them. It lies with admin, and nowhere here.
+"""What users let Forebay keep: responses, conversations and the items in them, files. It lies with admin, and nowhere here.
 
 Whoever calls names the user, and finds what is that user's and nothing else."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
 import orjson
 
-from forebay.errors import BadInput, NotFound
+from forebay.errors import BadInput, ForebayError, NotFound, Refusal
 from forebay.rpc import Peer, as_forebay_error
 from forebay.wire.v1 import content_pb2, content_pb2_grpc
-from forebay_gateway.refused import StateUnavailable
+from forebay_gateway.refused import BodyTooLarge, StateUnavailable
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+PIECE_BYTES = 256 * 1024
+"""The most that admin takes at once."""
 _WITHIN_S = 5.0
+_ACCEPTED = "forebay-accepted"
+_TRIES = 3
+_PIECE_S = 30.0
+"""How long the next piece of a file may take, either way."""
 _DISCONNECTED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _ANSWERS = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
 """What a client can hear of. Of everything else, such as a token that admin does not know, it can only be told that what is
@@ -37,6 +46,7 @@ class Kind(StrEnum):
     RESPONSE = "response"
     CONVERSATION = "conversation"
     ITEM = "item"
+    FILE = "file"
     BACKGROUND = "background"
     """What gateways tell one another of responses that are under way."""
 
@@ -52,6 +62,8 @@ class StoredContent:
     parent_id: str = ""
     """What it follows or lies in."""
     expires_at_us: int | None = None
+    blob_bytes: int = 0
+    """Of a file, which lie beside the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,15 @@ class ContentStore(Protocol):
 
     async def delete(self, user_id: str, kind: Kind, id: str) -> bool:
         """And what lies in it. False when it was not there."""
+        ...
+
+    async def upload(self, content: StoredContent, pieces: AsyncIterator[bytes]) -> StoredContent:
+        """`pieces`: the `blob_bytes` of it, none longer than PIECE_BYTES. Gives it as it is kept; unless it returns, nothing
+        is as a rule. Raises BodyTooLarge, NotPossible when the user keeps too much or no files are kept, BadInput."""
+        ...
+
+    def download(self, user_id: str, kind: Kind, id: str) -> AsyncGenerator[bytes, None]:
+        """As fast as they are taken. Raises NotFound."""
         ...
 
 
@@ -134,20 +155,89 @@ class AdminContents:
         return ContentPage([_from_wire(item) for item in page.items], page.has_more)
 
     async def delete(self, user_id: str, kind: Kind, id: str) -> bool:
+        if not _ID.fullmatch(id):
+            return False
         request = content_pb2.DeleteContentRequest(user_id=user_id, kind=kind, id=id)
         return bool((await self._ask(self._stub.Delete, request)).was_there)
+
+    async def upload(self, content: StoredContent, pieces: AsyncIterator[bytes]) -> StoredContent:
+        opening = content_pb2.UploadRequest(item=_to_wire(content))
+        call: Any = None
+        try:
+            call, is_accepted = await self._open_upload(opening)
+            if is_accepted:
+                async for piece in pieces:
+                    await _in_time(call.write(content_pb2.UploadRequest(piece=piece)))
+                await _in_time(call.done_writing())
+            return _from_wire((await _in_time(call)).item)
+        except grpc.aio.AioRpcError as error:
+            raise _as_answer(error) from error
+        except asyncio.InvalidStateError as error:  # it was ended in the middle
+            raise StateUnavailable from error
+        finally:
+            if call is not None:
+                call.cancel()  # of one that is whole it means nothing
+
+    async def _open_upload(self, opening: content_pb2.UploadRequest) -> tuple[Any, bool]:
+        """The call, and whether admin accepted it: else it has ended, and its status says why."""
+        tries_left = _TRIES
+        while True:
+            call = self._stub.Upload(metadata=self._metadata)
+            tries_left -= 1
+            try:
+                await _in_time(call.write(opening))
+                return call, _is_accepted(await _in_time(call.initial_metadata()))
+            except BaseException as error:
+                call.cancel()
+                # A refusal that overtakes the end of the write makes that fail instead, and what it said is lost.
+                is_lost = isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.INTERNAL
+                if not is_lost or not tries_left:
+                    raise
+
+    async def download(self, user_id: str, kind: Kind, id: str) -> AsyncGenerator[bytes, None]:
+        if not _ID.fullmatch(id):
+            raise NotFound
+        request = content_pb2.DownloadRequest(user_id=user_id, kind=kind, id=id)
+        call = self._stub.Download(request, metadata=self._metadata)
+        try:
+            while (answer := await _in_time(call.read())) is not grpc.aio.EOF:
+                yield answer.piece
+        except grpc.aio.AioRpcError as error:
+            raise _as_answer(error) from error
+        finally:
+            call.cancel()
 
     async def _ask(self, method: Any, request: Any) -> Any:
         try:
             return await method(request, metadata=self._metadata, timeout=_WITHIN_S)
         except grpc.aio.AioRpcError as error:
-            if error.code() in _ANSWERS:
-                raise as_forebay_error(error) from error
-            log.info(
-                "kept content out of reach",
-                extra={"action": "content_unavailable", "code": error.code().name, "why": error.details()},
-            )
-            raise StateUnavailable from error
+            raise _as_answer(error) from error
+
+
+def _is_accepted(metadata: Iterable[tuple[str, object]] | None) -> bool:
+    return any(name == _ACCEPTED for name, _ in metadata or ())
+
+
+async def _in_time(step: Awaitable[T]) -> T:
+    """Raises StateUnavailable."""
+    try:
+        async with asyncio.timeout(_PIECE_S):
+            return await step
+    except TimeoutError as error:
+        raise StateUnavailable from error
+
+
+def _as_answer(error: grpc.aio.AioRpcError) -> ForebayError:
+    if error.code() not in _ANSWERS:
+        log.info(
+            "kept content out of reach",
+            extra={"action": "content_unavailable", "code": error.code().name, "why": error.details()},
+        )
+        return StateUnavailable()
+    told = {name: value for name, value in error.trailing_metadata() or ()}
+    if told.get("forebay-reason") == Refusal.BODY_TOO_LARGE:
+        return BodyTooLarge(error.details())
+    return as_forebay_error(error)
 
 
 def _to_wire(content: StoredContent) -> content_pb2.ContentItem:
@@ -164,6 +254,7 @@ def _to_wire(content: StoredContent) -> content_pb2.ContentItem:
         created_at_us=content.created_at_us,
         expires_at_us=content.expires_at_us,
         body=body,
+        blob_bytes=content.blob_bytes,
     )
 
 
@@ -176,4 +267,5 @@ def _from_wire(item: content_pb2.ContentItem) -> StoredContent:
         body=orjson.loads(item.body),
         parent_id=item.parent_id,
         expires_at_us=item.expires_at_us if item.HasField("expires_at_us") else None,
+        blob_bytes=item.blob_bytes,
     )

@@ -22,12 +22,12 @@ class PageWish:
     """The id after which the page begins; empty: at the first."""
 
 
-def page_wish(query: Mapping[str, str]) -> PageWish:
+def page_wish(query: Mapping[str, str], *, usual: int = _USUAL, most: int = _MOST) -> PageWish:
     """Raises BadField."""
-    limit, order = query.get("limit", str(_USUAL)), query.get("order", "desc")
-    if not (limit.isascii() and limit.isdecimal() and len(limit) < 5 and 1 <= int(limit) <= _MOST):
+    limit, order = query.get("limit", str(usual)), query.get("order", "desc")
+    if not (limit.isascii() and limit.isdecimal() and len(limit) < 6 and 1 <= int(limit) <= most):
         raise BadField(
-            f"`limit` is {limit[:40]!r}; it must be a whole number from 1 to {_MOST}.",
+            f"`limit` is {limit[:40]!r}; it must be a whole number from 1 to {most}.",
             param="limit",
             code="invalid_value",
         )

@@ -15,12 +15,14 @@ from forebay_gateway.body import read_body
 from forebay_gateway.callers.call import Call
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.fields import parse_object
+from forebay_gateway.canonical.file_parts import has_files
 from forebay_gateway.canonical.speech import dumped
 from forebay_gateway.dialects.anthropic import models as anthropic_models
 from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.openai import models as openai_models
 from forebay_gateway.dialects.openai.tokenizing import parse_tokenize
 from forebay_gateway.fleet import OfferedModel
+from forebay_gateway.keeping.named_files import Reader
 from forebay_gateway.pages.counting import Counted, count_tokens
 from forebay_gateway.refused import ModelUnknown
 from forebay_gateway.rules.catalogue import find_model, may_ask, offered_to
@@ -75,15 +77,23 @@ class Pages:
             raise NotAllowed(f"This API key does not allow the model {asked}. `GET /v1/models` lists what it allows.")
         if model is None or not means.fleet.has(model, principal.pool):
             raise ModelUnknown(f"No backend has the model {asked}. `GET /v1/models` lists those there are.")
-        counted = await count_tokens(
-            fields,
-            model=model,
-            pool=principal.pool,
-            fleet=means.fleet,
-            upstream=means.upstream,
-            ratios=means.ratios,
-            request_id=call.request_id,
-        )
+        held = means.bodies.hold()
+        try:
+            if has_files(fields):
+                reads_documents = means.fleet.reads_documents(model, principal.pool)
+                reader = Reader(principal.user_id, means.settings.max_body_bytes, reads_documents, held.grow)
+                await means.named_files.put_into(fields, reader)
+            counted = await count_tokens(
+                fields,
+                model=model,
+                pool=principal.pool,
+                fleet=means.fleet,
+                upstream=means.upstream,
+                ratios=means.ratios,
+                request_id=call.request_id,
+            )
+        finally:
+            held.release()
         return counted, means.fleet.context_length(model, principal.pool)
 
 

@@ -49,6 +49,8 @@ class Ask:
     """As `prefix_hashes` makes them."""
     is_plain: bool = False
     """Not streamed to the client: the first byte of its answer goes with the last."""
+    excluded: tuple[str, ...] = ()
+    """Backends that have the model and cannot read this request."""
 
 
 @dataclass(frozen=True, slots=True)

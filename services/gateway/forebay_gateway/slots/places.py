@@ -109,13 +109,13 @@ class Places:
     # --- asking (asking.Slots) --------------------------------------------------------------------------------------
 
     async def ask(self, ask: Ask) -> Grant:
-        grant = self._begin_on_credit(ask)
+        grant = self._begin_on_credit(ask) if not ask.excluded else None
         if grant is not None:
             return grant
-        waiting = _Waiting(ask, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(ask, asyncio.get_running_loop().create_future(), list(ask.excluded))
         self._wait(waiting)
         if self._outbox is not None:
-            self._outbox.submits[ask.ledger_id] = wire.submit_to_wire(ask, self._clock.monotonic())
+            self._outbox.submits[ask.ledger_id] = wire.submit_to_wire(ask, self._clock.monotonic(), ask.excluded)
             self.wake()
         if self._local is not None:
             self._local.add(ask)

@@ -1,4 +1,5 @@
-"""What an item says: its text and images, as the parts of a chat message."""
+"""What an item says: its text, images and files, as the parts of a chat message. Files that it names are looked up
+later, for requests that are not refused anyway."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
+from forebay_gateway.canonical.file_parts import FilePart, PlacedPart
 from forebay_gateway.canonical.typed import bad_value, demand_string, missing, string_in
 
+_OF_A_FILE = ("file_id", "file_data", "file_url", "filename")
 _DETAILS = ("auto", "low", "high")
 """Those that chat knows."""
 
@@ -47,12 +50,12 @@ def _part(part: Any, at: str) -> Json:
         case "input_image":
             return _image(part, f"{at}.")
         case "input_file":
-            raise bad_value(at, f"`{at}` is a file, which this gateway does not read: send its text as `input_text`.")
+            return _file(part, f"{at}.")
         case _:
-            kind = demand_string(part, "type", f"{at}.", "such as input_text or input_image")
+            kind = demand_string(part, "type", f"{at}.", "such as input_text, input_image or input_file")
             raise bad_value(
                 f"{at}.type",
-                f'`{at}.type` is "{kind[:40]}"; it can be input_text, output_text, refusal or input_image.',
+                f'`{at}.type` is "{kind[:40]}"; it can be input_text, output_text, refusal, input_image or input_file.',
             )
 
 
@@ -61,10 +64,18 @@ def _text(text: str) -> Json:
 
 
 def _image(part: Json, at: str) -> Json:
-    if part.get("file_id") is not None:
-        raise bad_value(
-            f"{at}file_id", f"`{at}file_id` names a stored file, and this gateway keeps none: send `image_url`."
-        )
+    file_id, detail = string_in(part, "file_id", at), string_in(part, "detail", at)
+    more = {"detail": detail} if detail in _DETAILS else {}
+    if file_id is not None and part.get("image_url") is None:
+        return PlacedPart({"type": "image_url", "image_url": {"file_id": file_id, **more}}, at)
+    if file_id is not None:
+        raise bad_value(f"{at}file_id", f"`{at}file_id` and `{at}image_url` exclude each other: send one.")
     url = demand_string(part, "image_url", at, "send the image's URL, or the image itself as a data URI")
-    detail = string_in(part, "detail", at)
-    return {"type": "image_url", "image_url": {"url": url, **({"detail": detail} if detail in _DETAILS else {})}}
+    return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+def _file(part: Json, at: str) -> Json:
+    told = {name: value for name in _OF_A_FILE if (value := string_in(part, name, at)) is not None}
+    placed = PlacedPart({"type": "file", "file": told}, at)
+    FilePart(placed, told, at).source()  # raises when it is not named, or twice
+    return placed

@@ -192,6 +192,6 @@ def _content(parts: list[Json]) -> Any:
 def _only_texts(parts: list[Json], role: str, at: str) -> list[str]:
     if images_of(parts):
         raise bad_value(
-            f"{at}content", f"`{at}content` has an image; in a message of role {role} there can be text only."
+            f"{at}content", f"`{at}content` has an image or a file; in a message of role {role} there can be text only."
         )
     return texts_of(parts)
