@@ -49,6 +49,8 @@ class Wiring:
             bootstrap_key_file=self.data.admin_key_file,
             agents_file=self.nats.agents_file if self.nats else None,
             content_dir=self.data.content,
+            gateway_urls=",".join(front.near_url(self.layout.gateway(name)) for name in self.layout.gateways),
+            gateway_cert_file=certificate.file if certificate else None,
             public_url=front.url(self.layout.admin_http),
             public_nats_url=open_nats,
             ca_file=self.nats.ca_file if self.nats else None,

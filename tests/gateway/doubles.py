@@ -15,6 +15,7 @@ from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    batches_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
     registry_pb2,
@@ -23,6 +24,7 @@ from forebay.wire.v1 import (
     scheduler_pb2_grpc,
     types_pb2,
 )
+from tests.gateway.batches_double import BatchesDouble
 
 TOKEN = "the-gateways-own-token"
 
@@ -190,6 +192,8 @@ class AdminDouble:
         self._pepper = pepper
         self.contents = ContentDouble()
         """Served beside it."""
+        self.batches = BatchesDouble(self.contents)
+        """So is this."""
         self._version = 1
         self._keys: dict[str, admin_pb2.KeyPrincipal] = {}
         self._bearers: dict[str, dict[str, str]] = {}
@@ -545,13 +549,14 @@ class SchedulerDouble:
             )
 
 
-Double = AdminDouble | ContentDouble | RegistryDouble | SchedulerDouble
+Double = AdminDouble | BatchesDouble | ContentDouble | RegistryDouble | SchedulerDouble
 
 
 def add_to(server: grpc.aio.Server, double: Double) -> None:
     """Serves the methods that this double has; the others answer UNIMPLEMENTED."""
     services: dict[type[Double], tuple[type[Any], Callable[[Any, Any], None]]] = {
         AdminDouble: (admin_pb2_grpc.AdminServicer, admin_pb2_grpc.add_AdminServicer_to_server),
+        BatchesDouble: (batches_pb2_grpc.BatchesServicer, batches_pb2_grpc.add_BatchesServicer_to_server),
         ContentDouble: (content_pb2_grpc.ContentServicer, content_pb2_grpc.add_ContentServicer_to_server),
         RegistryDouble: (registry_pb2_grpc.RegistryServicer, registry_pb2_grpc.add_RegistryServicer_to_server),
         SchedulerDouble: (scheduler_pb2_grpc.SchedulerServicer, scheduler_pb2_grpc.add_SchedulerServicer_to_server),
@@ -561,3 +566,4 @@ def add_to(server: grpc.aio.Server, double: Double) -> None:
     add(SimpleNamespace(**methods), server)
     if isinstance(double, AdminDouble):
         add_to(server, double.contents)
+        add_to(server, double.batches)

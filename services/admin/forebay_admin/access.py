@@ -18,6 +18,7 @@ from forebay_admin.roles import Reach, reach
 ADMIN = "/forebay.wire.v1.Admin"
 OPERATOR = "/forebay.wire.v1.Operator"
 CONTENT = "/forebay.wire.v1.Content"
+BATCHES = "/forebay.wire.v1.Batches"
 
 SERVICE_RIGHTS = {
     f"{ADMIN}/WatchPrincipals": frozenset({"gateway"}),
@@ -26,6 +27,7 @@ SERVICE_RIGHTS = {
     f"{ADMIN}/WatchModelRules": frozenset({"gateway"}),
     # Gateways have checked whose request it is, and name that user.
     f"{CONTENT}/*": frozenset({"gateway"}),
+    f"{BATCHES}/*": frozenset({"gateway"}),
     # `forebay up` adds the engines that it finds, before anybody holds a key.
     f"{OPERATOR}/*": frozenset({"up"}),
 }

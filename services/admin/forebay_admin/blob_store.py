@@ -44,6 +44,9 @@ class BlobStore(Protocol):
     def read(self, name: BlobName) -> AsyncGenerator[bytes, None]:
         """In pieces of at most PIECE_BYTES, also when it is deleted meanwhile. Raises ForebayError when it is not there."""
 
+    async def read_part(self, name: BlobName, first_byte: int, size_bytes: int) -> bytes:
+        """So many bytes of it, or fewer where it ends. Raises ForebayError when it is not there."""
+
     async def delete(self, name: BlobName) -> None:
         """One that is not there, too. Raises Unavailable."""
 
@@ -84,13 +87,15 @@ class DirectoryBlobs:
             try:
                 file = await to_its_end(asyncio.to_thread(_open, self._directory / name, opened))
             except OSError as error:
-                log.error("blob is missing", extra={"action": "blob_missing", "blob": name, "why": error.strerror})
-                raise ForebayError(
-                    "The bytes of this file are not where they should be; "
-                    "all replicas of admin need the same content_dir."
-                ) from error
+                raise _missing(name, error) from error
             while piece := await self._read(file):
                 yield piece
+
+    async def read_part(self, name: BlobName, first_byte: int, size_bytes: int) -> bytes:
+        try:
+            return await asyncio.to_thread(_read_part, self._directory / name, first_byte, size_bytes)
+        except OSError as error:
+            raise _missing(name, error) from error
 
     async def delete(self, name: BlobName) -> None:
         with _disk("deleted"):
@@ -116,6 +121,9 @@ class NoBlobs:
     async def read(self, name: BlobName) -> AsyncGenerator[bytes, None]:
         raise NotPossible("The bytes of files are not here: admin's content_dir is not set.")
         yield b""
+
+    async def read_part(self, name: BlobName, first_byte: int, size_bytes: int) -> bytes:
+        raise NotPossible("The bytes of files are not here: admin's content_dir is not set.")
 
     async def delete(self, name: BlobName) -> None:
         log.warning("blob is left where it is: content_dir is not set", extra={"action": "blob_left", "blob": name})
@@ -175,6 +183,19 @@ class _FileWriter:
 
 def _open(path: Path, opened: ExitStack) -> BinaryIO:
     return opened.enter_context(path.open("rb"))
+
+
+def _read_part(path: Path, first_byte: int, size_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(first_byte)
+        return file.read(size_bytes)
+
+
+def _missing(name: BlobName, error: OSError) -> ForebayError:
+    log.error("blob is missing", extra={"action": "blob_missing", "blob": name, "why": error.strerror})
+    return ForebayError(
+        "The bytes of this file are not where they should be; all replicas of admin need the same content_dir."
+    )
 
 
 def _names_before(directory: Path, moment: float) -> list[BlobName]:

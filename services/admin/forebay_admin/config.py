@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from forebay.config import parse_address, setting
 
@@ -92,12 +93,41 @@ class AdminSettings:
     content_bytes_per_user: int = 10 * 1024**3
     """How many bytes all of that may have."""
 
+    gateway_urls: str = "http://127.0.0.1:8090"
+    """Where the gateways are to which batches are sent, with commas between them."""
+
+    gateway_ca_file: Path | None = None
+    """The CA of the gateways' certificates (PEM). None: those that the system knows."""
+
+    gateway_cert_file: Path | None = None
+    """The gateways' own certificate (PEM), where it and no other is to be accepted, whatever its name."""
+
+    batch_lines_at_once: int = 16
+    """How many requests of all batches together are under way at once."""
+
+    batches_per_user: int = 100
+    """How many batches of one user may not have ended."""
+
+    batch_settle_s: float = 300.0
+    """How long the ledger is waited for to tell what became of a request whose answer was lost, before it is made again."""
+
     def __post_init__(self) -> None:
+        for url in self.gateway_addresses or ("",):
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+                raise ValueError(
+                    f"gateway_urls: {url!r} is not the address of a gateway, such as http://127.0.0.1:8090"
+                )
+        if self.batch_lines_at_once < 1:
+            raise ValueError("batch_lines_at_once: it must be 1 at least")
         for address in self.scheduler_addresses or ("",):
             try:
                 parse_address(address)
             except ValueError as error:
                 raise ValueError(f"scheduler_address: {error}") from error
+
+    @property
+    def gateway_addresses(self) -> tuple[str, ...]:
+        return tuple(url.strip().rstrip("/") for url in self.gateway_urls.split(",") if url.strip())
 
     @property
     def scheduler_addresses(self) -> tuple[str, ...]:

@@ -23,11 +23,13 @@ from forebay.rpc import Peer, ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
-from forebay.wire.v1 import admin_pb2_grpc, content_pb2_grpc
+from forebay.wire.v1 import admin_pb2_grpc, batches_pb2_grpc, content_pb2_grpc
 from forebay_admin import credential_store
 from forebay_admin.access import SERVICE_RIGHTS, Access
 from forebay_admin.agent_wheel import build_wheel
 from forebay_admin.agents_file import AgentsFile
+from forebay_admin.batches.desk import BatchesDesk
+from forebay_admin.batches.opening import open_runner
 from forebay_admin.blob_store import open_blobs
 from forebay_admin.bootstrap import ensure_first_admin
 from forebay_admin.changes import Changes
@@ -96,6 +98,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         open_peer(settings.registry_address, token_file=settings.token_file) as registry_peer,
         _peers(settings.scheduler_addresses, settings.token_file) as scheduler_peers,
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
+        open_runner(settings, url, database, blobs, directory, pepper, ground) as batch_runner,
     ):
         registry = RegistryClient(registry_peer)
         scheduler = SchedulerClient(scheduler_peers)
@@ -129,6 +132,13 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ca_file=settings.ca_file,
         )
         ledger = Ledger(bus, LedgerStore(database), ground.clock, ground.ops.metrics)
+        batches = BatchesDesk(
+            database,
+            directory,
+            ground.clock,
+            most_unfinished=settings.batches_per_user,
+            on_change=batch_runner.wake,
+        )
         content = ContentDesk(database, directory, blobs, _content_limits(settings), ground.clock)
         content_sweep = ContentSweep(database, blobs, ground.clock)
         agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
@@ -139,6 +149,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             admin_pb2_grpc.add_AdminServicer_to_server(watch, server)
             admin_pb2_grpc.add_OperatorServicer_to_server(operator, server)
             content_pb2_grpc.add_ContentServicer_to_server(content, server)
+            batches_pb2_grpc.add_BatchesServicer_to_server(batches, server)
 
         def tell_database(why: str | None) -> None:
             if why is None:
@@ -159,6 +170,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(changes.follow(url, tell_database), name="changes")
                 await directory.loaded()
                 ground.ops.ready(_KEYS)
+                tasks.create_task(batch_runner.keep(), name="batches")
 
         join = JoinRoutes(enrolment, wheel, join_url=join_url, http_pin=http_pin)
         async with asyncio.TaskGroup() as tasks:

@@ -1,16 +1,23 @@
-"""Whose call this is, in whichever way it says so: by an API key, or signed by a public key that one trusts."""
+"""Whose call this is, in whichever way it says so: by an API key, signed by a public key that one trusts, or by admin for
+one of its user's batches."""
 
 from __future__ import annotations
 
+from forebay.delegation import Delegation
 from forebay_gateway.callers.call import Call
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.callers.signed_call import signer_of
+from forebay_gateway.refused import BadDelegation
 from forebay_gateway.serving import Means
 
 
-def principal_of(means: Means, call: Call) -> Principal:
-    """Raises NotAuthenticated, Unavailable."""
+def principal_of(means: Means, call: Call, delegation: Delegation | None = None) -> Principal:
+    """`delegation`: what was taken of the call's, where such a call may go at all. Raises NotAuthenticated, Unavailable."""
     now = means.clock.now()
+    if call.delegation is not None:
+        if delegation is None:
+            raise BadDelegation
+        return means.principals.find(delegation.key_id, now)
     if call.key is None and call.signature is not None:
         signer = signer_of(call.signature, method=call.method, path=call.path, query=call.query, now=now)
         return means.principals.find_signer(signer, now)

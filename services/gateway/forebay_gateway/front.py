@@ -57,6 +57,7 @@ from forebay_gateway.keeping.kept_responses import KeptResponses
 from forebay_gateway.library.blobs import BLOBS_PATH
 from forebay_gateway.library.management import ModelManagement
 from forebay_gateway.pages.background import serve_apart
+from forebay_gateway.pages.batches import BatchPages
 from forebay_gateway.pages.conversations import ConversationPages
 from forebay_gateway.pages.files import FilePages
 from forebay_gateway.pages.models_and_tokens import MODELS_PATH, Pages
@@ -139,6 +140,7 @@ class Front:
                 **StoredPages(means, kept, self.background, pages.count).addresses,
                 **ConversationPages(means, conversations).addresses,
                 **FilePages(means, Files(means.contents, means.clock)).addresses,
+                **BatchPages(means, means.batches).addresses,
             }
         )
 

@@ -22,6 +22,11 @@ class UntrustedSigner(NotAuthenticated):
     """No API key trusts the public key that signed this call."""
 
 
+class BadDelegation(NotAuthenticated):
+    """This delegation is not one of this Forebay's, has ended, or was used before. Only admin has them, for batches; send an
+    API key as `Authorization: Bearer fb-…`."""
+
+
 class KeyRevoked(NotAuthenticated):
     """This API key was revoked. Create another with `forebay key create`, or ask your administrator for one."""
 

@@ -93,7 +93,9 @@ class Exchange:
         self._request = request
         self._call = call
         now = means.clock.now()
-        self.ledger_id = new_ledger_id(now)
+        self._delegation = means.delegates.take(call.delegation, now) if call.delegation is not None else None
+        """None also for one that is refused when it comes to whose request this is."""
+        self.ledger_id = self._delegation.ledger_id if self._delegation is not None else new_ledger_id(now)
         self._entry = Entry(self.ledger_id, call.request_id, route.path, now, means.clock.monotonic())
         self._account = Account(
             self._entry,
@@ -372,7 +374,7 @@ class Exchange:
 
     def _authenticate(self) -> None:
         means = self._means
-        principal = principal_of(means, self._call)
+        principal = principal_of(means, self._call, self._delegation)
         self._principal = principal
         entry = self._entry
         entry.key_id, entry.user_id, entry.group_id = principal.key_id, principal.user_id, principal.group_id

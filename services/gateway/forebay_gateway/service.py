@@ -12,6 +12,7 @@ from aiohttp import web
 
 from forebay.clock import Clock
 from forebay.config import parse_address, read_secret
+from forebay.delegation import Delegations
 from forebay.errors import BadSettings, CannotStart
 from forebay.follow import Followed, Follower
 from forebay.metrics import Metrics
@@ -20,6 +21,7 @@ from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
 from forebay_gateway.callers.credentials_watch import CredentialsWatch
+from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
 from forebay_gateway.config import GatewaySettings
@@ -28,6 +30,7 @@ from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
 from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import open_afterwork
+from forebay_gateway.keeping.batches import AdminBatches
 from forebay_gateway.keeping.contents import AdminContents
 from forebay_gateway.keeping.files import Files
 from forebay_gateway.keeping.named_files import NamedFiles
@@ -73,7 +76,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     running, fleet = Running(), Fleet()
     bodies = BodyBudget(settings.held_bodies_bytes, settings.spooled_bodies_bytes, settings.spool_dir)
     pepper = read_secret(settings.pepper_file)
-    principals = Principals(read_secret(settings.pepper_file))
+    principals, delegates = Principals(pepper), Delegates(Delegations(pepper))
     model_rules, first_tokens = ModelRules(), FirstTokens()
     draining = asyncio.Event()
 
@@ -141,6 +144,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     settings=settings,
                     clock=clock,
                     principals=principals,
+                    delegates=delegates,
                     fleet=fleet,
                     model_rules=model_rules,
                     slots=places,
@@ -155,6 +159,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     running=running,
                     meters=meters,
                     contents=contents,
+                    batches=AdminBatches(admin),
                     thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
                     afterwork=afterwork,
                     is_draining=draining,

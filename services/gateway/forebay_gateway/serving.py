@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from forebay.clock import Clock
 from forebay.sealed import Seal
+from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.held_body import BodyBudget
 from forebay_gateway.keeping.afterwork import Afterwork
+from forebay_gateway.keeping.batches import BatchStore
 from forebay_gateway.keeping.contents import ContentStore
 from forebay_gateway.keeping.named_files import NamedFiles
 from forebay_gateway.ledger.estimate import TokenRatios
@@ -33,6 +35,7 @@ class Means:
     settings: GatewaySettings
     clock: Clock
     principals: Principals
+    delegates: Delegates
     fleet: Fleet
     model_rules: ModelRules
     slots: Slots
@@ -47,6 +50,7 @@ class Means:
     running: Running
     meters: Meters
     contents: ContentStore
+    batches: BatchStore
     thoughts: Seal
     """Conceals what models thought; all gateways have the same."""
     afterwork: Afterwork

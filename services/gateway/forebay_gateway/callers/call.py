@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from forebay.delegation import SCHEME
 from forebay_gateway.callers.principals import Band, Principal
 from forebay_gateway.callers.signed_call import is_signature
 from forebay_gateway.refused import BadField, NoKey
@@ -42,6 +43,8 @@ class Call:
     """Headers that say in which version of Anthropic's dialect its body is, and with what that not everybody gets."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Headers that name the application to OpenRouter."""
+    delegation: str | None = None
+    """What came in a key's place: see `delegates`."""
 
     @property
     def said(self) -> Mapping[str, str]:
@@ -50,7 +53,7 @@ class Call:
 
     @property
     def is_anonymous(self) -> bool:
-        return self.key is None and self.signature is None
+        return self.key is None and self.signature is None and self.delegation is None
 
     def demand_key(self) -> str:
         if not self.key:
@@ -74,6 +77,7 @@ def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "
         query=query,
         key=key,
         signature=authorization if is_signature(authorization) else None,
+        delegation=_delegation_in(authorization),
         request_id=_request_id(headers.get("x-request-id")),
         priority=headers.get("x-forebay-priority"),
         deadline_ms=headers.get("x-forebay-deadline-ms"),
@@ -92,6 +96,8 @@ def new_request_id() -> str:
 
 def wished_band(call: Call, principal: Principal) -> Band:
     """The band asked for, as urgent as the key may. Raises BadField."""
+    if call.delegation is not None:
+        return Band.BATCH
     if call.priority is None:
         return max(Band.STANDARD, principal.band_cap)
     try:
@@ -138,6 +144,11 @@ def _key_in(headers: Mapping[str, str]) -> str | None:
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()
     return headers.get("x-api-key", "").strip() or None
+
+
+def _delegation_in(authorization: str) -> str | None:
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == SCHEME.lower() else None
 
 
 def _anthropics(headers: Mapping[str, str]) -> dict[str, str]:

@@ -132,6 +132,14 @@ class Principals:
             raise InvalidKey
         return _working(known, now)
 
+    def find(self, key_id: str, now: float) -> Principal:
+        """The caller with this key, which somebody else has proved. Raises as `verify` does."""
+        self._demand_keys()
+        known = self._keys.get(key_id)
+        if known is None:
+            raise InvalidKey
+        return _working(known, now)
+
     def find_signer(self, public_key: bytes, now: float) -> Principal:
         """The caller whose key trusts this public key. Raises UntrustedSigner, and as `verify` does."""
         self._demand_keys()
