@@ -46,8 +46,6 @@ def test_what_is_stored_of_an_api_key_proves_nothing() -> None:
     assert both.read(f"{said}.{seal_secret(PEPPER, said).hex()}", NOW) is None
 
 
-@pytest.mark.parametrize(
-    "text", ["", "....", "x" * 100, str(new_key()), "é.é.é.é", f"{KEY}.{LEDGER_ID.hex()}.1.", "0" * 5000]
-)
-def test_what_is_no_delegation_is_none(text: str) -> None:
-    assert Delegations(PEPPER).read(text, NOW) is None
+def test_what_is_no_delegation_is_none() -> None:
+    for text in ("", "....", "x" * 100, str(new_key()), "é.é.é.é", f"{KEY}.{LEDGER_ID.hex()}.1.", "0" * 5000):
+        assert Delegations(PEPPER).read(text, NOW) is None, text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -175,6 +176,9 @@ async def open_held(
         yield house, engine
 
 
+_changes = itertools.count()
+
+
 async def known_as(
     house: House,
     engine: FakeEngine,
@@ -182,13 +186,17 @@ async def known_as(
     way: admin_pb2.StructuredOutput.ValueType | None,
 ) -> None:
     """And the gateway has heard it."""
-    house.registry.put("b1", engine.url, kind=kind, models=(MODEL, "sign"))
+    sign, heard = (
+        f"sign-{next(_changes)}",
+        f"heard-{next(_changes)}",
+    )  # not there before, or nothing would be waited for
+    house.registry.put("b1", engine.url, kind=kind, models=(MODEL, sign))
     scope = admin_pb2.ModelRuleScope(everyone=True)
     rules = [] if way is None else [admin_pb2.ModelRule(scope=scope, structured=way)]
-    house.admin.rule(rules, [admin_pb2.ModelAlias(alias="heard", model=MODEL)])
-    for sign in ("sign", "heard"):
+    house.admin.rule(rules, [admin_pb2.ModelAlias(alias=heard, model=MODEL)])
+    for name in (sign, heard):
         while True:
-            async with house.client.get(f"{house.url}/v1/models/{sign}", headers=house.headers) as answer:
+            async with house.client.get(f"{house.url}/v1/models/{name}", headers=house.headers) as answer:
                 if answer.status == 200:
                     break
 

@@ -463,7 +463,7 @@ _BODY = st.fixed_dictionaries(
 )
 
 
-PROVIDERS = (EngineKind.ANTHROPIC, EngineKind.GEMINI)
+PROVIDERS = (EngineKind.ANTHROPIC, EngineKind.COHERE, EngineKind.GEMINI)
 
 
 @pytest.mark.parametrize("parse", PARSERS)
