@@ -198,6 +198,9 @@ async def open_database(url: str, schema: str) -> AsyncIterator[Database]:
 
 # --- what "away" looks like -------------------------------------------------------------------------------------------
 
+_DRIVERS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The last is of no common family: it comes when a connection is killed in the middle of a word."""
+
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
@@ -205,7 +208,7 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         connection = await engine.connect()
     except asyncpg.exceptions.ClientConfigurationError as error:
         raise CannotStart(f"The database's address is not valid: {error}") from error
-    except (OSError, TimeoutError, sql.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, sql.SQLAlchemyError, *_DRIVERS) as error:
         state = _sqlstate(error)
         if state is not None and not state.startswith((*_AWAY, *_NOT_OURS_YET)):
             raise
@@ -215,7 +218,7 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     finally:
         try:
             await connection.close()
-        except (OSError, sql.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, sql.DBAPIError, *_DRIVERS) as error:
             # A connection that died in use has nothing left to give back; the pool drops it.
             log.debug("connection was dead", extra={"action": "database_close", "why": _said(error)})
 
@@ -231,7 +234,7 @@ class _translated:
 
 
 def _means_away(error: Exception) -> bool:
-    if isinstance(error, ConnectionError | TimeoutError | sql.TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError | sql.TimeoutError | asyncpg.InternalClientError):
         return True
     if isinstance(error, sql.DBAPIError) and error.connection_invalidated:
         return True

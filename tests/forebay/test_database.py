@@ -264,6 +264,12 @@ async def test_a_session_ended_by_the_server_is_unavailable_then_replaced(url: s
         assert await connection.scalar(text("SELECT 1")) == 1
 
 
+async def test_a_connection_that_ends_in_the_middle_of_a_word_is_an_outage(database: Database) -> None:
+    with pytest.raises(Unavailable, match="a word"):
+        async with database.reading():
+            raise asyncpg.InternalClientError("got half of a word")
+
+
 async def test_a_whole_pool_in_use_is_unavailable_not_a_longer_queue(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 
-import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from forebay.errors import Unavailable
@@ -73,7 +72,7 @@ class Runner:
             async with self._means.database.reading() as connection:
                 found = await unfinished_batches(connection)
             await self._sweep()
-        except (Unavailable, DBAPIError, asyncpg.InternalClientError) as error:
+        except (Unavailable, DBAPIError) as error:
             log.debug("batches not looked at", extra={"action": "batch_look", "why": str(error)})
             return
         now = self._means.clock.monotonic()
