@@ -431,6 +431,22 @@ async def test_a_request_is_not_sent_to_a_model_that_is_known_not_to_be_able(
             assert answer.headers["x-forebay-model"] == answers
 
 
+async def test_a_pdf_is_not_sent_to_a_model_whose_engines_read_none(tmp_path: Path) -> None:
+    chain = fallback("blind", "other")
+    pdf = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQK"}
+    async with open_pair(tmp_path, chain, others=("small", "blind", "other")) as (house, big, small):
+        house.registry.put("b1", big.url, models=["big"], kind=types_pb2.ENGINE_KIND_OPENAI)
+        house.registry.put("b2", small.url, models=["small", "other"], kind=types_pb2.ENGINE_KIND_OPENAI)
+        house.registry.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_VLLM)
+        house.scheduler.serves |= {"b2": {"small", "other"}, "b3": {"blind"}}
+        house.scheduler.slots["b3"] = 4
+        await heard(house, chain)
+        house.scheduler.rejects["big"] = refusal("queue_full")
+        messages = [{"role": "user", "content": [{"type": "file", "file": pdf}]}]
+        async with house.post(ask(model="big", messages=messages)) as answer:
+            assert answer.headers["x-forebay-model"] == "other"
+
+
 async def test_a_model_whose_backends_are_down_or_whose_context_is_far_too_small_is_passed_over(tmp_path: Path) -> None:
     chain = fallback("down", "tiny", "small")
     async with open_pair(tmp_path, chain, others=("small", "down", "tiny")) as (house, _, small):

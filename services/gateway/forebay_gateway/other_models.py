@@ -130,7 +130,7 @@ class OtherModels:
     def _candidates(self) -> Iterator[Candidate]:
         assert self._fallback is not None
         means, pool = self._means, self._principal.pool
-        now, needs = means.clock.monotonic(), self._needs
+        now = means.clock.monotonic()
         for name in self._fallback.others:
             model = find_model(name, pool, means.fleet, means.model_rules)
             if model is None or not means.fleet.has(model, pool):
@@ -141,12 +141,19 @@ class OtherModels:
                 name=name,
                 model=model,
                 is_well=means.fleet.is_well(model, pool),
-                lacks_something=any(means.fleet.lacks(model, pool, need) for need in needs),
+                lacks_something=self._lacks_something(model),
                 prompt_tokens=prompt_tokens,
                 context_length=self._context_of(model),
                 cost=means.model_rules.prices.get(model, Price()).of(prompt_tokens, output_tokens),
                 first_token_s=means.first_tokens.expected_s(pool, model, now),
             )
+
+    def _lacks_something(self, model: str) -> bool:
+        """That answering this takes."""
+        fleet, pool = self._means.fleet, self._principal.pool
+        if self._asked.document_at and not fleet.reads_documents(model, pool):
+            return True
+        return any(fleet.lacks(model, pool, need) for need in self._needs)
 
     def _context_of(self, model: str) -> int | None:
         principal, generates = self._principal, self._asked.generates
