@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -16,25 +16,22 @@ from aiohttp import web
 
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
-from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
+from forebay_gateway.accounting import Entry, Outcome
 from forebay_gateway.asked import Asked, Background, Keeping
+from forebay_gateway.attempt import Attempt
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
 from forebay_gateway.callers.principals import Principal
-from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.file_parts import has_files
 from forebay_gateway.canonical.forms import CHAT
-from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
-from forebay_gateway.canonical.structured import Answer
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.credential import CredentialFault
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
-from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
-from forebay_gateway.fleet import Backend
-from forebay_gateway.held_answer import HeldAnswer, demand_judgeable, hold
+from forebay_gateway.engines.errors import Blame, EngineTrouble
+from forebay_gateway.held_answer import demand_judgeable
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.keeping.named_files import Reader
 from forebay_gateway.ledger.account import Account
@@ -58,13 +55,11 @@ from forebay_gateway.rules.catalogue import find_model, may_ask
 from forebay_gateway.rules.fallbacks import Why
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Ask, Grant
-from forebay_gateway.upstream import EngineAnswer, TroubledEngine
+from forebay_gateway.upstream import TroubledEngine
 
 log = logging.getLogger(__name__)
 
-_PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
 _LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
-_ENGINE_END_S = 0.1
 _PICTURE_S = 10.0
 _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
 
@@ -113,15 +108,9 @@ class Exchange:
         self._attempting = Interruptible()
         self._principal: Principal | None = None
         self._asked: Asked | None = None
-        self._grant: Grant | None = None
-        self._granted_at = 0.0
+        self._attempt: Attempt | None = None
         self._is_asking = False
         self._has_asked = False
-        self._has_begun = False
-        """The first byte of an answer went to the client, or is about to."""
-        self._silent_since = math.inf
-        self._held: HeldAnswer | None = None
-        """To the form that was asked for, in this attempt."""
         self._without: set[tuple[str, str]] = set()
         """(model, backend): those that turned out not to have it any more."""
         self._others: OtherModels | None = None
@@ -130,10 +119,6 @@ class Exchange:
         self._attempts_before = 0
         """With other models."""
         self._asked_at = 0.0
-        self._told_tokens = 0
-        self._told_at = 0.0
-        self._cutoff: Refusal | None = None
-        """Why the answer ends with what there is of it."""
 
     # --- what others see (running.Serving) --------------------------------------------------------------------------
 
@@ -147,33 +132,34 @@ class Exchange:
 
     @property
     def backend_id(self) -> str:
-        return self._grant.backend_id if self._grant is not None else ""
+        return self._attempt.grant.backend_id if self._attempt is not None else ""
 
     @property
     def silent_since(self) -> float:
-        return self._silent_since
+        return self._attempt.silent_since if self._attempt is not None else math.inf
 
     def interrupt(self, error: ForebayError) -> None:
         self._interruptible.interrupt(error)
 
     def cut_off(self, why: Refusal) -> None:
-        self._cutoff = why
+        if self._attempt is not None:
+            self._attempt.cut_off(why)
 
     @property
     def has_begun(self) -> bool:
-        return self._has_begun
+        return self._attempt is not None and self._attempt.has_begun
 
     @property
     def awaits_engine(self) -> bool:
         # A form may be on its way to the engine for longer than an engine is silent with a good reason.
         sent = self._account.is_running and self._asked is not None and self._asked.upload is None
-        return sent and not self._has_begun
+        return sent and not self.has_begun
 
     def lose_engine(self, why: str) -> None:
         self._attempting.interrupt(TroubledEngine(EngineTrouble(Blame.UNREACHABLE, why)))
 
     def place_elsewhere(self) -> None:
-        if not self._has_begun:
+        if not self.has_begun:
             trouble = EngineTrouble(Blame.UNKNOWN_BACKEND, "It is drained.")
             self._attempting.interrupt(TroubledEngine(trouble))
 
@@ -268,7 +254,7 @@ class Exchange:
             try:
                 await self._take_turn(asked, self._turn, prompt_bytes)
             except (ModelUnknown, ContextTooLong, Refused, HasWaited) as error:
-                if self._has_begun:
+                if self.has_begun:
                     raise
                 self._turn = await self._next_turn(asked, others, error)
             else:
@@ -299,8 +285,7 @@ class Exchange:
         finally:
             self._is_asking = False
         self._account.forget_attempt()
-        self._grant = None
-        self._silent_since = math.inf
+        self._attempt = None
         self._attempts_before = self._entry.attempts
         return self._note_turn(asked, *found)
 
@@ -333,13 +318,13 @@ class Exchange:
             self._account.open()
             if asked.stream:
                 self._reply.comment_while_waiting(self._means.settings.waiting_s)
-        grant = await self._wait_for_slot(ask, turn.after_s)
+        attempt = await self._wait_for_slot(ask, asked, turn.after_s)
         while True:
             try:
                 with self._attempting:
-                    await self._attempt(grant, asked)
+                    await attempt.run()
             except TroubledEngine as troubled:
-                grant = await self._fail_over(grant, troubled.trouble)
+                attempt = await self._fail_over(attempt.grant, asked, troubled.trouble)
             else:
                 return
 
@@ -438,18 +423,17 @@ class Exchange:
 
     # --- slots ------------------------------------------------------------------------------------------------------
 
-    async def _wait_for_slot(self, ask: Ask, after_s: float | None) -> Grant:
+    async def _wait_for_slot(self, ask: Ask, asked: Asked, after_s: float | None) -> Attempt:
         """Raises HasWaited when none is there in `after_s` and another model can be asked."""
         self._has_asked = self._is_asking = True
         self._asked_at = self._means.clock.monotonic()
         try:
-            assert self._asked is not None
-            async with self._body.at_rest(self._asked):
+            async with self._body.at_rest(asked):
                 if after_s is None:
                     grant = await self._means.slots.ask(ask)
                 else:
                     grant = await self._ask_patiently(ask, after_s)
-            return self._take(grant)
+            return self._take(grant, asked)
         finally:
             self._is_asking = False
 
@@ -463,7 +447,7 @@ class Exchange:
         finally:
             asking.cancel()  # what may come of it yet is withdrawn
 
-    async def _fail_over(self, grant: Grant, trouble: EngineTrouble) -> Grant:
+    async def _fail_over(self, grant: Grant, asked: Asked, trouble: EngineTrouble) -> Attempt:
         log.info(
             "attempt failed",
             extra={
@@ -475,21 +459,19 @@ class Exchange:
             },
         )
         self._means.meters.attempts_failed.child(str(trouble.blame)).value += 1
-        if self._has_begun:
+        if self.has_begun:
             raise EngineFailed(
                 f"The engine failed in the middle of its answer. {trouble.message} Send the request again."
             )
         self._account.forget_attempt()
         if trouble.blame is Blame.MODEL_GONE:
             self._note_model_gone(grant.backend_id)
-        self._grant = None
-        self._silent_since = math.inf
+        self._attempt = None
         self._is_asking = True
         try:
-            assert self._asked is not None
-            async with self._body.at_rest(self._asked):
+            async with self._body.at_rest(asked):
                 grant = await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s)
-            return self._take(grant)
+            return self._take(grant, asked)
         except Refused as refused:
             if trouble.blame is Blame.MODEL_GONE and refused.word is Refusal.ENGINE_FAILED:
                 raise self._model_gone() from refused
@@ -513,11 +495,7 @@ class Exchange:
             "without it; or have it loaded again."
         )
 
-    def _take(self, grant: Grant) -> Grant:
-        self._grant = grant
-        self._granted_at = self._told_at = self._means.clock.monotonic()
-        self._told_tokens = 0
-        self._cutoff = None
+    def _take(self, grant: Grant, asked: Asked) -> Attempt:
         entry = self._entry
         attempts = self._attempts_before + grant.attempt
         entry.backend_id, entry.queue_ms, entry.attempts = grant.backend_id, grant.queue_ms, attempts
@@ -528,221 +506,24 @@ class Exchange:
             headers.update(rate_headers(grant.standing))
         if backend is not None and self._principal is not None and self._principal.sees_backends:
             headers["x-forebay-backend"] = backend.name.encode("ascii", "replace").decode()
-        return grant
-
-    def _start(self) -> None:
-        """In the loop turn in which the request is written to the engine."""
-        self._check_fence()
-        self._means.meters.past_fence.child().value += self._means.slots.is_past_fence
-        self._account.is_running = True
-
-    def _check_fence(self) -> None:
-        if self._means.slots.is_past_fence and self._means.settings.isolation == "refuse":
-            raise Refused(
-                Refusal.NO_SCHEDULER,
-                "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",
-                retry_after_s=1.0,
-            )
-
-    # --- relaying ---------------------------------------------------------------------------------------------------
-
-    async def _attempt(self, grant: Grant, asked: Asked) -> None:
-        backend = self._means.fleet.get(grant.backend_id)
-        if backend is None:
-            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
-        if asked.document_at and not backend.kind.takes_documents:
-            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "Engines of its kind read no PDFs."))
-        self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
-        asked.model_at_engines = backend.its_name_of(self._entry.model)
-        speech = asked.speech(backend.kind)
-        # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
-        streamed = asked.stream or (
-            speech.comes_in_pieces and (grant.is_limited or not backend.kind.cancels_plain_requests)
+        self._attempt = Attempt(
+            self._means,
+            self._call,
+            asked,
+            grant,
+            account=self._account,
+            reply=self._reply,
+            body=self._body,
+            asked_at=self._asked_at,
+            finish=self._finish,
         )
-        held = None
-        if asked.generates and "response_format" in asked.fields:
-            held = hold(asked.fields, asked.structured, backend, self._means.meters, streams=asked.stream)
-        self._held = held
-        if held is not None:
-            held.prepare(speech)
-        again: Speech | None = speech
-        while again is not None:
-            speech = again
-            try:
-                again = await self._say(backend, asked, speech, streamed=streamed)
-            except (ContextTooLong, EngineRefused) as refused:
-                again = held.in_words(speech, refused) if held is not None else None
-                if again is None:
-                    raise
+        return self._attempt
 
-    async def _say(self, backend: Backend, asked: Asked, speech: Speech, *, streamed: bool) -> Speech | None:
-        """What is to be said then, if the answer was not good enough."""
-        self._silent_since = self._means.clock.monotonic()
-        async with self._means.upstream.send(
-            backend,
-            speech.streamed_path if streamed else speech.path,
-            lambda ask_usage: speech.body(streamed=streamed, ask_usage=ask_usage),
-            model=asked.model_at_engines,
-            request_id=self._call.request_id,
-            traceparent=self._call.traceparent,
-            before_write=self._start,
-            said=self._call.said,
-        ) as answer:
-            if speech.passes_bytes:
-                await self._relay_bytes(answer)
-            elif asked.stream:
-                await self._relay_stream(answer, speech)
-            elif answer.is_stream:
-                return await self._relay_folded(answer, speech)
-            else:
-                return await self._relay_plain(answer, asked, speech)
-        return None
-
-    async def _relay_stream(self, answer: EngineAnswer, speech: Speech) -> None:
-        stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
-        if self._held is not None:
-            self._held.watch(stream)
-        out = b""
-        while not stream.is_done:
-            piece = await self._listen(answer)
-            out = stream.feed(piece) if piece else stream.end()
-            if stream.error is not None and not stream.has_begun:
-                raise _before_answer(stream.error, answer)
-            if not self._has_begun and stream.has_begun:
-                self._note_first_byte()
-                await self._reply.begin_stream()
-            if stream.is_done:
-                break
-            if out:
-                await self._reply.write(out)
-            if stream.error is not None:
-                raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
-            self._tell_progress(stream.counted)
-            if self._cutoff is not None and stream.can_be_cut:
-                out = stream.cut(self._account.estimated_prompt)
-                break
-        reason = await self._end_engine(answer, stream)
-        if self._held is not None and stream.gathers is not None and not stream.is_cut:
-            if out:
-                await self._reply.write(out)  # an error may follow it, instead of the end
-            out = b""
-            await self._held.demand(stream.gathers.answers())
-        self._finish(Outcome.FINISHED, reason)
-        await self._reply.end_stream(out + await self._kept(stream.tail(self._account.estimated_prompt)))
-
-    async def _relay_folded(self, answer: EngineAnswer, speech: Speech) -> Speech | None:
-        """The engine streams although the client does not, so that it stops when the client goes."""
-        stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
-        if self._held is not None:
-            self._held.watch(stream)
-        size = 0
-        while not stream.is_done:
-            piece = await self._listen(answer)
-            size += len(piece)
-            if size > 8 * self._means.settings.max_answer_bytes:  # each token comes in some hundred bytes of JSON
-                raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is longer than this gateway takes."))
-            if piece:
-                stream.feed(piece)
-            else:
-                stream.end()
-            if stream.error is not None:
-                raise _before_answer(stream.error, answer)
-            self._tell_progress(stream.counted)
-            if self._cutoff is not None and stream.can_be_cut:
-                stream.cut(self._account.estimated_prompt)
-        reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
-        if stream.gathers is not None and not stream.is_cut:
-            again = await self._judge(speech, stream.gathers.answers(), body)
-            if again is not None:
-                return again
-        await self._send_whole(body, reason)
-        return None
-
-    async def _relay_plain(self, answer: EngineAnswer, asked: Asked, speech: Speech) -> Speech | None:
-        raw = await answer.read_all(self._means.settings.max_answer_bytes)
-        self._silent_since = math.inf
-        try:
-            whole = speech.whole(raw)
-        except NoAnswer as none:
-            raise _before_answer(none.error, answer) from none
-        self._account.reported = whole.usage or self._account.estimate_answer(self._entry.model, whole.text_bytes)
-        again = await self._judge(speech, whole.answers, whole.body)
-        if again is None:
-            await self._send_whole(whole.body)
-        return again
-
-    async def _judge(self, speech: Speech, answers: Sequence[Answer], body: bytes) -> Speech | None:
-        """What is to be asked again. None: the answer is good. Raises OutputInvalid."""
-        held, account = self._held, self._account
-        if held is None:
-            return None
-        again = await held.again(speech, answers, body, account.used, may_ask=self._cutoff is None)
-        if again is not None:
-            account.ask_again()
-        return again
-
-    async def _relay_bytes(self, answer: EngineAnswer) -> None:
-        """As they come. The last piece is held back until the record is closed."""
-        last = await self._listen(answer)
-        self._account.reported = Usage(self._account.estimated_prompt, source=UsageSource.ESTIMATED)
-        self._note_first_byte()
-        await self._reply.begin_bytes(answer.content_type)
-        while piece := await self._listen(answer):
-            await self._reply.write(last)
-            last = piece
-        self._finish(Outcome.FINISHED, "")
-        await self._reply.end_stream(last)
-
-    async def _end_engine(self, answer: EngineAnswer, stream: Stream) -> str:
-        """The answer is whole, or is cut here. Gives the word for why it was cut."""
-        if stream.is_cut and self._cutoff is not None:
-            answer.close()
-            return self._cutoff
-        await answer.wait_end(_ENGINE_END_S)
-        return ""
-
-    async def _send_whole(self, body: bytes, reason: str = "") -> None:
-        if not self._has_begun:
-            self._note_first_byte()
-        self._entry.http_status = 200
-        if reason:
-            self._reply.headers["x-forebay-reason"] = reason
-        self._finish(Outcome.FINISHED, reason)
-        await self._reply.send(200, await self._kept(body))
+    # --- the end ----------------------------------------------------------------------------------------------------
 
     @property
     def _keeping(self) -> Keeping | None:
         return self._asked.keeping if self._asked is not None else None
-
-    async def _kept(self, last: bytes) -> bytes:
-        return last if self._keeping is None else await self._keeping.ended(last)
-
-    async def _listen(self, answer: EngineAnswer) -> bytes:
-        self._silent_since = self._means.clock.monotonic()
-        piece = await answer.read()
-        self._silent_since = math.inf  # while a slow client holds us up, the engine is not to blame
-        return piece
-
-    def _note_first_byte(self) -> None:
-        self._has_begun = True
-        self._body.release()
-        if self._asked is not None:
-            self._asked.forget_body()
-        now = self._means.clock.monotonic()
-        self._entry.ttft_ms = round((now - self._entry.arrived) * 1000)
-        if self._entry.stream:
-            self._means.first_tokens.note(self._entry.pool, self._entry.model, now - self._asked_at, now)
-        self._means.slots.first_token(self.ledger_id, round((now - self._granted_at) * 1000))
-
-    def _tell_progress(self, tokens: int) -> None:
-        now, tokens = self._means.clock.monotonic(), tokens + self._account.spent_tokens
-        if tokens - self._told_tokens >= _PROGRESS_TOKENS or (
-            tokens > self._told_tokens and now - self._told_at >= _PROGRESS_S
-        ):
-            self._told_tokens, self._told_at = tokens, now
-            self._means.slots.progress(self.ledger_id, tokens)
-
-    # --- the end ----------------------------------------------------------------------------------------------------
 
     async def _refuse(self, error: ForebayError) -> None:
         if self._account.is_closed:
@@ -799,10 +580,3 @@ def _nobody_left(refused: Refused, trouble: EngineTrouble) -> Refused:
         retry_after_s = trouble.retry_after_s or retry_after_s
     message = f"{refused.message} The last engine tried said: {trouble.message}"
     return Refused(word, message, retry_after_s=retry_after_s, standing=refused.standing)
-
-
-def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
-    """An engine's error when nothing of an answer has reached the client."""
-    judged = in_stream(error.body, error.message)
-    answer.was_none(judged)
-    return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged

@@ -1,0 +1,280 @@
+"""One attempt at a request: the granted backend is asked, and what it answers goes to the client, as fast as both go
+along. Whoever makes it decides what comes of a failure, and closes the record when it is told to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from forebay.errors import Refusal
+from forebay_gateway.accounting import Outcome, Usage, UsageSource
+from forebay_gateway.asked import Asked
+from forebay_gateway.callers.call import Call
+from forebay_gateway.canonical.answer_stream import StreamError
+from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
+from forebay_gateway.canonical.structured import Answer
+from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
+from forebay_gateway.fleet import Backend
+from forebay_gateway.held_answer import HeldAnswer, hold
+from forebay_gateway.held_body import HeldBody
+from forebay_gateway.ledger.account import Account
+from forebay_gateway.refused import ContextTooLong, EngineRefused, Refused
+from forebay_gateway.reply import Reply
+from forebay_gateway.serving import Means
+from forebay_gateway.slots.asking import Grant
+from forebay_gateway.upstream import EngineAnswer, TroubledEngine
+
+_PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
+_ENGINE_END_S = 0.1
+
+
+class Attempt:
+    def __init__(
+        self,
+        means: Means,
+        call: Call,
+        asked: Asked,
+        grant: Grant,
+        *,
+        account: Account,
+        reply: Reply,
+        body: HeldBody,
+        asked_at: float,
+        finish: Callable[[Outcome, str], None],
+    ) -> None:
+        """`asked_at`: when a slot was asked for, on the monotonic clock. `finish` closes the record with a reason, and is
+        called before the last byte goes out."""
+        self._means, self._call, self._asked, self.grant = means, call, asked, grant
+        self._account, self._reply, self._body = account, reply, body
+        self._asked_at, self._finish = asked_at, finish
+        self.has_begun = False
+        """The first byte of an answer went to the client, or is about to."""
+        self.silent_since = math.inf
+        """When the engine last said anything, on the monotonic clock; infinite while nobody waits for it."""
+        self._held: HeldAnswer | None = None
+        """To the form that was asked for."""
+        self._granted_at = self._told_at = means.clock.monotonic()
+        self._told_tokens = 0
+        self._cutoff: Refusal | None = None
+
+    def cut_off(self, why: Refusal) -> None:
+        """The answer ends with what there is of it."""
+        self._cutoff = why
+
+    async def run(self) -> None:
+        """Raises TroubledEngine, or the ForebayError that the client gets."""
+        grant, asked = self.grant, self._asked
+        backend = self._means.fleet.get(grant.backend_id)
+        if backend is None:
+            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
+        if asked.document_at and not backend.kind.takes_documents:
+            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "Engines of its kind read no PDFs."))
+        self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
+        asked.model_at_engines = backend.its_name_of(self._account.entry.model)
+        speech = asked.speech(backend.kind)
+        # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
+        streamed = asked.stream or (
+            speech.comes_in_pieces and (grant.is_limited or not backend.kind.cancels_plain_requests)
+        )
+        held = None
+        if asked.generates and "response_format" in asked.fields:
+            held = hold(asked.fields, asked.structured, backend, self._means.meters, streams=asked.stream)
+        self._held = held
+        if held is not None:
+            held.prepare(speech)
+        again: Speech | None = speech
+        while again is not None:
+            speech = again
+            try:
+                again = await self._say(backend, asked, speech, streamed=streamed)
+            except (ContextTooLong, EngineRefused) as refused:
+                again = held.in_words(speech, refused) if held is not None else None
+                if again is None:
+                    raise
+
+    async def _say(self, backend: Backend, asked: Asked, speech: Speech, *, streamed: bool) -> Speech | None:
+        """What is to be said then, if the answer was not good enough."""
+        self.silent_since = self._means.clock.monotonic()
+        async with self._means.upstream.send(
+            backend,
+            speech.streamed_path if streamed else speech.path,
+            lambda ask_usage: speech.body(streamed=streamed, ask_usage=ask_usage),
+            model=asked.model_at_engines,
+            request_id=self._call.request_id,
+            traceparent=self._call.traceparent,
+            before_write=self._start,
+            said=self._call.said,
+        ) as answer:
+            if speech.passes_bytes:
+                await self._relay_bytes(answer)
+            elif asked.stream:
+                await self._relay_stream(answer, speech)
+            elif answer.is_stream:
+                return await self._relay_folded(answer, speech)
+            else:
+                return await self._relay_plain(answer, asked, speech)
+        return None
+
+    async def _relay_stream(self, answer: EngineAnswer, speech: Speech) -> None:
+        stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
+        if self._held is not None:
+            self._held.watch(stream)
+        out = b""
+        while not stream.is_done:
+            piece = await self._listen(answer)
+            out = stream.feed(piece) if piece else stream.end()
+            if stream.error is not None and not stream.has_begun:
+                raise _before_answer(stream.error, answer)
+            if not self.has_begun and stream.has_begun:
+                self._note_first_byte()
+                await self._reply.begin_stream()
+            if stream.is_done:
+                break
+            if out:
+                await self._reply.write(out)
+            if stream.error is not None:
+                raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
+            self._tell_progress(stream.counted)
+            if self._cutoff is not None and stream.can_be_cut:
+                out = stream.cut(self._account.estimated_prompt)
+                break
+        reason = await self._end_engine(answer, stream)
+        if self._held is not None and stream.gathers is not None and not stream.is_cut:
+            if out:
+                await self._reply.write(out)  # an error may follow it, instead of the end
+            out = b""
+            await self._held.demand(stream.gathers.answers())
+        self._finish(Outcome.FINISHED, reason)
+        await self._reply.end_stream(out + await self._kept(stream.tail(self._account.estimated_prompt)))
+
+    async def _relay_folded(self, answer: EngineAnswer, speech: Speech) -> Speech | None:
+        """The engine streams although the client does not, so that it stops when the client goes."""
+        stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
+        if self._held is not None:
+            self._held.watch(stream)
+        size = 0
+        while not stream.is_done:
+            piece = await self._listen(answer)
+            size += len(piece)
+            if size > 8 * self._means.settings.max_answer_bytes:  # each token comes in some hundred bytes of JSON
+                raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is longer than this gateway takes."))
+            if piece:
+                stream.feed(piece)
+            else:
+                stream.end()
+            if stream.error is not None:
+                raise _before_answer(stream.error, answer)
+            self._tell_progress(stream.counted)
+            if self._cutoff is not None and stream.can_be_cut:
+                stream.cut(self._account.estimated_prompt)
+        reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
+        if stream.gathers is not None and not stream.is_cut:
+            again = await self._judge(speech, stream.gathers.answers(), body)
+            if again is not None:
+                return again
+        await self._send_whole(body, reason)
+        return None
+
+    async def _relay_plain(self, answer: EngineAnswer, asked: Asked, speech: Speech) -> Speech | None:
+        raw = await answer.read_all(self._means.settings.max_answer_bytes)
+        self.silent_since = math.inf
+        try:
+            whole = speech.whole(raw)
+        except NoAnswer as none:
+            raise _before_answer(none.error, answer) from none
+        self._account.reported = whole.usage or self._account.estimate_answer(
+            self._account.entry.model, whole.text_bytes
+        )
+        again = await self._judge(speech, whole.answers, whole.body)
+        if again is None:
+            await self._send_whole(whole.body)
+        return again
+
+    async def _judge(self, speech: Speech, answers: Sequence[Answer], body: bytes) -> Speech | None:
+        """What is to be asked again. None: the answer is good. Raises OutputInvalid."""
+        held, account = self._held, self._account
+        if held is None:
+            return None
+        again = await held.again(speech, answers, body, account.used, may_ask=self._cutoff is None)
+        if again is not None:
+            account.ask_again()
+        return again
+
+    async def _relay_bytes(self, answer: EngineAnswer) -> None:
+        """As they come. The last piece is held back until the record is closed."""
+        last = await self._listen(answer)
+        self._account.reported = Usage(self._account.estimated_prompt, source=UsageSource.ESTIMATED)
+        self._note_first_byte()
+        await self._reply.begin_bytes(answer.content_type)
+        while piece := await self._listen(answer):
+            await self._reply.write(last)
+            last = piece
+        self._finish(Outcome.FINISHED, "")
+        await self._reply.end_stream(last)
+
+    async def _end_engine(self, answer: EngineAnswer, stream: Stream) -> str:
+        """The answer is whole, or is cut here. Gives the word for why it was cut."""
+        if stream.is_cut and self._cutoff is not None:
+            answer.close()
+            return self._cutoff
+        await answer.wait_end(_ENGINE_END_S)
+        return ""
+
+    async def _send_whole(self, body: bytes, reason: str = "") -> None:
+        if not self.has_begun:
+            self._note_first_byte()
+        self._account.entry.http_status = 200
+        if reason:
+            self._reply.headers["x-forebay-reason"] = reason
+        self._finish(Outcome.FINISHED, reason)
+        await self._reply.send(200, await self._kept(body))
+
+    async def _kept(self, last: bytes) -> bytes:
+        return last if self._asked.keeping is None else await self._asked.keeping.ended(last)
+
+    async def _listen(self, answer: EngineAnswer) -> bytes:
+        self.silent_since = self._means.clock.monotonic()
+        piece = await answer.read()
+        self.silent_since = math.inf  # while a slow client holds us up, the engine is not to blame
+        return piece
+
+    def _note_first_byte(self) -> None:
+        self.has_begun = True
+        self._body.release()
+        self._asked.forget_body()
+        now = self._means.clock.monotonic()
+        self._account.entry.ttft_ms = round((now - self._account.entry.arrived) * 1000)
+        if self._account.entry.stream:
+            self._means.first_tokens.note(
+                self._account.entry.pool, self._account.entry.model, now - self._asked_at, now
+            )
+        self._means.slots.first_token(self.grant.ledger_id, round((now - self._granted_at) * 1000))
+
+    def _tell_progress(self, tokens: int) -> None:
+        now, tokens = self._means.clock.monotonic(), tokens + self._account.spent_tokens
+        if tokens - self._told_tokens >= _PROGRESS_TOKENS or (
+            tokens > self._told_tokens and now - self._told_at >= _PROGRESS_S
+        ):
+            self._told_tokens, self._told_at = tokens, now
+            self._means.slots.progress(self.grant.ledger_id, tokens)
+
+    def _start(self) -> None:
+        """In the loop turn in which the request is written to the engine."""
+        self._check_fence()
+        self._means.meters.past_fence.child().value += self._means.slots.is_past_fence
+        self._account.is_running = True
+
+    def _check_fence(self) -> None:
+        if self._means.slots.is_past_fence and self._means.settings.isolation == "refuse":
+            raise Refused(
+                Refusal.NO_SCHEDULER,
+                "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",
+                retry_after_s=1.0,
+            )
+
+
+def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
+    """An engine's error when nothing of an answer has reached the client."""
+    judged = in_stream(error.body, error.message)
+    answer.was_none(judged)
+    return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
