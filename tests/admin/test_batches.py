@@ -301,7 +301,7 @@ async def test_users_take_turns(house: BatchHouse, alice: Someone, gateway: Batc
         short = await bob.create(b"".join(line(n, f"of bob {n}") for n in range(10)))
         batch = await bob.reaches(short.id)
         assert batch.completed == 10
-        assert gateway.most_running[bob.key_id] == 2
+        assert gateway.most_running[bob.key_id] >= 2  # half of them, and more while the other is between two lines
         assert (await alice.get(long.id)).status == "in_progress"
 
 
