@@ -18,6 +18,8 @@ from openai import AsyncOpenAI
 from forebay.errors import ForebayError, Refusal
 from forebay.wire.v1 import admin_pb2, scheduler_pb2, types_pb2
 from forebay_gateway.fleet import Backend, EngineKind, Fleet, ModelOnBackend
+from forebay_gateway.held_body import HeldBody
+from forebay_gateway.other_models import HasWaited
 from forebay_gateway.refused import BadField, ContextTooLong, EngineRefused, ModelUnknown, Refused
 from forebay_gateway.rules.fallbacks import FAR_ABOVE, Candidate, Order, Price, Why, choose, why_another
 from forebay_gateway.rules.first_tokens import FirstTokens
@@ -496,6 +498,37 @@ async def test_what_a_request_needs_is_known_though_it_is_put_away_while_it_wait
             assert answer.headers["x-forebay-model"] == "small"
             assert answer.status == 200
         first.cancel()
+
+
+async def test_a_slot_that_is_free_before_a_given_up_body_is_back_is_not_granted_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is settled under an id is over for good, and the other model is asked for under the same one."""
+    big = FakeEngine(models=("big",), slots=1, pace=SLOW)
+    at_rest = HeldBody.at_rest
+    async with open_pair(tmp_path, fallback(after_ms=100), big=big) as (house, _, small):
+        first = asyncio.create_task(stream(house, model="big"))
+        await eventually(lambda: house.scheduler.held)
+
+        @asynccontextmanager
+        async def slowly(body: HeldBody, request: Any) -> AsyncIterator[None]:
+            try:
+                async with at_rest(body, request):
+                    yield
+            except HasWaited:
+                first.cancel()
+                await eventually(lambda: not house.scheduler.held)
+                await asyncio.sleep(0.2)
+                raise
+
+        monkeypatch.setattr(HeldBody, "at_rest", slowly)
+        told = await stream(house, model="big")
+        assert {event["model"] for event in told if event != "[DONE]"} == {"small"}
+        (cancelled,) = house.scheduler.cancels
+        await eventually(lambda: cancelled in [settle.ledger_id for settle in house.scheduler.settles])
+        ends = [OUTCOME(settle.outcome) for settle in house.scheduler.settles if settle.ledger_id == cancelled]
+        assert ends == ["OUTCOME_FINISHED"]
+        assert len(small.record.requests) == 1
 
 
 # --- who may, and who does not want it ----------------------------------------------------------------------------------

@@ -263,6 +263,7 @@ class Attempt:
         self._check_fence()
         self._means.meters.past_fence.child().value += self._means.slots.is_past_fence
         self._account.is_running = True
+        self.silent_since = self._means.clock.monotonic()  # whatever connecting took, the engine hears of it only now
 
     def _check_fence(self) -> None:
         if self._means.slots.is_past_fence and self._means.settings.isolation == "refuse":

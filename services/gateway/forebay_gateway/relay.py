@@ -442,10 +442,12 @@ class Exchange:
         try:
             await asyncio.wait((asking,), timeout=after_s)
             if not asking.done() and self._others is not None and self._others.may_leave():
+                # Before anything else is waited for: a grant that nobody expects any more would settle the id.
+                await self._means.slots.withdraw(self.ledger_id)
                 raise HasWaited
             return await asking
         finally:
-            asking.cancel()  # what may come of it yet is withdrawn
+            asking.cancel()
 
     async def _fail_over(self, grant: Grant, asked: Asked, trouble: EngineTrouble) -> Attempt:
         log.info(
