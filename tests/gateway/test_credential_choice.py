@@ -224,8 +224,6 @@ def body(**error: object) -> bytes:
         (401, body(message="Incorrect API key provided", code="invalid_api_key"), Blame.FAILED, REFUSED),
         (401, json.dumps({"message": "invalid api token"}).encode(), Blame.FAILED, REFUSED),
         (402, body(message="Insufficient credits", code=402), Blame.FAILED, REFUSED),
-        (400, body(message="Your credit balance is too low to access the API."), Blame.FAILED, REFUSED),
-        (400, body(message="API key not valid. Please pass a valid API key."), Blame.FAILED, REFUSED),
         (429, body(message="You exceeded your current quota", code="insufficient_quota"), Blame.FAILED, REFUSED),
         (403, body(message="Project does not have access to model m"), Blame.FAILED, FORBIDDEN),
         (429, body(message="Rate limit reached"), Blame.BUSY, LIMITED),

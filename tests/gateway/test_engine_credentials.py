@@ -75,7 +75,7 @@ def gemini(code: int, word: str, message: str, more: str = "") -> bytes:
 def test_what_is_the_providers_trouble_or_forebays_account_there_may_go_better_elsewhere(
     status: int, body: bytes, blame: Blame, retry_after_s: float | None
 ) -> None:
-    judged = judge(status, body, None)
+    judged = judge(status, body, None, EngineKind.GEMINI if b'"status"' in body else EngineKind.ANTHROPIC)
     assert isinstance(judged, EngineTrouble)
     assert (judged.blame, judged.retry_after_s) == (blame, retry_after_s)
 

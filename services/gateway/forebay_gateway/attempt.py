@@ -276,6 +276,6 @@ class Attempt:
 
 def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
     """An engine's error when nothing of an answer has reached the client."""
-    judged = in_stream(error.body, error.message)
+    judged = in_stream(error.body, error.message, answer.shown_to)
     answer.was_none(judged)
     return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -24,11 +24,10 @@ from forebay_gateway.engines.errors import (
     MOST_BYTES,
     Blame,
     EngineTrouble,
-    judge,
     mentions_stream_options,
 )
-from forebay_gateway.fleet import Backend
-from forebay_gateway.keyring import Keyring, Using
+from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.keyring import Keyring, Tried, Using
 
 _IDLE_S = 3.0
 """Unused connections are kept so long. llama.cpp's and vLLM's servers close theirs after 5 s."""
@@ -69,6 +68,11 @@ class EngineAnswer:
     def __init__(self, response: aiohttp.ClientResponse, using: Using | None = None) -> None:
         self._response = response
         self._using = using
+
+    @property
+    def shown_to(self) -> EngineKind | None:
+        """The kind of engine, if a credential was shown to it."""
+        return self._using.shown_to if self._using is not None else None
 
     def was_none(self, judged: EngineTrouble | ForebayError) -> None:
         """An error came in its place, which may be about the credential."""
@@ -162,20 +166,18 @@ class Upstream:
         """Posts and waits for status 200; `body(ask_usage)` gives the request, `said` the client's headers that go with it.
         What a credential is refused for is asked again with another one of the backend. `before_write` is called in each
         loop turn in which the request is written. Raises TroubledEngine, or the ForebayError that the client gets."""
-        tried: list[str] = []
-        trouble: EngineTrouble | None = None
+        tried = Tried()
         while True:
-            with self._take(backend, model, tried, trouble) as using:
+            with self._take(backend, model, tried) as using:
                 headers = self._headers(backend, request_id, traceparent, using, said)
                 answered = await self._post_asking_usage(backend, path, body, headers, before_write)
                 if isinstance(answered, aiohttp.ClientResponse):
                     using.accepted()
                     break
-                judged = judge(answered.status, using.without_secret(answered.told), answered.retry_after)
+                judged = using.judge(answered.status, answered.told, answered.retry_after)
                 if not using.hear(judged) or not isinstance(judged, EngineTrouble):
                     raise _as_error(judged)
-            trouble = judged
-            tried.append(using.label)
+            tried.said = judged
         async with _reading(answered, using) as answer:
             yield answer
 
@@ -251,8 +253,8 @@ class Upstream:
                     ) as response,
                 ):
                     if response.status != 200:
-                        said = using.without_secret(await _read_error(response))
-                        judged = judge(response.status, said, response.headers.get("retry-after"))
+                        retry_after = response.headers.get("retry-after")
+                        judged = using.judge(response.status, await _read_error(response), retry_after)
                         using.hear(judged)
                         raise _as_error(judged)
                     using.accepted()
@@ -269,14 +271,12 @@ class Upstream:
             raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer to {path} is not a JSON object."))
         return told
 
-    def _take(
-        self, backend: Backend, model: str = "", tried: Sequence[str] = (), said: EngineTrouble | None = None
-    ) -> Using:
-        """To be entered. Raises TroubledEngine."""
-        taken = self._keyring.take(backend, model, tried, said)
-        if isinstance(taken, EngineTrouble):
-            raise TroubledEngine(taken)
-        return taken
+    def _take(self, backend: Backend, model: str = "", tried: Tried | None = None) -> Using:
+        """To be entered. Raises TroubledEngine, or EngineRefused."""
+        taken = self._keyring.take(backend, model, tried or Tried())
+        if isinstance(taken, Using):
+            return taken
+        raise _as_error(taken)
 
     def _headers(
         self,

@@ -13,7 +13,8 @@ import orjson
 
 from forebay.errors import ForebayError
 from forebay_gateway.credential import CredentialFault
-from forebay_gateway.engines.credential_faults import fault_of
+from forebay_gateway.engines.credential_faults import fault_of, is_too_large, without_account
+from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import ContextTooLong, EngineRefused
 
 MOST_BYTES = 64 << 10
@@ -70,11 +71,16 @@ class EngineTrouble:
     """It is about the credential, and another one of this backend may do better."""
 
 
-def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | ForebayError:
-    """An answer with a status other than 200: trouble of the engine, or the error that the client gets."""
+def judge(
+    status: int, body: bytes, retry_after: str | None, shown_to: EngineKind | None = None
+) -> EngineTrouble | ForebayError:
+    """An answer with a status other than 200: trouble of the engine, or the error that the client gets. `shown_to`: the kind
+    of engine, if it was shown a credential."""
     told = _told(body)
     message = _message(told, body)
-    fault = fault_of(status, told, message)
+    fault = fault_of(status, told, message, shown_to)
+    if is_too_large(status, message):
+        return _too_long(message)
     if status in (429, 503, 529) and fault is not CredentialFault.REFUSED:
         # 529 is Anthropic's for too much work, of all its customers together.
         after_s = _seconds(retry_after) or _delay_in(told)
@@ -83,7 +89,7 @@ def judge(status: int, body: bytes, retry_after: str | None) -> EngineTrouble | 
         # It is about Forebay's credential for the engine, never about the client's key.
         return EngineTrouble(Blame.FAILED, f"It answered {status}: {message}", _seconds(retry_after), fault)
     if status == 500 and _BATCH_WORDS.search(message):
-        return ContextTooLong(f"{message} Shorten the input: that engine reads each text of it at once.")
+        return ContextTooLong(f"{as_sentence(message)} Shorten the input: that engine reads each text of it at once.")
     if _is_model_gone(status, told, message):
         return EngineTrouble(Blame.MODEL_GONE, f"It does not have the model any more: {message}")
     if status == 501:
@@ -100,12 +106,12 @@ def refusal(status: int, told: dict[str, Any], message: str) -> ForebayError:
     """The engine's own refusal of a request, in our words. `told` is its error object."""
     kind, code = told.get("type"), told.get("code")
     if kind in _CONTEXT_CODES or code in _CONTEXT_CODES or (status < 500 and _CONTEXT_WORDS.search(message)):
-        return ContextTooLong(f"{message} Shorten the conversation, or ask for fewer tokens.")
+        return _too_long(message)
     param = told.get("param")
     if not isinstance(code, str) and status == 404 and "model" in message.lower():
         param, code = "model", "model_not_found"
     return EngineRefused(
-        f"The engine refused this request: {message}",
+        f"The engine refused this request: {without_account(message)}",
         status=status,
         type=kind if isinstance(kind, str) and kind.endswith("_error") else "invalid_request_error",
         param=param if isinstance(param, str) else None,
@@ -113,12 +119,25 @@ def refusal(status: int, told: dict[str, Any], message: str) -> ForebayError:
     )
 
 
-def in_stream(body: dict[str, Any] | None, message: str) -> EngineTrouble | ForebayError:
+def in_stream(
+    body: dict[str, Any] | None, message: str, shown_to: EngineKind | None = None
+) -> EngineTrouble | ForebayError:
     """An error event before the first chunk: as if it had been the status."""
     told = body or {}
     code = told.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else _STATUSES.get(str(told.get("type")), 500)
-    return judge(status, orjson.dumps({"error": body or {"message": message}}), None)
+    return judge(status, orjson.dumps({"error": body or {"message": message}}), None, shown_to)
+
+
+def _too_long(message: str) -> ContextTooLong:
+    said = as_sentence(without_account(message))
+    return ContextTooLong(f"{said} Shorten the conversation, or ask for fewer tokens.")
+
+
+def as_sentence(said: str) -> str:
+    """What engines and operating systems say, so that another sentence may follow."""
+    said = said.rstrip()
+    return said if said.endswith((".", "!", "?", "…")) or not said else f"{said}."
 
 
 def _is_model_gone(status: int, told: dict[str, Any], message: str) -> bool:
