@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay_gateway.keeping.background import BackgroundResponse
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_orders import Pace
@@ -99,6 +100,27 @@ async def test_a_background_response_comes_at_once_and_is_polled_until_it_has_en
         assert house.metric("forebay_gateway_background") == 0
         items: Any = [item async for item in await sdk.responses.input_items.list(made.id)]
         assert [item.content[0].text for item in items] == ["Hi"]
+
+
+async def test_an_answer_that_never_ends_is_ended_where_nobody_holds_it_back(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=Pace(tokens_per_s=2000, ttft_s=0.0, answer_tokens=100_000), context_tokens=200_000)
+    async with open_house(tmp_path, engine, max_answer_bytes=5_000) as house, open_sdk(house) as sdk:
+        done = await ended(sdk, (await begin(sdk)).id)
+        assert done.status == "failed"
+        assert done.error is not None
+        assert "longer than this gateway takes" in done.error.message
+        await eventually(lambda: engine.slots.running == 0, "its engine is let go")
+
+
+async def test_a_response_whose_keeping_breaks_leaves_no_pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def mistake(*_: Any) -> None:
+        raise RuntimeError("a mistake")
+
+    async with open_house(tmp_path, FakeEngine(pace=STEADY)) as house, open_sdk(house) as sdk:
+        await begin(sdk)
+        monkeypatch.setattr(BackgroundResponse, "_store", mistake)
+        await eventually(lambda: not house.admin.contents.kept("background"), "its signs are cleared away")
+        assert house.metric("forebay_gateway_background") == 0
 
 
 async def test_an_answer_that_reaches_its_length_is_incomplete(tmp_path: Path) -> None:

@@ -67,6 +67,54 @@ async def test_a_call_is_named_and_its_output_sent(tmp_path: Path) -> None:
         assert told_to(engine) == [("user", "Again")], "a call that was cut off was never made"
 
 
+async def test_an_item_that_is_named_often_counts_as_often(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK)
+    async with open_house(tmp_path, engine, max_body_bytes=20_000) as house, open_sdk(house) as sdk:
+        one = await sdk.responses.create(model=MODEL, input="x" * 1000, max_output_tokens=1)
+        (asked,) = [item async for item in await sdk.responses.input_items.list(one.id)]
+        item = named(asked.id or "")
+        await sdk.responses.create(model=MODEL, input=[item] * 9)
+        assert len(told_to(engine)) == 9
+        with pytest.raises(openai.APIStatusError, match="more than 20000 bytes") as refused:
+            await sdk.responses.create(model=MODEL, input=[item] * 30)
+        assert (refused.value.status_code, refused.value.code) == (413, "request_too_large")
+        with pytest.raises(openai.APIStatusError, match="more than 20000 bytes"):
+            await sdk.responses.input_tokens.count(model=MODEL, input=[item] * 30)
+        house.admin.contents.calls.clear()
+        with pytest.raises(openai.BadRequestError, match="names 101 items"):
+            await sdk.responses.create(model=MODEL, input=[item] * 101)
+        assert house.admin.contents.calls == []
+        assert len(engine.record.requests) == 2
+        assert house.metric("forebay_gateway_held_body_bytes") == 0
+
+
+async def test_what_a_request_builds_on_counts_like_what_it_brings(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK, context_tokens=100_000)
+    async with open_house(tmp_path, engine, max_body_bytes=20_000) as house, open_sdk(house) as sdk:
+        one = await sdk.responses.create(model=MODEL, input="x" * 12_000, max_output_tokens=1)
+        conversation = await sdk.conversations.create(items=[said("y" * 12_000)])
+        for builds_on in ({"previous_response_id": one.id}, {"conversation": conversation.id}):
+            asked: Any = {"model": MODEL, "input": "z" * 9_000, **builds_on}
+            with pytest.raises(openai.APIStatusError, match="more than 20000 bytes") as refused:
+                await sdk.responses.create(**asked)
+            assert refused.value.status_code == 413
+            with pytest.raises(openai.APIStatusError, match="more than 20000 bytes"):
+                await sdk.responses.input_tokens.count(**asked)
+        assert len(engine.record.requests) == 1
+        assert house.metric("forebay_gateway_held_body_bytes") == 0
+
+
+async def test_what_is_looked_up_is_held_within_the_budget(tmp_path: Path) -> None:
+    engine = FakeEngine(pace=QUICK, context_tokens=100_000)
+    async with open_house(tmp_path, engine, held_bodies_bytes=30_000) as house, open_sdk(house) as sdk:
+        one = await sdk.responses.create(model=MODEL, input="x" * 9_000, max_output_tokens=1)
+        (asked,) = [item async for item in await sdk.responses.input_items.list(one.id)]
+        with pytest.raises(openai.APIStatusError, match="memory") as refused:
+            await sdk.responses.create(model=MODEL, input=[named(asked.id or "")] * 5)
+        assert refused.value.status_code == 503
+        assert house.metric("forebay_gateway_held_body_bytes") == 0
+
+
 async def test_items_of_conversations_are_found_too(tmp_path: Path) -> None:
     engine = FakeEngine(pace=QUICK)
     async with open_house(tmp_path, engine) as house, open_sdk(house) as sdk:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from forebay_gateway.public_web import is_public
 from tests.fakes.engine import FakeEngine
 from tests.gateway.house import House, ask, open_house
 
@@ -88,6 +86,9 @@ async def test_an_engine_gets_the_picture_itself(tmp_path: Path, gallery: str, s
         "http://[::ffff:10.0.0.1]/a.png",
         "http://169.254.169.254/latest/meta-data",
         "http://localhost:1/a.png",
+        "http://2130706433/a.png",
+        "http://127.1/a.png",
+        "http://0x7f.0.0.1/a.png",
     ],
 )
 async def test_nothing_is_fetched_from_where_only_the_gateway_can_reach(tmp_path: Path, url: str) -> None:
@@ -113,24 +114,3 @@ async def test_what_is_no_picture_or_too_large_or_not_there_is_named(tmp_path: P
         many = [{"type": "image_url", "image_url": {"url": f"http://{gallery}/a.png"}}] * 17
         async with house.post(ask(messages=[{"role": "user", "content": many}])) as answer:
             assert answer.status == 400
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.215.14", True),
-        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
-        ("10.1.2.3", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("fe80::1", False),
-        ("fd00::1", False),
-        ("::ffff:192.168.0.1", False),
-        ("::ffff:93.184.215.14", True),
-        ("64:ff9b::a00:1", False),
-        ("2002:a00:1::", False),
-    ],
-)
-def test_an_address_is_public_when_anybody_may_ask_it(address: str, public: bool) -> None:
-    assert is_public(ipaddress.ip_address(address)) is public

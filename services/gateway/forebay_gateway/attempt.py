@@ -119,9 +119,12 @@ class Attempt:
         stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        out = b""
+        out, size = b"", 0
         while not stream.is_done:
             piece = await self._listen(answer)
+            size += len(piece)
+            if self._asked.keeping is not None:  # it grows here, whether or not a client holds it back
+                self._demand_bounded(size)
             out = stream.feed(piece) if piece else stream.end()
             if stream.error is not None and not stream.has_begun:
                 raise _before_answer(stream.error, answer)
@@ -156,8 +159,7 @@ class Attempt:
         while not stream.is_done:
             piece = await self._listen(answer)
             size += len(piece)
-            if size > 8 * self._means.settings.max_answer_bytes:  # each token comes in some hundred bytes of JSON
-                raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is longer than this gateway takes."))
+            self._demand_bounded(size)
             if piece:
                 stream.feed(piece)
             else:
@@ -231,6 +233,11 @@ class Attempt:
 
     async def _kept(self, last: bytes) -> bytes:
         return last if self._asked.keeping is None else await self._asked.keeping.ended(last)
+
+    def _demand_bounded(self, size: int) -> None:
+        """`size`: what came of a stream that is gathered, in bytes. Raises TroubledEngine."""
+        if size > 8 * self._means.settings.max_answer_bytes:  # each token comes in some hundred bytes of JSON
+            raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is longer than this gateway takes."))
 
     async def _listen(self, answer: EngineAnswer) -> bytes:
         self.silent_since = self._means.clock.monotonic()

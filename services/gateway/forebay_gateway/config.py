@@ -57,7 +57,7 @@ class GatewaySettings:
     """How long new work may start after the last leader renewal heard of; the scheduler may say less."""
 
     max_body_bytes: int = 32 << 20
-    """Of one request."""
+    """Of one request, with what it names or goes on from that is kept."""
     max_upload_bytes: int = 512 << 20
     """Of one request that is a form with files. They lie in `spool_dir` meanwhile."""
     max_picture_bytes: int = 20 << 20
@@ -73,7 +73,7 @@ class GatewaySettings:
     """Where they lie, and files of forms; the system's directory for temporary files unless given. On a disk: many systems
     keep /tmp in memory."""
     max_answer_bytes: int = 64 << 20
-    """Of one answer that is not streamed."""
+    """Of one answer that is not streamed. What an engine streams and is gathered here may be eight times as long."""
     body_idle_s: float = 30.0
     """How long a client may pause while it sends its request."""
     waiting_s: float = 15.0

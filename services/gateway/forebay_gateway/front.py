@@ -94,7 +94,13 @@ class Front:
             ),
         )
         kept = KeptResponses(
-            means.contents, conversations, self.background, means.afterwork, means.clock, means.thoughts
+            means.contents,
+            conversations,
+            self.background,
+            means.afterwork,
+            means.clock,
+            means.thoughts,
+            means.settings.max_body_bytes,
         )
         relayed = (
             Route(CHAT.path, OPENAI, parse_chat),

@@ -110,6 +110,13 @@ class HeldBody:
         self._budget.take(size)
         self._size += size
 
+    def into_memory(self) -> None:
+        """What lies on the disk counts as memory from now on, since its request does something with it that takes time.
+        Raises Refused when there is no room."""
+        if self._file is not None:
+            self.grow(self._file_size)
+            self._close_file()
+
     def weigh(self, size: int) -> None:
         """So much it takes in memory, where that is more than what came: beyond the budget too, since it is there."""
         more = max(0, size - self._size)
@@ -148,9 +155,8 @@ class HeldBody:
     async def at_rest(self, request: Restable) -> AsyncIterator[None]:
         """Within, the request may have been put away, and what it was asked with must not be looked at. Raises Refused when
         its bytes are on the disk and it cannot stay there."""
-        if self._file is not None and not request.can_rest:
-            self.grow(self._file_size)
-            self._close_file()
+        if not request.can_rest:
+            self.into_memory()
         rest = _Rest(self, request)
         rest.begin(self._size)
         try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from forebay_gateway.canonical.data_url import as_data_url
-from forebay_gateway.public_web import NotFetched, PublicWeb
+from forebay_gateway.public_web import Fetches, NotFetched
 from forebay_gateway.refused import BadField
 
 MOST_PICTURES = 16
@@ -30,13 +30,13 @@ def names_pictures(fields: Mapping[str, Any]) -> bool:
 
 
 class Pictures:
-    def __init__(self, web: PublicWeb, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int) -> None:
         """`most_bytes`: of one picture."""
-        self._web, self._most_bytes = web, most_bytes
+        self._most_bytes = most_bytes
 
-    async def put_into(self, fields: Mapping[str, Any], within_s: float) -> int:
-        """Puts each picture that a chat names by its address into the chat. Gives the bytes that it grew by. Raises
-        BadField."""
+    async def put_into(self, fields: Mapping[str, Any], fetches: Fetches, hold: Callable[[int], None]) -> None:
+        """Puts each picture that a chat names by its address into the chat. `hold` takes what that grows by from the
+        budget. Raises BadField, Refused."""
         places = list(_named(fields))
         if len(places) > MOST_PICTURES:
             raise BadField(
@@ -45,22 +45,20 @@ class Pictures:
                 param=places[MOST_PICTURES].param,
                 code="invalid_value",
             )
-        grown = 0
         for place in places:
             try:
-                async with asyncio.timeout(within_s):
-                    url = await self._fetched(place)
+                url = await self._fetched(place, fetches, hold)
             except NotFetched as error:
                 raise _unfetched(place.param, str(error)) from error
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 raise _unfetched(place.param, f"no answer came ({type(error).__name__})") from error
             place.holder[place.name] = url
-            grown += len(url)
-        return grown
 
-    async def _fetched(self, place: _Place) -> str:
-        fetched = await self._web.fetch(place.holder[place.name], self._most_bytes, of_type="image/")
-        return await asyncio.to_thread(as_data_url, fetched.media_type, fetched.content)
+    async def _fetched(self, place: _Place, fetches: Fetches, hold: Callable[[int], None]) -> str:
+        fetched = await fetches.fetch(place.holder[place.name], self._most_bytes, hold, of_type="image/")
+        url = await asyncio.to_thread(as_data_url, fetched.media_type, fetched.content)
+        hold(len(url) - len(fetched.content))
+        return url
 
 
 def _named(fields: Mapping[str, Any]) -> Iterator[_Place]:

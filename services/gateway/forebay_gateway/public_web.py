@@ -1,24 +1,30 @@
 """What requests name by its address on the web, fetched for them.
 
 Many engines cannot fetch, and none should: whoever may ask a question could otherwise read what only the engines' network
-reaches. So every address that a name leads to must be a public one, at every redirect too."""
+reaches. So every address that a name leads to must be a public one, at every redirect too. Servers may be as slow as they
+like: each user has few fetches at once, and each request so much time for all of its own."""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-from collections.abc import AsyncIterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
+
+from forebay_gateway.public_addresses import PublicResolver, address_in, is_public
 
 _MOST_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE = 64 << 10
+_WITHIN_S = 20.0
+"""For all that one request names."""
+_MOST_PER_USER = 4
+"""Fetches at once."""
+_MOST_CONNECTIONS = 512
 
 
 class NotFetched(Exception):
@@ -36,10 +42,28 @@ class PublicWeb:
 
     def __init__(self, session: aiohttp.ClientSession, trusted_hosts: frozenset[str]) -> None:
         self._session, self._trusted_hosts = session, trusted_hosts
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._at_it: Counter[str] = Counter()
+        """Fetches of each user, those that wait included."""
 
-    async def fetch(self, address: str, most_bytes: int, of_type: str = "") -> Fetched:
-        """`of_type`: how its media type must begin; of anything else only the head is read. Raises NotFetched, or, where no
-        answer comes, ClientError, OSError or ValueError; wait no longer than you like."""
+    def fetches_for(self, user_id: str, begin: Callable[[], None]) -> Fetches:
+        """Those of one request. `begin` is called before the first of them, and may raise Refused."""
+        return Fetches(self, user_id, begin)
+
+    @asynccontextmanager
+    async def turn_of(self, user_id: str) -> AsyncIterator[None]:
+        turns = self._turns.setdefault(user_id, asyncio.Semaphore(_MOST_PER_USER))
+        self._at_it[user_id] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self._at_it[user_id] -= 1
+            if not self._at_it[user_id]:
+                del self._at_it[user_id], self._turns[user_id]
+
+    async def fetch(self, address: str, most_bytes: int, hold: Callable[[int], None], of_type: str) -> Fetched:
+        """Raises as `Fetches.fetch` does, but waits as long as it takes."""
         url = URL(address)
         for _ in range(_MOST_REDIRECTS + 1):
             self._demand_public(url)
@@ -51,71 +75,67 @@ class PublicWeb:
                     raise NotFetched(f"the answer was {answer.status}")
                 if not answer.content_type.startswith(of_type):
                     raise NotFetched(f"it is {answer.content_type[:80]}, not {of_type}…")
-                return Fetched(answer.content_type, await _read(answer, most_bytes))
+                return Fetched(answer.content_type, await _read(answer, most_bytes, hold))
         raise NotFetched("it leads on and on")
 
     def _demand_public(self, url: URL) -> None:
         """Of an address that is a number; names are looked at when they are resolved."""
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.raw_host:
             raise NotFetched("only http and https are fetched")
         if url.host in self._trusted_hosts:
             return
         try:
-            address = ipaddress.ip_address(url.host)
-        except ValueError:
-            return
-        if not is_public(address):
+            address = address_in(url.raw_host)
+        except ValueError as error:
+            raise NotFetched("its address is a number in an unusual spelling") from error
+        if address is not None and not is_public(address):
             raise NotFetched("its address is not a public one")
 
 
-class _PublicResolver(AbstractResolver):
-    """Names, but for trusted ones, must lead to public addresses alone."""
+class Fetches:
+    """What one request has fetched for it, one thing after the other."""
 
-    def __init__(self, trusted_hosts: frozenset[str]) -> None:
-        self._trusted_hosts = trusted_hosts
-        self._resolver = ThreadedResolver()
+    def __init__(self, web: PublicWeb, user_id: str, begin: Callable[[], None]) -> None:
+        self._web, self._user_id, self._begin = web, user_id, begin
+        self._left_s = _WITHIN_S
+        self._has_begun = False
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        if host not in self._trusted_hosts and not all(is_public(ipaddress.ip_address(f["host"])) for f in found):
-            raise OSError("the name leads to an address that is not public")
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
+    async def fetch(self, address: str, most_bytes: int, hold: Callable[[int], None], of_type: str = "") -> Fetched:
+        """`hold` takes bytes from the budget as they arrive; `of_type`: how its media type must begin; of anything else only
+        the head is read. Raises NotFetched, what `hold` raises, or, where no answer comes, ClientError, OSError,
+        TimeoutError or ValueError."""
+        if not self._has_begun:
+            self._begin()
+            self._has_begun = True
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(self._left_s), self._web.turn_of(self._user_id):
+                return await self._web.fetch(address, most_bytes, hold, of_type)
+        finally:
+            self._left_s -= clock() - began
 
 
 @asynccontextmanager
 async def open_public_web(trusted_hosts: str) -> AsyncIterator[PublicWeb]:
     """`trusted_hosts`: names with commas between them, fetched from whatever their addresses are."""
     trusted = frozenset(host.strip() for host in trusted_hosts.split(",") if host.strip())
-    connector = aiohttp.TCPConnector(resolver=_PublicResolver(trusted), limit=64, use_dns_cache=False)
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, max_field_size=16 << 10
-    ) as session:
-        yield PublicWeb(session, trusted)
+    resolver = PublicResolver(trusted)
+    connector = aiohttp.TCPConnector(resolver=resolver, limit=_MOST_CONNECTIONS, use_dns_cache=False)
+    try:
+        async with aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, max_field_size=16 << 10
+        ) as session:
+            yield PublicWeb(session, trusted)
+    finally:
+        await resolver.close()
 
 
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether anybody on the internet may ask it. IPv6 has several ways of writing an IPv4 address."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast
-
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, most_bytes: int, hold: Callable[[int], None]) -> bytes:
     content = bytearray()
     while piece := await answer.content.read(_PIECE):
-        content += piece
-        if len(content) > most_bytes:
+        if len(content) + len(piece) > most_bytes:
             raise NotFetched(f"it is larger than {most_bytes} bytes")
+        hold(len(piece))
+        content += piece
     return bytes(content)

@@ -34,6 +34,7 @@ from forebay_gateway.engines.errors import Blame, EngineTrouble
 from forebay_gateway.held_answer import demand_judgeable
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.keeping.named_files import Reader
+from forebay_gateway.keeping.room import Hold
 from forebay_gateway.ledger.account import Account
 from forebay_gateway.other_models import HasWaited, OtherModels, Turn
 from forebay_gateway.pages.ollama import load_or_unload
@@ -60,8 +61,11 @@ from forebay_gateway.upstream import TroubledEngine
 log = logging.getLogger(__name__)
 
 _LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
-_PICTURE_S = 10.0
 _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
+
+
+Prepare = Callable[[bytes, Principal, Hold], Awaitable[tuple[Asked, int]]]
+"""Gives the request, and of how many bytes the prompt was made. Raises BadField, BodyTooLarge, Refused, StateUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,8 @@ class Route:
     """Raises BadField."""
     parse_upload: Callable[[Upload], Asked] | None = None
     """For what comes as a form. Raises BadField."""
-    prepare: Callable[[bytes, Principal], Awaitable[tuple[Asked, int]]] | None = None
-    """For what builds on something that has to be looked up first. Gives also of how many bytes the prompt was made. Raises
-    BadField, StateUnavailable."""
+    prepare: Prepare | None = None
+    """For what builds on something that has to be looked up first."""
     prompt: str = "messages"
     """The field in which its clients write what the model is to read."""
 
@@ -216,12 +219,9 @@ class Exchange:
         raw = await self._read_raw()
         return parse(raw), len(raw)
 
-    async def _prepare(self, prepare: Callable[[bytes, Principal], Awaitable[tuple[Asked, int]]]) -> tuple[Asked, int]:
+    async def _prepare(self, prepare: Prepare) -> tuple[Asked, int]:
         assert self._principal is not None
-        raw = await self._read_raw()
-        asked, size = await prepare(raw, self._principal)
-        self._body.grow(size - len(raw))
-        return asked, size
+        return await prepare(await self._read_raw(), self._principal, self._body.grow)
 
     async def _read_raw(self) -> bytes:
         settings = self._means.settings
@@ -343,9 +343,11 @@ class Exchange:
         assert principal is not None
         model = self._turn.model if self._turn is not None else ""
         reads_documents = means.fleet.reads_documents(model, principal.pool)
-        reader = Reader(principal.user_id, means.settings.max_body_bytes, reads_documents, self._body.grow)
+        fetches = means.public_web.fetches_for(principal.user_id, self._body.into_memory)
+        hold = self._body.grow
+        reader = Reader(principal.user_id, means.settings.max_body_bytes, reads_documents, hold, fetches)
         put = await means.named_files.put_into(asked.fields, reader)
-        self._body.grow(await means.pictures.put_into(asked.fields, _PICTURE_S))
+        await means.pictures.put_into(asked.fields, fetches, hold)
         asked.raw, asked.document_at = b"", put.document_at
         return put.prompt_bytes
 

@@ -21,6 +21,7 @@ from forebay_gateway.ledger.journal import Journal
 from forebay_gateway.ledger.usage_record import RecordForm
 from forebay_gateway.meters import Meters
 from forebay_gateway.pictures import Pictures
+from forebay_gateway.public_web import PublicWeb
 from forebay_gateway.rules.first_tokens import FirstTokens
 from forebay_gateway.rules.model_rules import ModelRules
 from forebay_gateway.running import Running
@@ -47,6 +48,7 @@ class Means:
     bodies: BodyBudget
     pictures: Pictures
     named_files: NamedFiles
+    public_web: PublicWeb
     running: Running
     meters: Meters
     contents: ContentStore

@@ -174,8 +174,10 @@ class BackgroundResponse:
         self._translation.telling.final = response
         self.grew()
         self._has_ended.set()
-        await keeping
-        await self._clear_away()
+        try:
+            await keeping
+        finally:  # else its pulse would beat on, and its user would have one fewer
+            await self._clear_away()
 
     async def _keep(self, response: Json, *, appends: bool) -> None:
         if appends and not self._is_deleted:

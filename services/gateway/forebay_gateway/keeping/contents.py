@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -64,6 +64,8 @@ class StoredContent:
     expires_at_us: int | None = None
     blob_bytes: int = 0
     """Of a file, which lie beside the body."""
+    body_bytes: int = field(default=0, compare=False)
+    """Of the body as it came from where it is kept; 0 of one that has not been there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,4 +270,5 @@ def _from_wire(item: content_pb2.ContentItem) -> StoredContent:
         parent_id=item.parent_id,
         expires_at_us=item.expires_at_us if item.HasField("expires_at_us") else None,
         blob_bytes=item.blob_bytes,
+        body_bytes=len(item.body),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from forebay.clock import Clock
 from forebay_gateway.dialects.responses.items import new_id
 from forebay_gateway.keeping.contents import ContentPage, ContentStore, Kind, StoredContent
+from forebay_gateway.keeping.room import Room
 from forebay_gateway.refused import BadField, NotKept
 
 Json = dict[str, Any]
@@ -54,12 +55,13 @@ class Conversations:
                 )
             )
 
-    async def items(self, conversation: StoredContent) -> list[Json]:
-        """All of them. Raises BadField when there are too many to go on from."""
+    async def items(self, conversation: StoredContent, room: Room) -> list[Json]:
+        """All of them. Raises BadField when there are too many to go on from, BodyTooLarge, Refused."""
         items: list[Json] = []
         after, has_more = "", True
         while has_more:
             page = await self.page(conversation, limit=_PAGE, after=after)
+            room.take(sum(content.body_bytes for content in page.contents))
             items += [content.body for content in page.contents]
             has_more = page.has_more and bool(page.contents)
             if has_more:

@@ -29,6 +29,7 @@ from forebay_gateway.keeping.conversations import Conversations
 from forebay_gateway.keeping.elsewhere import Elsewhere
 from forebay_gateway.keeping.item_references import with_items
 from forebay_gateway.keeping.response_record import ResponseRecord
+from forebay_gateway.keeping.room import Hold, Room
 from forebay_gateway.keeping.sealed_thoughts import SealedThoughts
 from forebay_gateway.refused import BadField, NotKept
 
@@ -56,8 +57,9 @@ class KeptResponses:
         afterwork: Afterwork,
         clock: Clock,
         seal: Seal,
+        most_bytes: int,
     ) -> None:
-        """`seal`: conceals thoughts; all gateways have the same."""
+        """`seal`: conceals thoughts; all gateways have the same. `most_bytes`: of a request and all that it builds on."""
         self._contents = contents
         self._conversations = conversations
         self._background = background
@@ -65,42 +67,50 @@ class KeptResponses:
         self._afterwork = afterwork
         self._clock = clock
         self._seal = seal
+        self._most_bytes = most_bytes
 
-    async def prepare(self, raw: bytes, principal: Principal) -> tuple[Asked, int]:
-        """The request, and of how many bytes its prompt was made. Raises BadField, StateUnavailable."""
+    def room(self, hold: Hold, size: int) -> Room:
+        """For what a request of that size builds on."""
+        return Room(self._most_bytes, hold, "The request and the kept items that it names or goes on from", taken=size)
+
+    async def prepare(self, raw: bytes, principal: Principal, hold: Hold) -> tuple[Asked, int]:
+        """The request, and of how many bytes its prompt was made. `hold` takes what was looked up from the budget. Raises
+        BadField, BodyTooLarge, Refused, StateUnavailable."""
         user_id = principal.user_id
         told = parse_object(raw, NEEDED_FIELDS)
         wish = wish_in(told)
-        body = await with_items(told, user_id, self._contents)
-        looked_up = await self._look_up(wish, user_id)
+        room = self.room(hold, len(raw))
+        body = await with_items(told, user_id, self._contents, room)
+        size = self._most_bytes - room.left
+        looked_up = await self._look_up(wish, user_id, room)
         stores = await self._may_store(wish, user_id)
         asked = ask_for_response(body, self._ground(looked_up.items, wish, user_id, stores))
         if stores or looked_up.conversation is not None:
             self._have_kept(asked, body, wish, user_id, stores, looked_up.conversation)
-        size = len(raw) if body is told else len(dumped(body))
         return asked, size + (len(dumped({"items": looked_up.items})) if looked_up.items else 0)
 
-    async def ground_of(self, body: Json, user_id: str) -> Ground:
-        """What a request builds on, whose answer is not going to be kept. Raises BadField, StateUnavailable."""
+    async def ground_of(self, body: Json, user_id: str, room: Room) -> Ground:
+        """What a request builds on, whose answer is not going to be kept. Raises BadField, BodyTooLarge, Refused,
+        StateUnavailable."""
         wish = wish_in(body)
-        return self._ground((await self._look_up(wish, user_id)).items, wish, user_id, False)
+        return self._ground((await self._look_up(wish, user_id, room)).items, wish, user_id, False)
 
-    async def with_items(self, body: Json, user_id: str) -> Json:
-        """The request, with the items that its input names. Raises BadField, StateUnavailable."""
-        return await with_items(body, user_id, self._contents)
+    async def with_items(self, body: Json, user_id: str, room: Room) -> Json:
+        """The request, with the items that its input names. Raises as `ground_of` does."""
+        return await with_items(body, user_id, self._contents, room)
 
     def _ground(self, items: list[Json], wish: Wish, user_id: str, stores: bool) -> Ground:
         return Ground(items, _echo(wish, stores), SealedThoughts(self._seal, user_id))
 
-    async def _look_up(self, wish: Wish, user_id: str) -> LookedUp:
+    async def _look_up(self, wish: Wish, user_id: str, room: Room) -> LookedUp:
         if wish.previous_response_id is not None:
-            return LookedUp(await self._chain(wish.previous_response_id, user_id))
+            return LookedUp(await self._chain(wish.previous_response_id, user_id, room))
         if wish.conversation_id is not None:
             conversation = await self._conversations.find(user_id, wish.conversation_id, param="conversation")
-            return LookedUp(tellable(await self._conversations.items(conversation)), conversation)
+            return LookedUp(tellable(await self._conversations.items(conversation, room)), conversation)
         return LookedUp([])
 
-    async def _chain(self, response_id: str, user_id: str) -> list[Json]:
+    async def _chain(self, response_id: str, user_id: str, room: Room) -> list[Json]:
         param = "previous_response_id"
         try:
             chain = await self._contents.chain(user_id, Kind.RESPONSE, response_id, _LONGEST_CHAIN)
@@ -113,6 +123,7 @@ class KeptResponses:
                 param=param,
                 code="previous_response_not_found",
             )
+        room.take(sum(kept.body_bytes for kept in chain))
         last = await self._elsewhere.as_it_stands(chain[-1])
         if last["status"] in UNFINISHED:
             raise BadField(

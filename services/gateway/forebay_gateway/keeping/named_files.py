@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,7 +20,6 @@ from forebay_gateway.canonical.file_parts import (
     MOST_FILES,
     File,
     FilePart,
-    Shown,
     file_parts,
     fold_texts,
     shown,
@@ -28,10 +27,9 @@ from forebay_gateway.canonical.file_parts import (
 )
 from forebay_gateway.canonical.media_types import ANYTHING, type_by_name
 from forebay_gateway.keeping.files import Files, no_such_file
-from forebay_gateway.public_web import NotFetched, PublicWeb
-from forebay_gateway.refused import BadField, BodyTooLarge
-
-_FETCH_S = 20.0
+from forebay_gateway.keeping.room import Hold, Room
+from forebay_gateway.public_web import Fetches, NotFetched
+from forebay_gateway.refused import BadField
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,8 @@ class Reader:
     """Of all that are not in the request itself."""
     reads_documents: bool
     """Whether some engine that has the model reads PDFs."""
-    hold: Callable[[int], None]
-    """Takes so many bytes more from the budget. Raises Refused."""
+    hold: Hold
+    fetches: Fetches
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,8 @@ class FilesPut:
 
 
 class NamedFiles:
-    def __init__(self, files: Files, web: PublicWeb) -> None:
-        self._files, self._web = files, web
+    def __init__(self, files: Files) -> None:
+        self._files = files
 
     async def put_into(self, fields: Mapping[str, Any], reader: Reader) -> FilesPut:
         """Raises BadField, NotKept, BodyTooLarge, StateUnavailable."""
@@ -66,34 +64,34 @@ class NamedFiles:
         if len(named) > MOST_FILES:
             param = f"{named[MOST_FILES].at}{sources[MOST_FILES][0]}"
             raise BadField(f"{len(named)} files are more than {MOST_FILES}.", param=param, code="invalid_value")
-        room = _Room(reader)
+        room = Room(reader.most_bytes, reader.hold, "The files that this request names")
         prompt_bytes, document_at = 0, ""
         for part, (name, value) in zip(named, sources, strict=True):
             param = f"{part.at}{name}"
-            file = await self._read(part, name, value, param, room, reader.user_id)
+            file = await self._read(part, name, value, param, room, reader)
             told = await asyncio.to_thread(shown, file, part, param)
             if told.is_document and not reader.reads_documents:
                 raise unread_document(param)
-            if name != "file_data":
-                room.encode(told, file)
+            if name != "file_data" and not told.text_bytes:
+                room.hold(len(file.content) // 3 + 100)  # what stands in the request is longer than the file
             prompt_bytes += told.text_bytes - (len(value) if name == "file_data" and told.text_bytes else 0)
             document_at = document_at or (param if told.is_document else "")
             part.show(told.part)
         fold_texts(fields)
         return FilesPut(prompt_bytes, document_at)
 
-    async def _read(self, part: FilePart, name: str, value: str, param: str, room: _Room, user_id: str) -> File:
+    async def _read(self, part: FilePart, name: str, value: str, param: str, room: Room, reader: Reader) -> File:
         called = part.told.get("filename")
         filename = called if isinstance(called, str) and called else ""
         match name:
             case "file_id":
-                return await self._stored(value, filename, param, room, user_id)
+                return await self._stored(value, filename, param, room, reader.user_id)
             case "file_url":
-                return await self._fetched(value, filename, param, room)
+                return await self._fetched(value, filename, param, room, reader.fetches)
             case _:
                 return await asyncio.to_thread(_decoded, value, filename or "file", param)
 
-    async def _stored(self, id: str, filename: str, param: str, room: _Room, user_id: str) -> File:
+    async def _stored(self, id: str, filename: str, param: str, room: Room, user_id: str) -> File:
         file = await self._files.find(user_id, id, param=param)
         room.take(file.blob_bytes)
         content = bytearray()
@@ -105,40 +103,15 @@ class NamedFiles:
         filename = filename or file.body["filename"]
         return File(filename, bytes(content), type_by_name(filename))
 
-    async def _fetched(self, url: str, filename: str, param: str, room: _Room) -> File:
+    async def _fetched(self, url: str, filename: str, param: str, room: Room, fetches: Fetches) -> File:
         try:
-            async with asyncio.timeout(_FETCH_S):
-                fetched = await self._web.fetch(url, room.left)
+            fetched = await fetches.fetch(url, room.left, room.take)
         except NotFetched as error:
             raise _unfetched(param, str(error)) from error
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise _unfetched(param, f"no answer came ({type(error).__name__})") from error
-        room.take(len(fetched.content))
         name = filename or PurePosixPath(unquote(urlsplit(url).path)).name or "file"
         return File(name, fetched.content, fetched.media_type)
-
-
-class _Room:
-    """That is left for the files of one request."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.left = self._most = reader.most_bytes
-        self._hold = reader.hold
-
-    def take(self, size: int) -> None:
-        """Raises BodyTooLarge, Refused."""
-        if size > self.left:
-            raise BodyTooLarge(
-                f"The files that this request names have more than {self._most} bytes together, the most that this gateway "
-                "takes for one request."
-            )
-        self._hold(size)
-        self.left -= size
-
-    def encode(self, told: Shown, file: File) -> None:
-        """What stands in the request is longer than the file. Raises Refused."""
-        if not told.text_bytes:
-            self._hold(len(file.content) // 3 + 100)
 
 
 def _decoded(data: str, filename: str, param: str) -> File:

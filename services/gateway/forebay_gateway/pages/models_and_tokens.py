@@ -81,7 +81,9 @@ class Pages:
         try:
             if has_files(fields):
                 reads_documents = means.fleet.reads_documents(model, principal.pool)
-                reader = Reader(principal.user_id, means.settings.max_body_bytes, reads_documents, held.grow)
+                fetches = means.public_web.fetches_for(principal.user_id, held.into_memory)
+                most = means.settings.max_body_bytes
+                reader = Reader(principal.user_id, most, reads_documents, held.grow, fetches)
                 await means.named_files.put_into(fields, reader)
             counted = await count_tokens(
                 fields,

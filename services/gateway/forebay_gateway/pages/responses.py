@@ -108,10 +108,16 @@ class StoredPages:
 
     async def count_input(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
-        body = parse_object(await read_page_body(self._means, request), NEEDED_FIELDS)
-        body = await self._kept.with_items(body, principal.user_id)
-        asked = ask_for_response(body, await self._kept.ground_of(body, principal.user_id))
-        counted, _ = await self._count(principal, asked.model, dict(asked.fields), call)
+        raw = await read_page_body(self._means, request)
+        body = parse_object(raw, NEEDED_FIELDS)
+        held = self._means.bodies.hold()
+        try:
+            room = self._kept.room(held.grow, len(raw))
+            body = await self._kept.with_items(body, principal.user_id, room)
+            asked = ask_for_response(body, await self._kept.ground_of(body, principal.user_id, room))
+            counted, _ = await self._count(principal, asked.model, dict(asked.fields), call)
+        finally:
+            held.release()
         told = {"object": "response.input_tokens", "input_tokens": counted.count}
         return answer_page(told, call, is_estimate=counted.is_estimate)
 
