@@ -6,8 +6,10 @@ relay's business. Judging costs some tens of microseconds; where it may cost mor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 
@@ -38,6 +40,8 @@ from forebay_gateway.refused import EngineRefused, OutputInvalid
 from forebay_gateway.rules.model_rules import Structured
 from forebay_gateway.rules.structured_way import way_with
 
+T = TypeVar("T")
+
 MOST_TRIES = 3
 """Of one choice."""
 _LONG = 32 << 10
@@ -50,6 +54,13 @@ _FIELDS = {
 }
 """Where a schema is, by dialect."""
 _WORDS_OF_REFUSALS = ("response_format", "json_schema", "json_object", "structured output", "guided", "grammar")
+
+_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="schemas")
+"""One for all: each thread that computes holds up the loop a little."""
+
+
+async def _beside(step: Callable[..., T], *args: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, partial(step, *args))
 
 
 async def demand_judgeable(
@@ -64,7 +75,7 @@ async def demand_judgeable(
         return
     where = _FIELDS[dialect]
     if len(wanted.schema) > FEW_BYTES:
-        await asyncio.to_thread(wanted.demand_readable, where)
+        await _beside(wanted.demand_readable, where)
     else:
         wanted.demand_readable(where)
 
@@ -163,7 +174,7 @@ class HeldAnswer:
                     raise TooMuchWork
                 fault = self._wanted.fault_in(text, USUAL_WORK)
             except TooMuchWork:
-                fault = await asyncio.to_thread(self._wanted.fault_in, text, MOST_WORK)
+                fault = await _beside(self._wanted.fault_in, text, MOST_WORK)
         except (TooMuchWork, BadSchema):
             self._note("unjudged")
             return None

@@ -13,6 +13,8 @@ from functools import lru_cache
 MOST_WAYS = 100_000
 """Some milliseconds, in the worst case."""
 _LONGEST = 256
+_LOOKED_AT = 16
+"""So many characters are looked at in the time of one way."""
 
 _SET = r"\[\^?(?:[^\\\[\]]|\\[dDwWsStnr]|\\[^\w\s])+\]"
 _ATOM = rf"(?:{_SET}|\\[dDwWsStnr]|\\[^\w\s]|[^\\\[\](){{}}|*+?^$])"
@@ -30,10 +32,13 @@ class PlainPattern:
     """In how many ways those parts can repeat that have a bound."""
     unbounded: int
     """Parts without one. A beginning that may be anywhere is such a part too."""
+    least: int
+    """Characters that each way looks at in any case."""
 
     def ways(self, text: str) -> int:
         """At most so many have to be tried."""
-        return self.bounded * int((len(text) + 1) ** self.unbounded)
+        each = 1 + min(self.least, len(text)) // _LOOKED_AT
+        return self.bounded * int((len(text) + 1) ** self.unbounded) * each
 
     def is_in(self, text: str) -> bool:
         return self.compiled.search(text) is not None
@@ -46,9 +51,9 @@ def plain_pattern(pattern: str) -> PlainPattern | None:
     if row is None or any(sign in pattern for sign in _OF_SETS):
         return None
     begin, parts, end = row.groups()
-    bounded, unbounded = 1, int(not begin)
+    bounded, unbounded, least = 1, int(not begin), 0
     for part in _PART.finditer(parts):
-        most = _most_more(part[1])
+        most, least = _most_more(part[1]), least + _least(part[1])
         if most is None:
             unbounded += 1
         else:
@@ -58,7 +63,14 @@ def plain_pattern(pattern: str) -> PlainPattern | None:
         compiled = re.compile(begin + parts + (r"\Z" if end else ""), re.ASCII)
     except re.error:
         return None
-    return PlainPattern(compiled, bounded, unbounded)
+    return PlainPattern(compiled, bounded, unbounded, least)
+
+
+def _least(repeat: str) -> int:
+    """How many times in any case."""
+    if repeat.startswith("{"):
+        return int(repeat[1:-1].partition(",")[0])
+    return int(repeat in ("", "+"))
 
 
 def _most_more(repeat: str) -> int | None:
