@@ -110,6 +110,10 @@ class BatchGateway:
         if "engine fails" in prompt:
             row.outcome = FAILED
             return _refusal(502, "engine_failed")
+        if "invalid output" in prompt:
+            row.outcome = FINISHED
+            self.finished[prompt] += 1
+            return _refusal(502, "output_invalid", {"x-should-retry": "false"})
         await asyncio.sleep(self.takes_s + (3600 if "for ever" in prompt else 0))
         if "broken off" in prompt and prompt not in self._broken:
             self._broken.add(prompt)

@@ -17,7 +17,7 @@ from forebay.delegation import Delegations
 from forebay.errors import CannotStart
 from forebay.ledger_id import new_ledger_id
 from forebay.local.certificates import open_authority, server_certificate
-from forebay_admin.batches.gateways import Gateways, Unheard, Unsent, open_gateways
+from forebay_admin.batches.gateways import Gateways, TooLong, Unheard, Unsent, open_gateways
 from forebay_admin.batches.line import Heard
 from forebay_admin.config import AdminSettings
 from tests.conftest import free_port
@@ -44,7 +44,7 @@ async def client(*urls: str, ca: Path | None = None, cert: Path | None = None) -
         yield gateways
 
 
-async def send(gateways: Gateways, ledger_id: bytes | None = None) -> Heard | Unsent | Unheard:
+async def send(gateways: Gateways, ledger_id: bytes | None = None) -> Heard | Unsent | Unheard | TooLong:
     return await gateways.send("/v1/chat/completions", b'{"a":1}', KEY, ledger_id or new_ledger_id(time.time()))
 
 
@@ -111,15 +111,27 @@ async def test_a_redirection_is_not_followed_and_a_longer_answer_not_held(monkey
     async def answer(request: web.BaseRequest) -> web.Response:
         if request.headers["x-request-id"].endswith("0"):
             return web.Response(status=307, headers={"location": "/elsewhere"})
-        return web.Response(body=b"x" * 2000)
+        status = 400 if request.headers["x-request-id"].endswith("2") else 200
+        return web.Response(status=status, body=b"x" * 2000)
 
     async with gateway(answer) as url, client(url) as gateways:
         moved = await send(gateways, bytes(15) + b"\x10")
         assert isinstance(moved, Heard)
         assert moved.status == 307
-        long = await send(gateways, bytes(15) + b"\x11")
-        assert isinstance(long, Heard)
-        assert b"answer_too_long" in long.body
+        assert await send(gateways, bytes(15) + b"\x11") == TooLong()
+        refused = await send(gateways, bytes(15) + b"\x12")
+        assert isinstance(refused, Heard)
+        assert (refused.status, len(refused.body)) == (400, 1024)
+
+
+async def test_a_gateway_that_says_not_to_try_again_is_heard() -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=502, headers={"x-should-retry": "false", "x-forebay-reason": "output_invalid"})
+
+    async with gateway(answer) as url, client(url) as gateways:
+        heard = await send(gateways)
+    assert isinstance(heard, Heard)
+    assert not heard.may_retry
 
 
 async def test_over_https_a_gateway_is_known_by_its_authority_or_by_its_own_certificate(tmp_path: Path) -> None:

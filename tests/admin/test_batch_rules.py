@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import orjson
 import pytest
@@ -108,6 +109,25 @@ def test_more_lines_than_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert check.errors == [BatchError("too_many_requests", "A batch may have 3 requests; this is one more.", line=4)]
 
 
+def test_empty_lines_are_passed_quickly_and_not_for_ever() -> None:
+    began = time.process_time()
+    check = InputCheck(ENDPOINT)
+    for _ in range(200):
+        check.feed(b"\n" * (1 << 20))
+    check.end()
+    assert [error.code for error in check.errors] == ["too_many_lines"]
+    assert check.is_hopeless
+    mixed = checked(b" \n" * 300_000)
+    assert [error.code for error in mixed.errors] == ["too_many_lines"]
+    assert time.process_time() - began < 2.0
+
+
+def test_empty_lines_count_wherever_they_stand() -> None:
+    check = checked(line(1) + b"\n\n\n" + line(2) + b"\n" * 50_000 + line(3), 1000)
+    assert [(one.line, one.custom_id) for one in check.lines] == [(1, "r-1"), (5, "r-2"), (50_006, "r-3")]
+    assert check.errors == []
+
+
 def test_nobody_reads_more_than_a_hundred_errors() -> None:
     check = checked(b"nonsense\n" * 500)
     assert len(check.errors) == 100
@@ -140,6 +160,14 @@ def test_an_engine_fails_three_times_and_not_for_ever() -> None:
     first = judged(heard(502, "engine_failed"), 0)
     assert isinstance(first, Again)
     assert first.engine_failed
+
+
+def test_what_a_gateway_says_not_to_try_again_is_paid_once() -> None:
+    once = Heard(502, "req-1", "output_invalid", None, b'{"a":1}', may_retry=False)
+    verdict = judged(once, 0)
+    assert isinstance(verdict, Done)
+    assert not verdict.answer.is_success
+    assert isinstance(judged(Heard(429, "req-1", "quota_spent", None, b"{}", may_retry=False), 0), Again)
 
 
 def test_a_key_that_ended_ends_the_batch_and_a_gateway_that_knows_it_not_does_not() -> None:

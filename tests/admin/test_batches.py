@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest_asyncio
 from forebay.errors import BadInput, NotFound, NotPossible
 from forebay.local.postgres import Postgres
 from forebay.wire.v1 import batches_pb2 as pb
+from forebay_admin.batches.input_check import InputCheck
 from tests.admin.batch_gateway import BatchGateway, line
 from tests.admin.batch_house import FAST, BatchHouse, Someone, open_batch_house
 from tests.admin.replica import until
@@ -95,6 +97,41 @@ async def test_answers_that_are_too_large_to_be_held_together_come_one_by_one(
         batch = await alice.reaches((await alice.create(b"".join(line(n) for n in range(8)))).id)
     output, _ = await counted_once(alice, batch, 8)
     assert [entry["custom_id"] for entry in output] == [f"r-{n}" for n in range(8)]
+
+
+async def test_what_is_paid_and_of_no_use_is_done_once_and_in_the_error_file(
+    house: BatchHouse, alice: Someone, gateway: BatchGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay_admin.batches.gateways.MOST_ANSWER_BYTES", 4000)
+    told = {1: "invalid output 1", 2: "long " * 1000}
+    async with house.running(gateway.url):
+        batch = await alice.reaches((await alice.create(b"".join(line(n, told.get(n)) for n in range(3)))).id)
+    output, errors = await counted_once(alice, batch, 3)
+    assert [entry["custom_id"] for entry in output] == ["r-0"]
+    invalid, long = errors
+    assert invalid["response"]["body"]["error"]["code"] == "output_invalid"
+    assert (long["response"], long["error"]["code"]) == (None, "answer_too_long")
+    assert [gateway.finished[prompt] for prompt in told.values()] == [1, 1]
+
+
+async def test_inputs_are_read_through_one_at_a_time(
+    house: BatchHouse, alice: Someone, gateway: BatchGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, most, feed = 0, 0, InputCheck.feed
+
+    def counted(check: InputCheck, piece: bytes) -> None:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        time.sleep(0.02)
+        feed(check, piece)
+        reading -= 1
+
+    monkeypatch.setattr(InputCheck, "feed", counted)
+    async with house.running(gateway.url):
+        made = [await alice.create(line(0)) for _ in range(3)]
+        assert [(await alice.reaches(one.id)).status for one in made] == ["completed"] * 3
+    assert most == 1
 
 
 async def test_an_input_that_is_wrong_fails_with_every_reason(

@@ -24,6 +24,8 @@ from forebay_admin.batches.line import Heard, request_id_of
 log = logging.getLogger(__name__)
 
 MOST_ANSWER_BYTES = 16 * 1024**2
+_SHOWN_BYTES = 1024
+"""Of a refusal that is longer than anyone writes."""
 _CONNECT_S = 5.0
 _BEFORE_SENDING = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch)
 _LONGEST_S = 2 * 3600.0
@@ -44,6 +46,11 @@ class Unheard:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """It was done, and more came than is kept."""
+
+
 class Gateways:
     def __init__(
         self,
@@ -62,7 +69,9 @@ class Gateways:
         self._delegations = delegations
         self._clock = clock
 
-    async def send(self, endpoint: str, body: bytes, key_id: str, ledger_id: bytes) -> Heard | Unsent | Unheard:
+    async def send(
+        self, endpoint: str, body: bytes, key_id: str, ledger_id: bytes
+    ) -> Heard | Unsent | Unheard | TooLong:
         """To the gateway whose turn it is; to the next one when it cannot be reached."""
         why = ""
         for _ in self._urls:
@@ -82,7 +91,7 @@ class Gateways:
 
     async def _post(
         self, url: str, body: bytes, key_id: str, ledger_id: bytes, trust: ssl.SSLContext | aiohttp.Fingerprint | bool
-    ) -> Heard:
+    ) -> Heard | TooLong:
         headers = {
             "authorization": f"{SCHEME} {self._delegations.issue(key_id, ledger_id, self._clock.now())}",
             "content-type": "application/json",
@@ -93,13 +102,17 @@ class Gateways:
             async for piece in answer.content.iter_any():
                 held += piece
                 if len(held) > MOST_ANSWER_BYTES:
-                    return Heard(answer.status, _id_of(answer, ledger_id), "", None, _TOO_LONG)
+                    if answer.ok:
+                        return TooLong()
+                    del held[_SHOWN_BYTES:]
+                    break
             return Heard(
                 answer.status,
                 _id_of(answer, ledger_id),
                 answer.headers.get("x-forebay-reason", ""),
                 _retry_after_s(answer),
                 bytes(held),
+                answer.headers.get("x-should-retry") != "false",
             )
 
     def _trust(self) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
@@ -108,9 +121,6 @@ class Gateways:
             certificate = x509.load_pem_x509_certificate(self._cert_file.read_bytes())
             return aiohttp.Fingerprint(certificate.fingerprint(SHA256()))
         return self._tls if self._tls is not None else True
-
-
-_TOO_LONG = b'{"error":{"message":"This answer has more bytes than a batch keeps of one.","code":"answer_too_long"}}'
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ The words of its errors are OpenAI's. All of them are told together, as far as s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,11 @@ import orjson
 from forebay_admin.batches.batch import BatchError
 
 MOST_LINES = 50_000
-MOST_LINE_BYTES = 16 * 1024**2
-"""As many lines as are under way at once are in memory."""
+MOST_LINE_BYTES = 1024**2
+"""As many lines as are under way at once are in memory. Pictures that are larger go by a file's id."""
 LONGEST_CUSTOM_ID = 512
 _MOST_ERRORS = 100
+_LINE_ENDS = re.compile(rb"\n*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class InputCheck:
         self._is_skipping = False
         """The rest of a line that is too long."""
         self._line = 1
+        self._has_too_many = False
         self._at = 0
         """Where the line begins that is being read."""
         self._line_bytes = 0
@@ -53,17 +56,36 @@ class InputCheck:
 
     @property
     def is_hopeless(self) -> bool:
-        """There are as many errors as are told: reading on would find nothing new."""
-        return len(self.errors) >= _MOST_ERRORS
+        """There are as many errors as are told, or lines as are read: reading on would find nothing new."""
+        return self._has_too_many or len(self.errors) >= _MOST_ERRORS
 
     def feed(self, piece: bytes) -> None:
         """The next bytes of the file."""
         start = 0
-        while (end := piece.find(b"\n", start)) >= 0:
+        while not self.is_hopeless and (end := piece.find(b"\n", start)) >= 0:
             self._take(piece[start:end])
             self._end_line()
             start = end + 1
+            if piece.startswith(b"\n", start):
+                start = self._skip_empty(piece, start)
         self._take(piece[start:])
+
+    def _skip_empty(self, piece: bytes, start: int) -> int:
+        """Where the next line begins."""
+        end = _LINE_ENDS.match(piece, start).end()  # type: ignore[union-attr]  # it matches none, too
+        self._line += end - start
+        self._at += end - start
+        self._limit_lines()
+        return end
+
+    def _limit_lines(self) -> None:
+        if self._line > 2 * MOST_LINES + 1 and not self._has_too_many:
+            self._has_too_many = True
+            self.errors.append(
+                BatchError(
+                    "too_many_lines", f"A file may have {2 * MOST_LINES} lines, empty ones among them.", self._line
+                )
+            )
 
     def end(self) -> None:
         """The file is over."""
@@ -91,6 +113,7 @@ class InputCheck:
         self._is_skipping, self._line_bytes = False, 0
         self._at += size + 1
         self._line += 1
+        self._limit_lines()
 
     def _check(self, raw: bytes) -> None:
         if self._is_skipping:

@@ -16,6 +16,8 @@ from forebay_admin.batches.batch import Ending
 
 MOST_TRIES_OF_ENGINES = 3
 """Engines may fail because of what they are asked."""
+LONG_BYTES = 32 * 1024
+"""More is read as JSON on a thread: other calls to admin wait for its loop."""
 
 _ENDED_KEYS = (Refusal.KEY_REVOKED, Refusal.KEY_EXPIRED)
 _FINISHED = "finished"
@@ -25,6 +27,7 @@ class Fault(StrEnum):
     """Why a line has no answer, in its entry."""
 
     ANSWER_LOST = "answer_lost"
+    ANSWER_TOO_LONG = "answer_too_long"
     BATCH_EXPIRED = "batch_expired"
     BATCH_CANCELLED = "batch_cancelled"
     BATCH_FAILED = "batch_failed"
@@ -32,6 +35,10 @@ class Fault(StrEnum):
 
 MESSAGES: Mapping[Fault, str] = {
     Fault.ANSWER_LOST: "This request was done and is charged, but its answer was lost on the way. It was not done again.",
+    Fault.ANSWER_TOO_LONG: (
+        "This request was done and is charged, but its answer has more bytes than a batch keeps of one. "
+        "It was not done again; ask for less in one request."
+    ),
     Fault.BATCH_EXPIRED: "This request could not be executed before the completion window expired.",
     Fault.BATCH_CANCELLED: "This request was not executed to its end before the batch was cancelled.",
     Fault.BATCH_FAILED: "This request was not executed to its end before the batch failed.",
@@ -45,7 +52,7 @@ class Answer:
     status: int
     request_id: str
     body: bytes
-    """JSON in one line."""
+    """As it came."""
 
     @property
     def is_success(self) -> bool:
@@ -62,6 +69,8 @@ class Heard:
     """Of a refusal, its word; else empty."""
     retry_after_s: float | None
     body: bytes
+    may_retry: bool = True
+    """False: the gateway says that trying again changes nothing, or would be paid again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +110,9 @@ def judged(heard: Heard, engine_failures: int) -> Done | Again | Stop:
         return Again(f"a gateway does not take the delegation: {_message_in(heard.body)}")
     if heard.status in (408, 429, 503) or heard.reason in (Refusal.DRAINING, Refusal.STARTING):
         return Again(heard.reason or str(heard.status), heard.retry_after_s)
-    if heard.status in (500, 502, 504) and engine_failures + 1 < MOST_TRIES_OF_ENGINES:
+    if heard.status in (500, 502, 504) and heard.may_retry and engine_failures + 1 < MOST_TRIES_OF_ENGINES:
         return Again(heard.reason or str(heard.status), heard.retry_after_s, engine_failed=True)
-    return Done(Answer(heard.status, heard.request_id, _one_line(heard.body)))
+    return Done(Answer(heard.status, heard.request_id, heard.body))
 
 
 def judged_by_ledger(outcome: str) -> Lost | Again:
@@ -132,7 +141,7 @@ def entry(id: str, custom_id: str, outcome: Answer | tuple[str, str]) -> bytes:
         told["response"] = {
             "status_code": outcome.status,
             "request_id": outcome.request_id,
-            "body": orjson.Fragment(outcome.body),
+            "body": orjson.Fragment(_one_line(outcome.body)),
         }
     else:
         told["error"] = {"code": outcome[0], "message": outcome[1]}

@@ -3,6 +3,7 @@ the input has one entry in one of them, in the order of the input."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import orjson
 
 from forebay.database import Database
 from forebay_admin.batches.batch import OUTPUT_PURPOSE, USUAL_OUTPUT_S, Batch, Counts, Ending
-from forebay_admin.batches.line import MESSAGES, Answer, entry, fault_of, request_id_of
+from forebay_admin.batches.line import LONG_BYTES, MESSAGES, Answer, entry, fault_of, request_id_of
 from forebay_admin.batches.line_store import LineEnd, line_ends
 from forebay_admin.blob_store import BlobStore, BlobWriter
 from forebay_admin.content import Blob, Kind, Thing
@@ -40,7 +41,8 @@ async def write_results(
     while ends := await _next(database, batch.id, after):
         for end in ends:
             file = output if isinstance(end.outcome, Answer) and end.outcome.is_success else errors
-            await file.add(_entry(end, ending))
+            is_long = isinstance(end.outcome, Answer) and len(end.outcome.body) > LONG_BYTES
+            await file.add(await asyncio.to_thread(_entry, end, ending) if is_long else _entry(end, ending))
         after = ends[-1].line
     return Results(
         await output.end(batch, now),

@@ -12,9 +12,9 @@ from datetime import datetime
 from forebay.errors import ForebayError, NotFound, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_admin.batches.batch import Batch, BatchError, Ending, Status
-from forebay_admin.batches.gateways import Unheard, Unsent
+from forebay_admin.batches.gateways import TooLong, Unheard, Unsent
 from forebay_admin.batches.input_check import InputCheck, body_in
-from forebay_admin.batches.line import Again, Answer, Done, Stop, judged
+from forebay_admin.batches.line import LONG_BYTES, MESSAGES, Again, Answer, Done, Fault, Stop, judged
 from forebay_admin.batches.line_store import (
     StartedLine,
     add_lines,
@@ -82,11 +82,11 @@ class Run:
         check = InputCheck(self._order.endpoint)
         try:
             blob = await self._find_input()
-            async with aclosing(self._means.blobs.read(blob)) as pieces:
+            async with self._means.checking, aclosing(self._means.blobs.read(blob)) as pieces:
                 async for piece in pieces:
-                    # On a thread: a piece may end a line of many megabytes.
+                    # On a thread: a piece may end a line of a megabyte.
                     await asyncio.to_thread(check.feed, piece)
-                    if check.is_hopeless:
+                    if check.is_hopeless or self._ending is Ending.CANCELLED:
                         break
             await asyncio.to_thread(check.end)
         except Unavailable:
@@ -195,38 +195,42 @@ class Run:
     async def _line(self, line: StartedLine) -> None:
         try:
             try:
-                raw = await self._read(line)
+                body = await self._read(line)
             except asyncio.CancelledError:
                 await self._give_back(line)
                 raise
-            if raw is not None:
-                await self._try(line, raw)
+            if body is not None:
+                await self._try(line, body)
         finally:
             self._ours.discard(line.ledger_id)
             self._means.turns.give_back(self._order.user_id)
             self._changed.set()
 
     async def _read(self, line: StartedLine) -> bytes | None:
-        """None when it cannot be read any more, which ends the batch."""
+        """The request. None when it cannot be read any more, which ends the batch."""
         try:
-            return await self._means.blobs.read_part(
-                await patiently(self._find_input), line.first_byte, line.size_bytes
-            )
+            raw = await self._means.blobs.read_part(await patiently(self._find_input), line.first_byte, line.size_bytes)
+            return await asyncio.to_thread(body_in, raw) if len(raw) > LONG_BYTES else body_in(raw)
         except ForebayError as error:
             await self._let_go(line, Again(error.message))
             self.end(Ending.FAILED, _input_gone(error))
             return None
 
-    async def _try(self, line: StartedLine, raw: bytes) -> None:
+    async def _try(self, line: StartedLine, body: bytes) -> None:
         means, began = self._means, self._means.clock.monotonic()
-        heard = await means.gateways.send(self._order.endpoint, body_in(raw), self._order.key_id, line.ledger_id)
+        heard = await means.gateways.send(self._order.endpoint, body, self._order.key_id, line.ledger_id)
         if isinstance(heard, Unheard):
             # It stays started. What became of it the ledger says.
             self._count("unheard")
             self._pace.refused(began, means.clock.monotonic(), None)
             _log_line(line, "line of a batch has no answer", "batch_unheard", heard.why)
             return None
-        verdict = Again(heard.why) if isinstance(heard, Unsent) else judged(heard, line.engine_failures)
+        if isinstance(heard, TooLong):
+            return await self._done(line, (Fault.ANSWER_TOO_LONG.value, MESSAGES[Fault.ANSWER_TOO_LONG]))
+        if isinstance(heard, Unsent):
+            verdict: Again | Done | Stop = Again(heard.why)
+        else:
+            verdict = judged(heard, line.engine_failures)
         if isinstance(verdict, Done):
             return await self._done(line, verdict.answer)
         if isinstance(verdict, Stop):
@@ -236,14 +240,14 @@ class Run:
         self._pace.refused(began, means.clock.monotonic(), verdict.after_s)
         return None
 
-    async def _done(self, line: StartedLine, answer: Answer) -> None:
+    async def _done(self, line: StartedLine, outcome: Answer | tuple[str, str]) -> None:
         async def finish() -> None:
             async with self._means.database.writing() as connection:
-                await finish_line(connection, line, answer)
+                await finish_line(connection, line, outcome)
 
         await patiently(finish)
         self._pace.answered()
-        self._count("succeeded" if answer.is_success else "failed")
+        self._count("succeeded" if isinstance(outcome, Answer) and outcome.is_success else "failed")
         self._is_uncounted = True
 
     async def _let_go(self, line: StartedLine, verdict: Again) -> None:
