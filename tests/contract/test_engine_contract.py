@@ -10,7 +10,10 @@ import asyncio
 import time
 from itertools import pairwise
 
+import pytest
+
 from tests.contract.engine_under_test import EngineUnderTest
+from tests.fakes.engine_flavours import Logprobs, Prompts
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -215,6 +218,56 @@ async def test_two_prompts_are_two_choices(engine: EngineUnderTest) -> None:
     answer = (await engine.post(COMPLETIONS, body)).json
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     assert answer["usage"]["completion_tokens"] == (4 if engine.traits.usage_per_choice else 8)
+
+
+async def test_two_prompts_in_a_stream_may_begin_with_an_event_that_says_nothing(engine: EngineUnderTest) -> None:
+    body = {"model": engine.model, "prompt": ["Once upon", "Far away"], "max_tokens": 3, "ignore_eos": True}
+    first, *others = (await engine.post(COMPLETIONS, body | {"stream": True})).chunks
+    assert (first is None) is engine.traits.begins_lists_with_null
+    assert {choice["index"] for chunk in others for choice in chunk["choices"]} == {0, 1}
+
+
+async def test_several_answers_to_each_prompt_are_numbered_prompt_by_prompt(engine: EngineUnderTest) -> None:
+    body = {"model": engine.model, "prompt": "Once upon", "n": 2, "max_tokens": 3, "ignore_eos": True}
+    answer = (await engine.post(COMPLETIONS, body)).json
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+
+
+@pytest.mark.parametrize("prompt", [[2, 33, 44], [[2, 33], [2, 44]], [2, "river", 33]])
+async def test_prompts_may_be_tokens(engine: EngineUnderTest, prompt: list[object]) -> None:
+    answer = await engine.post(COMPLETIONS, {"model": engine.model, "prompt": prompt, "max_tokens": 2})
+    is_mixed = "river" in prompt
+    assert answer.status == (400 if is_mixed and engine.traits.prompts is not Prompts.MIXED else 200)
+    if answer.status == 200:
+        assert len(answer.json["choices"]) == (2 if isinstance(prompt[0], list) else 1)
+        assert answer.json["usage"]["prompt_tokens"] == (
+            3 if isinstance(prompt[0], int) else 2 if engine.traits.usage_per_choice else 4
+        )
+
+
+@pytest.mark.parametrize("prompt", [[], [1.5], [-4], {"text": "x"}])
+async def test_what_is_no_prompt_is_refused(engine: EngineUnderTest, prompt: object) -> None:
+    assert (await engine.post(COMPLETIONS, {"model": engine.model, "prompt": prompt, "max_tokens": 2})).status == 400
+
+
+async def test_an_echo_is_the_prompt_before_the_answer_or_is_left_aside(engine: EngineUnderTest) -> None:
+    body = {"model": engine.model, "prompt": "Once upon", "max_tokens": 2, "ignore_eos": True, "echo": True}
+    (choice,) = (await engine.post(COMPLETIONS, body)).json["choices"]
+    assert choice["text"].startswith("Once upon") is engine.traits.echoes
+
+
+async def test_a_completions_log_probabilities_are_lists_or_as_a_chats(engine: EngineUnderTest) -> None:
+    body = {"model": engine.model, "prompt": "Once upon", "max_tokens": 3, "ignore_eos": True, "logprobs": 2}
+    (choice,) = (await engine.post(COMPLETIONS, body)).json["choices"]
+    told = choice["logprobs"]
+    if engine.traits.logprobs is Logprobs.AS_CHAT:
+        tokens = told["content"]
+        assert [len(token["top_logprobs"]) for token in tokens] == [2, 2, 2]
+        assert "".join(token["token"] for token in tokens) == choice["text"]
+        return
+    assert [len(told[name]) for name in ("text_offset", "token_logprobs", "tokens", "top_logprobs")] == [3] * 4
+    assert "".join(told["tokens"]) == choice["text"]
+    assert all(number < 0 for number in told["token_logprobs"])
 
 
 # Refusals

@@ -53,7 +53,7 @@ from tests.fakes.engine_sending import HIT, SEEN, Broken, close_connection
 from tests.fakes.engine_slots import Slots, SlotsFull
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-_RECORDED = frozenset((*GENERATION, *errands_of(Flavour.ANY, 0)))
+_RECORDED = frozenset((*GENERATION, *errands_of(Flavour.ANY, TRAITS[Flavour.ANY], 0)))
 """Whichever of them the flavour serves."""
 
 
@@ -241,6 +241,9 @@ class FakeEngine:
         ollama = request.path.startswith("/api/")
         refused = _as_refusal(error, ollama=ollama)
         headers = {} if refused.retry_after_s is None else {"retry-after": f"{refused.retry_after_s:g}"}
+        if self.traits.flat_errors and not ollama:
+            flat = {"object": "error", "message": str(refused), "type": refused.kind, "param": None}
+            return web.json_response(flat | {"code": refused.status}, status=refused.status, headers=headers)
         body: object = str(refused)
         if not ollama:
             body = {"message": str(refused), "type": refused.kind, "param": None, "code": refused.status} | refused.more

@@ -4,6 +4,7 @@ or JSON. One object per answer; when to send which part is the engine's business
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -12,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tests.fakes.engine_composing import CallArguments, CallOpening, Piece, Speech, Thought
-from tests.fakes.engine_flavours import Traits
-from tests.fakes.engine_orders import Answer, Order, Usage
+from tests.fakes.engine_flavours import Logprobs, Traits
+from tests.fakes.engine_orders import Answer, Order, Usage, usage_of
 
 Json = dict[str, Any]
 LOGPROB = -0.5
@@ -22,6 +23,10 @@ LOGPROB = -0.5
 class Dialect(Protocol):
     stream_type: str
     """Content type of a stream."""
+
+    def preface(self) -> bytes:
+        """Before anything of any choice."""
+        ...
 
     def opening(self, choice: int) -> bytes: ...
     def token(self, choice: int, piece: Piece) -> bytes:
@@ -44,16 +49,21 @@ class Dialect(Protocol):
 class _OpenAI(ABC):
     stream_type = "text/event-stream"
 
-    def __init__(self, order: Order, answer: Answer, traits: Traits, *, tells_usage: bool) -> None:
+    def __init__(self, order: Order, answers: Sequence[Answer], traits: Traits, *, tells_usage: bool) -> None:
+        """`answers`: one for each prompt."""
         self.order = order
-        self.answer = answer
+        self.answers = answers
+        self.answer = answers[0]
         self.traits = traits
-        self.usage = answer.usage(order, per_choice=traits.usage_per_choice) if tells_usage else None
+        self.usage = usage_of(order, answers, per_choice=traits.usage_per_choice) if tells_usage else None
         self._created = int(time.time())
         self._id = secrets.token_hex(12)
 
     def malformed(self) -> bytes:
         return b'data: {"choices":[{"index":0,\n\n'
+
+    def preface(self) -> bytes:
+        return b""
 
     def error(self, message: str) -> bytes:
         return sse({"error": {"message": message, "type": "server_error", "param": None, "code": 500}})
@@ -68,9 +78,9 @@ class _OpenAI(ABC):
     def _usage_field(self) -> Json:
         return {} if self.usage is None else {"usage": openai_usage(self.usage, self.order.cached_tokens)}
 
-    def _stop_reason(self) -> Json:
-        tells = self.traits.tells_stop_reason and self.answer.stopped_by is not None
-        return {"stop_reason": self.answer.stopped_by} if tells else {}
+    def _stop_reason(self, answer: Answer) -> Json:
+        name = self.traits.stop_reason_field
+        return {name: answer.stopped_by} if name and (answer.stopped_by is not None or self.traits.tells_nulls) else {}
 
     @abstractmethod
     def _envelope(self, choices: list[Json]) -> Json: ...
@@ -95,14 +105,14 @@ class OpenAIChat(_OpenAI):
 
     def closing(self, choice: int) -> bytes:
         own_usage = self.usage is not None and self.order.wants_usage and self.traits.usage_per_choice
-        last = self._chunk(choice, {}, self._finish(), **self._stop_reason())
+        last = self._chunk(choice, {}, self._finish(), **self._stop_reason(self.answer))
         return last + (self._usage_chunk() if own_usage else b"")
 
     def whole(self) -> Json:
         choices = [
             {"index": choice, "message": self._message(choice), "finish_reason": self._finish()}
             | self._logprobs(spoken(self.answer))
-            | self._stop_reason()
+            | self._stop_reason(self.answer)
             for choice in range(self.order.width)
         ]
         return self._envelope(choices) | {"object": "chat.completion"} | self._usage_field()
@@ -111,6 +121,8 @@ class OpenAIChat(_OpenAI):
         calls = [self._call(choice, index, call.name, call.arguments) for index, call in enumerate(self.answer.calls)]
         says_nothing = not self.answer.text and (calls or self.answer.thoughts)
         message: Json = {"role": "assistant", "content": None if says_nothing else self.answer.text}
+        if self.traits.tells_nulls:
+            message |= {self.traits.reasoning_field: None, "tool_calls": None}
         if self.answer.thoughts:
             message[self.traits.reasoning_field] = self.answer.thoughts
         if calls:
@@ -133,6 +145,9 @@ class OpenAIChat(_OpenAI):
         return self._chunk(choice, {"tool_calls": [call]})
 
     def _chunk(self, choice: int, delta: Json, finish: str | None = None, **more: Any) -> bytes:
+        if self.traits.tells_nulls:
+            nothing = dict.fromkeys(("role", "content", self.traits.reasoning_field, "tool_calls"))
+            delta, more = nothing | delta, {"logprobs": None} | more
         return sse(self._envelope([{"index": choice, "delta": delta, "finish_reason": finish, **more}]))
 
     def _envelope(self, choices: list[Json]) -> Json:
@@ -146,16 +161,31 @@ class OpenAIChat(_OpenAI):
 
 
 class OpenAICompletion(_OpenAI):
+    def __init__(self, order: Order, answers: Sequence[Answer], traits: Traits, *, tells_usage: bool) -> None:
+        super().__init__(order, answers, traits, tells_usage=tells_usage)
+        self._told = [0] * order.width
+        """Characters of each choice, of its prompt too if that is echoed."""
+
+    def preface(self) -> bytes:
+        return b"data: null\n\n" if self.traits.begins_lists_with_null and len(self.order.prompts) > 1 else b""
+
     def opening(self, choice: int) -> bytes:
         return b""
 
     def token(self, choice: int, piece: Piece) -> bytes:
-        text = piece.text if isinstance(piece, Speech) else ""
-        return sse(self._envelope([self._choice(choice, text, None)])) if text else b""
+        tokens = [piece.text] if isinstance(piece, Speech) and piece.text else []
+        is_echo = self.order.echoes and not self._told[choice]
+        if not tokens and not is_echo:
+            return b""
+        return sse(self._envelope([self._choice(choice, tokens, None, is_echo=is_echo)]))
 
     def closing(self, choice: int) -> bytes:
-        usage = self._usage_field() if self.traits.completions_always_tell_usage else {}
-        return sse(self._envelope([self._choice(choice, "", self.answer.finish) | self._stop_reason()]) | usage)
+        answer = self._answer_of(choice)
+        usage: Json = {}
+        if self.traits.completions_always_tell_usage and self.usage is not None:
+            read = self.order.prompt_tokens[choice // self.order.n]
+            usage = {"usage": openai_usage(Usage(read, answer.tokens), self.order.cached_tokens)}
+        return sse(self._envelope([self._choice(choice, [], answer.finish, is_echo=False)]) | usage)
 
     def tail(self, *, done: bool) -> bytes:
         if self.traits.completions_always_tell_usage:
@@ -163,13 +193,44 @@ class OpenAICompletion(_OpenAI):
         return super().tail(done=done)
 
     def whole(self) -> Json:
-        closed = self._stop_reason()
-        choices = [self._choice(i, self.answer.text, self.answer.finish) | closed for i in range(self.order.width)]
+        choices = []
+        for choice in range(self.order.width):
+            answer = self._answer_of(choice)
+            choices.append(self._choice(choice, spoken(answer), answer.finish, is_echo=self.order.echoes))
         return self._envelope(choices) | self._usage_field()
 
-    @staticmethod
-    def _choice(choice: int, text: str, finish: str | None) -> Json:
-        return {"index": choice, "text": text, "logprobs": None, "finish_reason": finish}
+    def _answer_of(self, choice: int) -> Answer:
+        return self.answers[choice // self.order.n]
+
+    def _choice(self, choice: int, tokens: list[str], finish: str | None, *, is_echo: bool) -> Json:
+        prompt = self.order.prompts[choice // self.order.n].text if is_echo else ""
+        logprobs = self._logprobs(self._told[choice], prompt, tokens)
+        text = prompt + "".join(tokens)
+        self._told[choice] += len(text)
+        told = {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        return told | (self._stop_reason(self._answer_of(choice)) if finish else {})
+
+    def _logprobs(self, begin: int, prompt: str, tokens: list[str]) -> Json | None:
+        """`begin`: the offset of the first of them."""
+        top = self.order.top_logprobs
+        if top is None or not (prompt or tokens):
+            return None
+        if self.traits.logprobs is Logprobs.AS_CHAT:
+            return {"content": [logprob(token, top) for token in tokens]} if top else None
+        read = re.findall(r"\S+\s*", prompt)
+        offsets = [begin]
+        for token in (*read, *tokens):
+            offsets.append(offsets[-1] + len(token))
+        likely = [{told["token"]: told["logprob"] for told in ranked(token, max(1, top))} for token in (*read, *tokens)]
+        values: list[float | None] = [LOGPROB] * len(likely)
+        # Nothing comes before the first token of a prompt, so that nothing says how likely it is.
+        unknown = [None] if read else []
+        return {
+            "text_offset": offsets[:-1],
+            "token_logprobs": [*unknown, *values][: len(likely)],
+            "tokens": [*read, *tokens],
+            "top_logprobs": [*unknown, *likely[len(unknown) :]],
+        }
 
     def _envelope(self, choices: list[Json]) -> Json:
         return {
@@ -184,11 +245,14 @@ class OpenAICompletion(_OpenAI):
 class _Ollama(ABC):
     stream_type = "application/x-ndjson"
 
-    def __init__(self, order: Order, answer: Answer, traits: Traits, *, tells_usage: bool) -> None:
+    def __init__(self, order: Order, answers: Sequence[Answer], traits: Traits, *, tells_usage: bool) -> None:
         self.order = order
-        self.answer = answer
-        self.usage = answer.usage(order, per_choice=True) if tells_usage else None
+        (self.answer,) = answers
+        self.usage = usage_of(order, answers, per_choice=True) if tells_usage else None
         self._began_ns = time.monotonic_ns()
+
+    def preface(self) -> bytes:
+        return b""
 
     def opening(self, choice: int) -> bytes:
         return b""
@@ -307,9 +371,12 @@ def spoken(answer: Answer) -> list[str]:
 
 def logprob(token: str, top: int) -> Json:
     """Of a token, which is the likeliest itself, and of `top` in all."""
+    return _likely(token, LOGPROB) | {"top_logprobs": ranked(token, top)}
+
+
+def ranked(token: str, top: int) -> list[Json]:
     others = [(f"other{i}", LOGPROB - i) for i in range(1, top)]
-    ranked = [(token, LOGPROB), *others][:top]
-    return _likely(token, LOGPROB) | {"top_logprobs": [_likely(text, value) for text, value in ranked]}
+    return [_likely(text, value) for text, value in [(token, LOGPROB), *others][:top]]
 
 
 def _likely(token: str, value: float) -> Json:

@@ -14,7 +14,15 @@ from aiohttp import web
 
 from tests.fakes.engine_flavours import Flavour, Traits
 from tests.fakes.engine_jobs import Jobs
-from tests.fakes.engine_measuring import embed, embed_for_llama_cpp, embed_for_ollama, moderate, rerank, score
+from tests.fakes.engine_measuring import (
+    embed,
+    embed_for_older_ollama,
+    embed_for_ollama,
+    moderate,
+    rank_for_sglang,
+    rerank,
+    score,
+)
 from tests.fakes.engine_media import draw, redraw, speak, transcribe, translate
 from tests.fakes.engine_orders import Pace
 from tests.fakes.engine_pages import Pages, UnknownModel
@@ -28,19 +36,26 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    run: Callable[[Mapping[str, Any]], Json | str | bytes]
+    run: Callable[[Mapping[str, Any]], Json | list[Json] | str | bytes]
     """From a body to JSON, a text, or a sound. Raises BadOrder."""
     needs_model: bool = True
     """Otherwise a body may name one, and then it must be there."""
 
 
-def errands_of(flavour: Flavour, context_tokens: int) -> dict[str, Errand]:
+def errands_of(flavour: Flavour, traits: Traits, context_tokens: int) -> dict[str, Errand]:
     """By path."""
-    errands = {"/v1/embeddings": Errand(embed_for_llama_cpp if flavour is Flavour.LLAMA_CPP else embed)}
+    errands = {"/v1/embeddings": Errand(lambda body: embed(body, traits))}
     if flavour in (Flavour.ANY, Flavour.OLLAMA):
         errands["/api/embed"] = Errand(embed_for_ollama)
+        errands["/api/embeddings"] = Errand(embed_for_older_ollama)
     if flavour is Flavour.OLLAMA:
         return errands
+    if flavour is Flavour.SGLANG:
+        return {
+            **errands,
+            "/v1/rerank": Errand(rank_for_sglang, needs_model=False),
+            "/tokenize": Errand(lambda body: tokenize_for_vllm(body, max_model_len=context_tokens), needs_model=False),
+        }
     errands |= dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), Errand(rerank))
     errands |= dict.fromkeys(("/score", "/v1/score"), Errand(score))
     errands |= {
@@ -71,7 +86,7 @@ class Errands:
         self._record = pages.record
         self._traits = traits
         self._jobs = jobs
-        self._errands = errands_of(pages.flavour, pages.context_tokens)
+        self._errands = errands_of(pages.flavour, traits, pages.context_tokens)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post(path, self._serve) for path in self._errands]
@@ -114,6 +129,8 @@ class Errands:
         return response
 
 
-def _prompt_tokens(told: Json) -> int:
+def _prompt_tokens(told: Json | list[Json]) -> int:
+    if isinstance(told, list):
+        return 0
     counted: int = told.get("usage", {}).get("prompt_tokens") or told.get("prompt_eval_count") or 0
     return counted

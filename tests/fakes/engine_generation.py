@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.fakes.engine_dialects import (
 )
 from tests.fakes.engine_faults import FaultKind
 from tests.fakes.engine_flavours import Traits
+from tests.fakes.engine_hearing import Unheard, heard
 from tests.fakes.engine_jobs import Jobs
 from tests.fakes.engine_orders import (
     Answer,
@@ -37,7 +38,7 @@ from tests.fakes.engine_record import Ending, Seen
 from tests.fakes.engine_refusals import Refused, json_object
 from tests.fakes.engine_sending import HIT, SEEN, Broken, close_connection, send_json, until
 
-GENERATION: dict[str, tuple[Callable[[Mapping[str, Any]], Order], Callable[..., Dialect]]] = {
+GENERATION: dict[str, tuple[Callable[[Mapping[str, Any], Traits], Order], Callable[..., Dialect]]] = {
     "/v1/chat/completions": (order_chat, OpenAIChat),
     "/v1/completions": (order_completion, OpenAICompletion),
     "/api/chat": (order_ollama, OllamaChat),
@@ -58,18 +59,24 @@ class Generator:
         seen, hit = request[SEEN], request[HIT]
         parse, speak = GENERATION[request.path]
         body = json_object(seen)
-        heard = {**body, "tool_choice": None} if self._traits.ignores_tool_choice else body
         if self._traits.refuses_forms and body.get("response_format"):
             raise Refused(400, "response_format is not supported by this server", "invalid_request_error")
-        order = parse(heard)
+        try:
+            order = parse(heard(request.path, body, self._traits), self._traits)
+        except Unheard as error:
+            raise BadOrder(str(error)) from error
         if self._traits.ignores_n and order.n > 1:
             order = replace(order, n=1)
+        if order.n > 1 and body.get("temperature") == 0 and not self._traits.samples_greedily:
+            raise BadOrder(f"n must be 1 when using greedy sampling, got {order.n}.")
+        if order.max_tokens == 0 and not order.echoes and not self._traits.takes_no_tokens:
+            raise BadOrder("max_tokens must be at least 1, got 0.")
         pace = self.pace.wished(order.model, seen.headers, body)
         seen.model, seen.width, seen.streamed = order.model, order.width, order.stream
         self._check_order(order)
         if request.path.startswith("/api/") and not (body.get("messages") or body.get("prompt")):
             return self._loaded(seen, order)
-        planned = answer(order, pace, self._pages.context_tokens)
+        planned = [answer(alone, pace, self._pages.context_tokens) for alone in order.apart()]
         tells_usage = hit[FaultKind.NO_USAGE] is None
         if order.stream:
             async with self._slots.hold(order.width):
@@ -93,8 +100,7 @@ class Generator:
         if longest >= self._pages.context_tokens:
             raise Refused(
                 400,
-                f"This model's maximum context length is {self._pages.context_tokens} tokens, "
-                f"but the request has {longest} input tokens.",
+                self._traits.context_error.format(context=self._pages.context_tokens, longest=longest),
                 self._traits.context_error_type,
                 n_prompt_tokens=longest,
                 n_ctx=self._pages.context_tokens,
@@ -108,14 +114,17 @@ class Generator:
         return web.json_response(head | empty)
 
     async def _stream(
-        self, request: web.Request, order: Order, planned: Answer, pace: Pace, dialect: Dialect
+        self, request: web.Request, order: Order, planned: Sequence[Answer], pace: Pace, dialect: Dialect
     ) -> web.StreamResponse:
         seen, hit = request[SEEN], request[HIT]
         response = web.StreamResponse(headers={"content-type": dialect.stream_type, "cache-control": "no-cache"})
         seen.started_at = time.monotonic()
         await response.prepare(request)
         comments = hit[FaultKind.COMMENTS] is not None
-        for i, piece in enumerate(planned.pieces):
+        steps = max(len(answer.pieces) for answer in planned)
+        if opening := dialect.preface():
+            await response.write(opening)
+        for i in range(steps):
             await until(seen.started_at + pace.ttft_s + i / pace.tokens_per_s)
             if await self._act_between(request, response, dialect, chunks=i):
                 return response
@@ -123,12 +132,13 @@ class Generator:
                 lines = [b": still here\n\n"] if comments else []
                 if i == 0 and (opening := dialect.opening(choice)):
                     lines.append(opening)
-                if shown := dialect.token(choice, piece):
+                pieces = planned[choice // order.n].pieces
+                if i < len(pieces) and (shown := dialect.token(choice, pieces[i])):
                     lines.append(shown)
                 for line in lines:
                     await response.write(line)
             self._count_token(seen, order)
-        if await self._act_between(request, response, dialect, chunks=len(planned.pieces)):
+        if await self._act_between(request, response, dialect, chunks=steps):
             return response
         for choice in range(order.width):
             if closing := dialect.closing(choice):
@@ -158,11 +168,11 @@ class Generator:
             return True
         return False
 
-    async def _make_all(self, seen: Seen, order: Order, planned: Answer, pace: Pace) -> None:
+    async def _make_all(self, seen: Seen, order: Order, planned: Sequence[Answer], pace: Pace) -> None:
         async with self._slots.hold(order.width):
             try:
                 seen.started_at = time.monotonic()
-                for i in range(planned.tokens):
+                for i in range(max(answer.tokens for answer in planned)):
                     await until(seen.started_at + pace.ttft_s + i / pace.tokens_per_s)
                     self._count_token(seen, order)
             finally:
@@ -176,7 +186,7 @@ class Generator:
         seen.tokens_made += 1
         self._record.totals["completion_tokens"] += order.width
 
-    def _finish(self, seen: Seen, order: Order, planned: Answer) -> None:
+    def _finish(self, seen: Seen, order: Order, planned: Sequence[Answer]) -> None:
         if seen.ending is Ending.RUNNING:  # a client may have gone while an engine that does not care made the rest
             seen.ending = Ending.FINISHED
-        self._record.totals[planned.finish] += 1
+        self._record.totals[planned[0].finish] += 1

@@ -10,37 +10,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.fakes.engine_dialects import openai_usage
+from tests.fakes.engine_flavours import Dimensions, Traits
 from tests.fakes.engine_messages import text_of
 from tests.fakes.engine_orders import BadOrder, Usage, cached_tokens, texts_in, words_in
+from tests.fakes.engine_prompts import BadPrompt, prompts_in
 
 EMBEDDING_WIDTH = 8
 UNSCALED = 7.0
 """The length of every vector before it is brought to one."""
 FLAGGED_WORD = "bad"
 
+USUAL = Traits()
 Body = Mapping[str, Any]
 Json = dict[str, Any]
 
 
-def embed(body: Body) -> Json:
-    texts = texts_in(body, "input")
-    data = [{"object": "embedding", "index": i, "embedding": _embedding(text)} for i, text in enumerate(texts)]
-    return {"object": "list", "data": data, "model": body.get("model"), "usage": _usage(body, texts)}
-
-
-def embed_for_llama_cpp(body: Body) -> Json:
-    """Its vectors have length one, unless `embd_normalize` is -1: then they are as the model made them."""
-    told = embed(body)
-    if body.get("embd_normalize") == -1:
-        for entry in told["data"]:
-            entry["embedding"] = [UNSCALED * x for x in entry["embedding"]]
-    return told
+def embed(body: Body, traits: Traits = USUAL) -> Json:
+    try:
+        inputs = prompts_in(body, "input", traits.inputs)
+    except BadPrompt as error:
+        raise BadOrder(str(error)) from error
+    length = UNSCALED if body.get("embd_normalize") == -1 and traits.dimensions is Dimensions.LEFT_ASIDE else 1.0
+    vectors = [_cut(_embedding(given.text), body.get("dimensions"), traits.dimensions) for given in inputs]
+    data = [
+        {"object": "embedding", "index": i, "embedding": [length * x for x in vector]}
+        for i, vector in enumerate(vectors)
+    ]
+    usage = openai_usage(Usage(sum(given.tokens for given in inputs), 0), cached_tokens(body))
+    return {"object": "list", "data": data, "model": body.get("model"), "usage": usage}
 
 
 def embed_for_ollama(body: Body) -> Json:
     texts = texts_in(body, "input")
     counted = {"total_duration": 1, "load_duration": 1, "prompt_eval_count": _count(texts)}
-    return {"model": body.get("model"), "embeddings": [_embedding(text) for text in texts], **counted}
+    vectors = [_cut(_embedding(text), body.get("dimensions") or None, Dimensions.CUT) for text in texts]
+    return {"model": body.get("model"), "embeddings": vectors, **counted}
+
+
+def embed_for_older_ollama(body: Body) -> Json:
+    """/api/embeddings: one text, and its vector as the model made it. Without a text it only loads the model."""
+    prompt = body.get("prompt") or ""
+    if not isinstance(prompt, str):
+        raise BadOrder("json: cannot unmarshal into Go struct field EmbeddingRequest.prompt of type string")
+    return {"embedding": [UNSCALED * x for x in _embedding(prompt)] if prompt else []}
+
+
+def rank_for_sglang(body: Body) -> list[Json]:
+    """SGLang's answer is the list itself, best first; documents are texts."""
+    if not all(isinstance(document, str) and document for document in body.get("documents") or ()):
+        raise BadOrder("Each document must be a non-empty string")
+    told = rerank(body)
+    return [
+        {
+            "score": result["relevance_score"],
+            "document": result["document"]["text"],
+            "index": result["index"],
+            "meta_info": {"prompt_tokens": words_in(result["document"]["text"])},
+        }
+        for result in told["results"]
+    ]
 
 
 def rerank(body: Body) -> Json:
@@ -117,6 +145,21 @@ def _usage(body: Body, texts: list[str]) -> Json:
 
 def _count(texts: list[str]) -> int:
     return sum(words_in(text) for text in texts)
+
+
+def _cut(vector: list[float], dimensions: Any, way: Dimensions) -> list[float]:
+    if dimensions is None or way is Dimensions.LEFT_ASIDE:
+        return vector
+    if way is Dimensions.REFUSED:
+        raise BadOrder(
+            "Model 'fake-model' does not support Matryoshka embeddings; dimensions must be unset "
+            f"(received dimensions={dimensions})."
+        )
+    if not isinstance(dimensions, int) or not 1 <= dimensions <= len(vector):
+        raise BadOrder(f"only supports dimensions in range [1, {len(vector)}], got {dimensions}.")
+    rest = vector[:dimensions]
+    length = sum(x * x for x in rest) ** 0.5
+    return [x / length for x in rest]
 
 
 def _embedding(text: str) -> list[float]:

@@ -8,12 +8,14 @@ role and marks). Shapes on the wire are `engine_dialects`' business.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.fakes.engine_composing import CallArguments, CallOpening, Piece, Speech, Thought, compose
+from tests.fakes.engine_flavours import Logprobs, Traits
 from tests.fakes.engine_messages import BadMessage, text_of
+from tests.fakes.engine_prompts import BadPrompt, Prompt, prompts_in
 from tests.fakes.engine_schema import BadSchema
 from tests.fakes.engine_wishes import BadWish, Call, Wishes, completion_wishes, ollama_wishes, openai_wishes
 
@@ -75,10 +77,23 @@ class Order:
     """How many alternatives to tell with each token's log probability; None: no log probabilities."""
     cached_tokens: int | None = None
     """How many tokens of the prompt to call cached; None: nothing is said of it."""
+    prompts: tuple[Prompt, ...] = ()
+    """Of a completion."""
+    echoes: bool = False
+    """Each answer begins with its prompt."""
 
     @property
     def width(self) -> int:
         return len(self.prompt_tokens) * self.n
+
+    def apart(self) -> list[Order]:
+        """One for each prompt, whose answer is its own."""
+        if len(self.prompts) < 2:
+            return [self]
+        return [
+            replace(self, prompts=(prompt,), prompt_tokens=(prompt.tokens,), wishes=completion_wishes(prompt.text))
+            for prompt in self.prompts
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +134,12 @@ class Answer:
                 calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + piece.text)
         return calls
 
-    def usage(self, order: Order, *, per_choice: bool) -> Usage:
-        if per_choice:
-            return Usage(order.prompt_tokens[0], self.tokens)
-        return Usage(sum(order.prompt_tokens), self.tokens * order.width)
+
+def usage_of(order: Order, answers: Sequence[Answer], *, per_choice: bool) -> Usage:
+    """`answers`: one for each prompt. `per_choice`: of the first choice alone."""
+    if per_choice:
+        return Usage(order.prompt_tokens[0], answers[0].tokens)
+    return Usage(sum(order.prompt_tokens), order.n * sum(answer.tokens for answer in answers))
 
 
 def word(i: int) -> str:
@@ -131,6 +148,8 @@ def word(i: int) -> str:
 
 
 def answer(order: Order, pace: Pace, context_tokens: int) -> Answer:
+    if order.echoes and order.max_tokens == 0:
+        return Answer((Speech(""),), 1, "length")
     room = max(1, context_tokens - max(order.prompt_tokens))
     limit = room if order.max_tokens is None else min(room, max(1, order.max_tokens))
     script = compose(order.wishes)
@@ -163,7 +182,7 @@ def _stopped(pieces: tuple[Piece, ...], stops: tuple[str, ...]) -> Answer | None
     return Answer(tuple(shown), len(shown), "stop", stopped_by=stop)
 
 
-def order_chat(body: Mapping[str, Any]) -> Order:
+def order_chat(body: Mapping[str, Any], traits: Traits | None = None) -> Order:
     messages = body.get("messages")
     if not messages:
         raise BadOrder("'messages' is required")
@@ -171,13 +190,26 @@ def order_chat(body: Mapping[str, Any]) -> Order:
     return replace(order, wishes=_wishes(openai_wishes, body), top_logprobs=_top_logprobs(body))
 
 
-def order_completion(body: Mapping[str, Any]) -> Order:
-    texts = texts_in(body, "prompt")
-    order = _openai_order(body, tuple(words_in(text) for text in texts))
-    return replace(order, wishes=_wishes(completion_wishes, body)) if len(texts) == 1 else order
+def order_completion(body: Mapping[str, Any], traits: Traits) -> Order:
+    try:
+        prompts = tuple(prompts_in(body, "prompt", traits.prompts))
+    except BadPrompt as error:
+        raise BadOrder(str(error)) from error
+    top = body.get("logprobs")
+    if top is not None and not isinstance(top, int):
+        raise BadOrder("'logprobs' must be a whole number")
+    if top is not None and traits.most_logprobs is not None and top > traits.most_logprobs:
+        raise BadOrder(f"Requested sample logprobs of {top}, which is greater than max allowed: {traits.most_logprobs}")
+    return replace(
+        _openai_order(body, tuple(prompt.tokens for prompt in prompts)),
+        wishes=completion_wishes(prompts[0].text),
+        prompts=prompts,
+        echoes=traits.echoes and bool(body.get("echo")),
+        top_logprobs=None if traits.logprobs is Logprobs.UNTOLD else top,
+    )
 
 
-def order_ollama(body: Mapping[str, Any]) -> Order:
+def order_ollama(body: Mapping[str, Any], traits: Traits | None = None) -> Order:
     """Of /api/chat (`messages`) and /api/generate (`prompt`)."""
     messages = body.get("messages")
     tokens = words_in(body.get("prompt")) if messages is None else chat_tokens(messages)

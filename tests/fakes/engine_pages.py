@@ -40,7 +40,7 @@ class Pages:
     def routes(self) -> list[web.RouteDef]:
         speaks = {self.flavour} if self.flavour is not Flavour.ANY else set(Flavour)
         routes = [web.get("/v1/models", self._openai_models)]
-        if speaks & {Flavour.VLLM, Flavour.LLAMA_CPP}:
+        if speaks & {Flavour.VLLM, Flavour.LLAMA_CPP, Flavour.SGLANG}:
             routes += [web.get("/health", self._health), web.get("/metrics", self._metrics)]
         if Flavour.VLLM in speaks:
             routes.append(web.get("/version", self._vllm_version))
@@ -64,8 +64,9 @@ class Pages:
     async def _openai_models(self, request: web.Request) -> web.Response:
         data: list[dict[str, Any]] = []
         for model in self.models:
-            entry: dict[str, Any] = {"id": model, "object": "model", "created": int(time.time()), "owned_by": "fake"}
-            if self.flavour in (Flavour.ANY, Flavour.VLLM):
+            entry: dict[str, Any] = {"id": model, "object": "model", "created": int(time.time())}
+            entry["owned_by"] = "sglang" if self.flavour is Flavour.SGLANG else "fake"
+            if self.flavour in (Flavour.ANY, Flavour.VLLM, Flavour.SGLANG):
                 entry["max_model_len"] = self.context_tokens
             if self.flavour in (Flavour.ANY, Flavour.LLAMA_CPP):
                 entry["meta"] = {
@@ -77,7 +78,7 @@ class Pages:
         return _json({"object": "list", "data": data})
 
     async def _health(self, request: web.Request) -> web.Response:
-        return web.Response() if self.flavour is Flavour.VLLM else _json({"status": "ok"})
+        return web.Response() if self.flavour in (Flavour.VLLM, Flavour.SGLANG) else _json({"status": "ok"})
 
     async def _vllm_version(self, request: web.Request) -> web.Response:
         return _json({"version": VERSION})
@@ -103,10 +104,12 @@ class Pages:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         lines: list[str] = []
-        if self.flavour is not Flavour.LLAMA_CPP:
+        if self.flavour in (Flavour.ANY, Flavour.VLLM):
             lines += self._vllm_metrics()
-        if self.flavour is not Flavour.VLLM:
+        if self.flavour in (Flavour.ANY, Flavour.LLAMA_CPP):
             lines += self._llama_metrics()
+        if self.flavour is Flavour.SGLANG:
+            lines += self._sglang_metrics()
         return web.Response(text="\n".join(lines) + "\n", headers={"content-type": "text/plain; version=0.0.4"})
 
     def _vllm_metrics(self) -> Iterator[str]:
@@ -129,6 +132,21 @@ class Pages:
             yield f'vllm:request_success_total{{{label},finished_reason="{reason}"}} {float(totals[reason])}'
         yield "# TYPE vllm:cache_config_info gauge"
         yield f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",num_gpu_blocks="{blocks}"}} 1.0'
+
+    def _sglang_metrics(self) -> Iterator[str]:
+        totals = self.record.totals
+        label = f'engine_type="unified",model_name="{self.models[0]}",pp_rank="0",tp_rank="0"'
+        for name, kind, value in (
+            ("num_running_reqs", "gauge", self.slots.running),
+            ("num_queue_reqs", "gauge", self.slots.waiting),
+            ("num_grammar_queue_reqs", "gauge", 0),
+            ("num_used_tokens", "gauge", self.slots.running * self.context_tokens),
+            ("token_usage", "gauge", self.slots.running / self.slots.total),
+            ("prompt_tokens_total", "counter", totals["prompt_tokens"]),
+            ("generation_tokens_total", "counter", totals["completion_tokens"]),
+        ):
+            yield f"# TYPE sglang:{name} {kind}"
+            yield f"sglang:{name}{{{label}}} {float(value)}"
 
     def _llama_metrics(self) -> Iterator[str]:
         totals = self.record.totals

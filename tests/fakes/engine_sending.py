@@ -25,8 +25,8 @@ class Broken(Exception):
     """An injected fault ended the answer, and the connection with it."""
 
 
-async def send_json(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    if request[HIT][FaultKind.NO_USAGE] is not None:
+async def send_json(request: web.Request, body: dict[str, Any] | list[dict[str, Any]]) -> web.StreamResponse:
+    if isinstance(body, dict) and request[HIT][FaultKind.NO_USAGE] is not None:
         body.pop("usage", None)
     raw = json.dumps(body, ensure_ascii=False).encode(errors="replace")
     return await send_whole(request, raw, "application/json; charset=utf-8")

@@ -28,6 +28,8 @@ from tests.fakes.engine_messages import Message, count_images, last_user_text, t
 from tests.fakes.engine_schema import instance
 
 ECHO = "repeat: "
+THINKER = "thinker"
+"""In its name: a model that thinks unless `enable_thinking` is false, whatever the effort."""
 _TOOL = re.compile(r"\btools?\b", re.IGNORECASE)
 _TOOLS = re.compile(r"\btools\b", re.IGNORECASE)
 _BADLY = re.compile(r"\banswer (wrongly|in prose|fenced)(?: (twice|always))?", re.IGNORECASE)
@@ -60,13 +62,15 @@ class Wishes:
 def openai_wishes(body: Mapping[str, Any]) -> Wishes:
     """Of /v1/chat/completions. Raises BadWish, BadMessage and BadSchema."""
     template = _object(body.get("chat_template_kwargs"))
-    thinks = body.get("reasoning_effort") not in (None, "none", "minimal") or template.get("enable_thinking") is True
+    switch = template.get("enable_thinking")
+    thinks = body.get("reasoning_effort") not in (None, "none", "minimal") or switch is True
+    if THINKER in str(body.get("model")):
+        thinks = switch is not False
     return _wishes(body["messages"], body, thinks=thinks, schema=_openai_schema(body.get("response_format")))
 
 
-def completion_wishes(body: Mapping[str, Any]) -> Wishes:
-    """Of /v1/completions with one prompt: an echo, or nothing."""
-    prompt = body["prompt"] if isinstance(body["prompt"], str) else body["prompt"][0]
+def completion_wishes(prompt: str) -> Wishes:
+    """Of one prompt of /v1/completions: an echo, or nothing."""
     return Wishes(echo=prompt.removeprefix(ECHO) if prompt.startswith(ECHO) else None)
 
 

@@ -191,6 +191,7 @@ async def test_ollama_tells_unknown_models_and_errors_as_a_string(
     ("flavour", "there", "missing"),
     [
         (Flavour.VLLM, ["/version", "/health", "/metrics", "/v1/models"], ["/slots", "/api/tags"]),
+        (Flavour.SGLANG, ["/health", "/metrics", "/v1/models"], ["/version", "/slots", "/props", "/api/tags"]),
         (Flavour.LLAMA_CPP, ["/slots", "/props", "/health", "/metrics", "/v1/models"], ["/version", "/api/version"]),
         (
             Flavour.OLLAMA,
