@@ -386,3 +386,23 @@ def test_what_an_engine_cannot_do_is_told_to_the_client_and_not_held_against_the
     assert isinstance(error, EngineRefused)
     assert (error.status, error.type) == (400, "not_supported_error")
     assert "does not support embeddings" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (404, b'{"detail":"Not Found"}'),
+        (404, b'{"error":{"message":"Not Found","type":"NotFoundError","param":null,"code":404}}'),
+        (404, b"404 page not found"),
+        (404, b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'),
+        (404, b"<html>\r\n<head><title>404 Not Found</title></head>"),
+        (405, b'{"detail":"Method Not Allowed"}'),
+    ],
+)
+def test_an_address_that_an_engine_does_not_have_is_a_matter_of_the_model(status: int, told: bytes) -> None:
+    error = judge(status, told, None)
+    assert isinstance(error, EngineRefused)
+    assert (error.status, error.param, error.code) == (400, "model", "unsupported_model")
+    other = judge(404, b'{"error": {"message": "No adapter of that name.", "code": 404}}', None)
+    assert isinstance(other, EngineRefused)
+    assert other.status == 404

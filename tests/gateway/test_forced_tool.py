@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.canonical.speech import OpenAISpeech
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
+from forebay_gateway.engines.local_speech import OllamaSpeech, TemplateSpeech
 from forebay_gateway.fleet import EngineKind
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -104,5 +104,5 @@ def test_what_is_left_to_the_model_and_what_other_engines_can_do_themselves_pass
     assert tools_to_force({"tools": [WEATHER], "tool_choice": "auto"}) is None
     assert tools_to_force({"tools": [WEATHER]}) is None
     assert tools_to_force({"tool_choice": "required"}) is None
-    assert type(asked(tool_choice="auto").speech(EngineKind.OLLAMA)) is OpenAISpeech
-    assert type(asked(tool_choice="required").speech(EngineKind.VLLM)) is OpenAISpeech
+    assert type(asked(tool_choice="auto").speech(EngineKind.OLLAMA)) is OllamaSpeech
+    assert type(asked(tool_choice="required").speech(EngineKind.VLLM)) is TemplateSpeech

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,8 +14,13 @@ from forebay_gateway.canonical.forms import CHAT, COMPLETION, Form
 from forebay_gateway.canonical.speech import OpenAISpeech, Speech
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
+from forebay_gateway.engines.llamacpp_speech import LlamaCppSpeech, unspoken_by_llamacpp
+from forebay_gateway.engines.local_speech import OllamaSpeech, TemplateSpeech
+from forebay_gateway.engines.local_words import NOT_OLLAMAS, unspoken_by_ollama
 from forebay_gateway.engines.provider_speech import has_own_wire, providers_speech
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engines.unspoken import Unspoken
+from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.refused import BadField
 from forebay_gateway.rules.model_rules import Rule, Structured
 from forebay_gateway.rules.ruled_fields import output_limit, ruled_fields
 
@@ -109,8 +114,12 @@ class Asked:
     """Seconds since the epoch; the date of an answer that its engine does not date."""
     _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None
     """Before a rule changed it, when another model may be asked for."""
+    continues: bool = False
+    """If the last message is the model's, the client wants it gone on with."""
     document_at: str = ""
     """The first field that has a PDF, which not every engine reads; empty: there is none."""
+    untranslated: BadField | None = None
+    """What is refused where no engine speaks the client's own dialect; None: every engine can be told all of it."""
 
     def __post_init__(self) -> None:
         self.model_at_engines = self.model_at_engines or self.model
@@ -123,7 +132,31 @@ class Asked:
             return providers_speech(kind, self)
         if not kind.takes_tool_choice and (forced := tools_to_force(self.fields)) is not None:
             return ForcedToolSpeech(self, forced)
+        if kind is EngineKind.OLLAMA:
+            return Unspoken(self.form.path, "Ollama") if self.form in NOT_OLLAMAS else OllamaSpeech(self)
+        if kind is EngineKind.LLAMACPP:
+            return LlamaCppSpeech(self)
+        if kind.has_templates:
+            return TemplateSpeech(self, reads_prefill=False)
         return OpenAISpeech(self)
+
+    def suits(self, kind: EngineKind) -> bool:
+        """Whether such an engine can be told all of it."""
+        if self.untranslated is not None and kind not in self.native:
+            return False
+        return not self.document_at or kind.takes_documents
+
+    def left_to_others(self, serving: Sequence[Backend]) -> tuple[str, ...]:
+        """The ids of those that would leave a part of it out. None if all would: then one is asked, and says which."""
+        deaf = [backend.id for backend in serving if self._is_cut_short_by(backend.kind)]
+        return tuple(deaf) if len(deaf) < len(serving) else ()
+
+    def _is_cut_short_by(self, kind: EngineKind) -> bool:
+        if kind in self.native:
+            return False
+        if kind is EngineKind.LLAMACPP:
+            return unspoken_by_llamacpp(self.fields, self.form) is not None
+        return kind is EngineKind.OLLAMA and unspoken_by_ollama(self.fields, self.form) is not None
 
     @property
     def generates(self) -> bool:

@@ -67,8 +67,9 @@ class Attempt:
         backend = self._means.fleet.get(grant.backend_id)
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
-        if asked.document_at and not backend.kind.takes_documents:
-            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "Engines of its kind read no PDFs."))
+        if not asked.suits(backend.kind):
+            what = asked.document_at or (asked.untranslated and asked.untranslated.param) or "something in it"
+            raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, f"Engines of its kind cannot read `{what}`."))
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
         asked.model_at_engines = backend.its_name_of(self._account.entry.model)
         speech = asked.speech(backend.kind)

@@ -4,7 +4,7 @@ Pure. Choosing a backend is the scheduler's job; the gateway looks up the one it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -33,6 +33,11 @@ class EngineKind(StrEnum):
     def takes_tool_choice(self) -> bool:
         """Whether a tool can be forced by `tool_choice`. Ollama leaves the field aside."""
         return self is not EngineKind.OLLAMA
+
+    @property
+    def has_templates(self) -> bool:
+        """Whether what is said to it goes through a chat template, with whatever that may know."""
+        return self in (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMACPP)
 
     @property
     def takes_documents(self) -> bool:
@@ -178,9 +183,13 @@ class Fleet:
         """Whether some backend that serves it can read PDFs."""
         return any(backend.kind.takes_documents for backend in self.serving(model, pool))
 
-    def not_reading_documents(self, model: str, pool: str) -> tuple[str, ...]:
-        """The ids of those that serve it and cannot read PDFs."""
-        return tuple(backend.id for backend in self.serving(model, pool) if not backend.kind.takes_documents)
+    def some_suit(self, model: str, pool: str, suits: Callable[[EngineKind], bool]) -> bool:
+        """Whether some backend that serves it is of a kind that can read a request."""
+        return any(suits(backend.kind) for backend in self.serving(model, pool))
+
+    def unsuited(self, model: str, pool: str, suits: Callable[[EngineKind], bool]) -> tuple[str, ...]:
+        """The ids of those that serve it and are of a kind that cannot read a request."""
+        return tuple(backend.id for backend in self.serving(model, pool) if not suits(backend.kind))
 
     def context_length(self, model: str, pool: str) -> int | None:
         """The smallest among the backends that have it."""

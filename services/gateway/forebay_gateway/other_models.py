@@ -151,7 +151,7 @@ class OtherModels:
     def _lacks_something(self, model: str) -> bool:
         """That answering this takes."""
         fleet, pool = self._means.fleet, self._principal.pool
-        if self._asked.document_at and not fleet.reads_documents(model, pool):
+        if not fleet.some_suit(model, pool, self._asked.suits):
             return True
         return any(fleet.lacks(model, pool, need) for need in self._needs)
 

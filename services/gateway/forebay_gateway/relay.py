@@ -404,7 +404,10 @@ class Exchange:
             arrived=entry.arrived,
             prefix_hashes=asked.form.prefix_hashes(model, principal.user_id, asked.fields),
             is_plain=not asked.stream,
-            excluded=self._means.fleet.not_reading_documents(model, principal.pool) if asked.document_at else (),
+            excluded=(
+                *self._means.fleet.unsuited(model, principal.pool, asked.suits),
+                *asked.left_to_others(self._means.fleet.serving(model, principal.pool)),
+            ),
         )
 
     def _name_model(self, model: str) -> None:

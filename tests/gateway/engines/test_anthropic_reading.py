@@ -114,8 +114,8 @@ def test_events_become_chunks_and_the_finish_reason_and_the_usage_come_last() ->
     assert stream.is_done
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     assert deltas == [
-        {"role": "assistant", "reasoning_content": "Hm,"},
-        {"reasoning_content": " so."},
+        {"role": "assistant", "reasoning_content": "Hm,", "reasoning": "Hm,"},
+        {"reasoning_content": " so.", "reasoning": " so."},
         {"content": "Grüße, "},
         {"content": "世界 🎉"},
         {
@@ -175,6 +175,7 @@ def test_a_whole_answer_and_a_folded_stream_are_the_same_completion() -> None:
             "role": "assistant",
             "content": "Grüße, 世界 🎉",
             "reasoning_content": "Hm, so.",
+            "reasoning": "Hm, so.",
             "tool_calls": [
                 {"id": "toolu_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}},
                 {"id": "toolu_2", "type": "function", "function": {"name": "clock", "arguments": "{}"}},

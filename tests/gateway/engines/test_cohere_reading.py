@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay_gateway.canonical.answer_stream import AnswerStream
 from forebay_gateway.engines.cohere_reading import CohereReading, completion_of, embeddings_of, failure_of, usage_of
@@ -124,3 +127,60 @@ def test_failures_usage_and_vectors() -> None:
     told = embeddings_of({"embeddings": {"float": [[0.5]]}, "meta": {"billed_units": {"input_tokens": 4.0}}}, "e")
     assert told["data"] == [{"object": "embedding", "index": 0, "embedding": [0.5]}]
     assert told["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+
+
+# As it came from the wire, and what becomes of it.
+
+_EVENTS = (
+    '{"type":"message-start","id":"c9","delta":{"message":{"role":"assistant","content":[],"tool_calls":[]}}}',
+    '{"type":"tool-plan-delta","delta":{"message":{"tool_plan":"Grüße, 世界 🎉"}}}',
+    '{"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":'
+    '{"id":"w1","type":"function","function":{"name":"weather","arguments":""}}}}}',
+    '{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"{\\"a\\": 1}"}}}}}',
+    '{"type":"tool-call-end","index":0}',
+    '{"type":"message-end","delta":{"finish_reason":"TOOL_CALL","usage":'
+    '{"billed_units":{"input_tokens":3,"output_tokens":5},"tokens":{"input_tokens":71.0,"output_tokens":5.0}}}}',
+)
+STREAM = "".join(f"event: {json.loads(data)['type']}\ndata: {data}\n\n" for data in _EVENTS).encode()
+_HEAD = '{"id":"c9","object":"chat.completion.chunk","created":7,"model":"m","choices":['
+_CHUNKS = (
+    '{"index":0,"delta":{"role":"assistant","reasoning_content":"Grüße, 世界 🎉","reasoning":"Grüße, 世界 🎉"},'
+    '"finish_reason":null}]}',
+    '{"index":0,"delta":{"tool_calls":[{"index":0,"id":"w1","type":"function",'
+    '"function":{"name":"weather","arguments":""}}]},"finish_reason":null}]}',
+    '{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\\"a\\": 1}"}}]},"finish_reason":null}]}',
+    '{"index":0,"delta":{},"finish_reason":"tool_calls"}]}',
+    '],"usage":{"prompt_tokens":71,"completion_tokens":5,"total_tokens":76,'
+    '"prompt_tokens_details":{"cached_tokens":0}}}',
+)
+GOLDEN = "".join(f"data: {_HEAD}{chunk}\n\n" for chunk in _CHUNKS) + "data: [DONE]\n\n"
+
+
+def relayed(*pieces: bytes) -> tuple[AnswerStream, str]:
+    stream = AnswerStream("m", 1, wants_usage=True)
+    stream.reading = CohereReading(7, "m")
+    out = b"".join([stream.feed(piece) for piece in pieces]) + stream.end()
+    return stream, (out + (stream.tail(1) if stream.is_done else b"")).decode()
+
+
+def test_a_stream_as_it_came_and_as_it_goes() -> None:
+    assert relayed(STREAM)[1] == GOLDEN
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_it_is_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> None:
+    assert relayed(*(STREAM[a:b] for a, b in itertools.pairwise([0, *sorted(cuts), len(STREAM)])))[1] == GOLDEN
+
+
+def test_it_is_the_same_byte_by_byte_and_with_other_line_ends() -> None:
+    assert relayed(*(STREAM[i : i + 1] for i in range(len(STREAM))))[1] == GOLDEN
+    assert relayed(STREAM.replace(b"\n", b"\r\n"))[1] == GOLDEN
+
+
+def test_wherever_a_stream_ends_too_early_that_is_an_error_and_never_a_clean_end() -> None:
+    ends = [i for i in range(1, len(STREAM)) if STREAM[i - 2 : i] == b"\n\n"]
+    assert len(ends) == 5
+    for end in ends:
+        stream, told = relayed(STREAM[:end])
+        assert stream.error is not None
+        assert (stream.is_done, "[DONE]" in told) == (False, False)

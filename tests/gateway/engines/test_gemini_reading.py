@@ -94,7 +94,7 @@ def test_pieces_become_chunks_and_the_finish_reason_and_the_usage_come_last() ->
     stream, chunks = relayed(STREAM)
     assert stream.is_done
     assert [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]] == [
-        {"role": "assistant", "reasoning_content": "Hm."},
+        {"role": "assistant", "reasoning_content": "Hm.", "reasoning": "Hm."},
         {"content": "Grüße, "},
         {"content": "世界"},
         {"tool_calls": [{"index": 0, **TOOL_CALL}]},
@@ -146,7 +146,13 @@ def test_a_whole_answer_and_a_folded_stream_are_the_same_completion() -> None:
     whole = asked().speech(EngineKind.GEMINI).whole(json.dumps(told).encode())
     completion = orjson.loads(whole.body)
     (choice,) = completion.pop("choices")
-    message = {"role": "assistant", "content": "Grüße, 世界", "reasoning_content": "Hm.", "tool_calls": [TOOL_CALL]}
+    message = {
+        "role": "assistant",
+        "content": "Grüße, 世界",
+        "reasoning_content": "Hm.",
+        "reasoning": "Hm.",
+        "tool_calls": [TOOL_CALL],
+    }
     assert choice == {"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"}
     head = {"id": "r1", "object": "chat.completion", "created": 1_700_000_000, "model": "m"}
     assert completion == {**head, "usage": AS_OPENAI}

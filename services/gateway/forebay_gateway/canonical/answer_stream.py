@@ -1,7 +1,8 @@
 """A streamed answer on its way through: events in, the bytes that the client gets out, and what was learnt.
 
-Pure. Three things are changed and nothing else: the usage chunk is dropped when the client did not ask for it (the gateway
-always does), several usage chunks become one, and the model's name is the one that the client asked for."""
+Pure. Four things are changed and nothing else: the usage chunk is dropped when the client did not ask for it (the gateway
+always does), several usage chunks become one, the model's name is the one that the client asked for, and thoughts are told
+by both of their names."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from forebay_gateway.canonical.dialect import ChunkWriter, Translation
 from forebay_gateway.canonical.forms import CHAT, Form
 from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
 from forebay_gateway.canonical.structured import Gathered, Mending
+from forebay_gateway.canonical.thoughts import name_thoughts
 
 _CHARACTERS_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
@@ -154,8 +156,14 @@ class AnswerStream:
         """The last bytes of a whole answer: usage if it was asked for, and the end mark."""
         if self._writer is not None:
             return self._writer.end(self.reported or as_reported(self.usage(estimated_prompt)))
-        if not self._wants_usage or self._usage_chunk is None:
+        if not self._wants_usage:
             return self._ends + DONE
+        if self._usage_chunk is None and self._choices > 1 and self._usage_in_passing is not None:
+            # Each choice told its own, and what comes last is what a client takes for that of all.
+            latest = self._latest
+            whole: dict[str, Any] = {name: latest[name] for name in ("id", "created") if name in latest}
+            whole |= {"object": self._form.chunk, "model": self._model, "choices": []}
+            return self._ends + b"data: " + orjson.dumps({**whole, "usage": self._usage_in_passing}) + b"\n\n" + DONE
         return self._ends + self._usage_raw + DONE
 
     @property
@@ -176,7 +184,11 @@ class AnswerStream:
         whole = self._form.fold(self.chunks, self._model, used)
         if self.mending is not None:
             whole = self.mending.mend(whole)
-        return orjson.dumps(whole if self._translation is None else self._translation.whole(whole))
+        if self._translation is not None:
+            return orjson.dumps(self._translation.whole(whole))
+        if self._form is CHAT:
+            name_thoughts(whole["choices"], "message")
+        return orjson.dumps(whole)
 
     def usage(self, estimated_prompt: int) -> Usage:
         """What the answer used so far."""
@@ -261,7 +273,10 @@ class AnswerStream:
             return b""
         if self._writer is not None:
             return self._writer.write(chunk)
-        out = self._named_as_asked(event, chunk)
+        if choices and self._form is CHAT and name_thoughts(choices, "delta"):
+            out = b"data: " + orjson.dumps({**chunk, "model": self._model}) + b"\n\n"
+        else:
+            out = self._named_as_asked(event, chunk)
         preface, self._preface = self._preface, b""
         if ended and self.gathers is not None:
             self._ends += out

@@ -17,6 +17,7 @@ from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError, r
 from forebay_gateway.canonical.dialect import Translation
 from forebay_gateway.canonical.forms import CHAT, Form
 from forebay_gateway.canonical.structured import Answer, AskedBefore, Gathered, Mending, WantedForm, answers_in
+from forebay_gateway.canonical.thoughts import name_thoughts
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.refused import BadField
 
@@ -144,6 +145,11 @@ class Said(Protocol):
     raw: bytes
     upload: Upload | None
     translation: Translation | None
+    continues: bool
+
+
+def _objects(results: Sequence[Any]) -> list[dict[str, Any]]:
+    return [result for result in results if isinstance(result, dict)]
 
 
 def dumped(body: Mapping[str, Any]) -> bytes:
@@ -167,9 +173,10 @@ class OpenAISpeech:
         asked = self._asked
         if asked.upload is not None:
             return asked.upload.with_text("model", asked.model_at_engines)
-        if not streamed and asked.raw and asked.model == asked.model_at_engines:
+        fields = self._worded(asked.fields)
+        if not streamed and asked.raw and asked.model == asked.model_at_engines and fields is asked.fields:
             return asked.raw
-        body = {**asked.fields, "model": asked.model_at_engines}
+        body = {**fields, "model": asked.model_at_engines}
         if streamed:
             body["stream"] = True
             if ask_usage:
@@ -210,7 +217,11 @@ class OpenAISpeech:
         mended = told if self.mending is None else self.mending.mend(told)
         if asked.translation is not None:
             raw = orjson.dumps(asked.translation.whole({**mended, "model": asked.model}))
-        elif mended is not told or told.get("model", asked.model) != asked.model:
+        elif (
+            (asked.form is CHAT and name_thoughts(_objects(mended["choices"]), "message"))
+            or mended is not told
+            or told.get("model", asked.model) != asked.model
+        ):
             raw = orjson.dumps({**mended, "model": asked.model})
         return Whole(raw, read_usage(told.get("usage")), text_bytes, answers_in(told) if self.mending else ())
 
@@ -246,6 +257,10 @@ class OpenAISpeech:
         if changed.get("n") == 1:
             asked.choices = asked.samples = 1
         return self._for(asked)
+
+    def _worded(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """In the engine's words: the same object when they are the same."""
+        return fields
 
     def _for(self, asked: Said) -> OpenAISpeech:
         return type(self)(asked)

@@ -41,6 +41,11 @@ _GONE_WORDS = re.compile(
     r"|\bmodels/\S{1,300} is not found",  # Gemini
     re.IGNORECASE,
 )
+_NO_ADDRESS_WORDS = re.compile(
+    r"(?:404:? )?(?:(?:page|file|resource) )?not found\.?|method not allowed\.?"  # FastAPI, Go, llama.cpp, aiohttp
+    r"|<(?:!doctype )?html.*",  # a web server's own page
+    re.IGNORECASE | re.DOTALL,
+)
 _STATUSES = {"overloaded_error": 529, "rate_limit_error": 429, "invalid_request_error": 400, "request_too_large": 413}
 """Of errors that name only their type, when they come in a stream."""
 _RETRY_DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
@@ -92,6 +97,15 @@ def judge(
         return ContextTooLong(f"{as_sentence(message)} Shorten the input: that engine reads each text of it at once.")
     if _is_model_gone(status, told, message):
         return EngineTrouble(Blame.MODEL_GONE, f"It does not have the model any more: {message}")
+    if status in (404, 405) and _NO_ADDRESS_WORDS.fullmatch(message.strip()):
+        return EngineRefused(
+            "The engine that has this model does not serve this kind of request: it has no such address. Ask for another "
+            "model.",
+            status=400,
+            type="invalid_request_error",
+            param="model",
+            code="unsupported_model",
+        )
     if status == 501:
         # It is well, and was not built or started for this. As a 501 client libraries would ask again.
         return refusal(400, told, message)

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from forebay_gateway.canonical.answer_stream import AnswerStream
-from forebay_gateway.canonical.speech import OpenAISpeech, Said, Whole, dumped
+from forebay_gateway.canonical.speech import Said, Whole, dumped
+from forebay_gateway.engines.local_speech import OllamaSpeech
 
 Json = dict[str, Any]
 
@@ -27,7 +28,7 @@ def tools_to_force(fields: Mapping[str, Any]) -> list[Json] | None:
     return [f for f in functions if isinstance(f.get("name"), str) and (choice == "required" or f["name"] == named)]
 
 
-class ForcedToolSpeech(OpenAISpeech):
+class ForcedToolSpeech(OllamaSpeech):
     def __init__(self, asked: Said, functions: list[Json]) -> None:
         """`functions`: those of which one must be called; none if no tool may be."""
         super().__init__(asked)

@@ -32,7 +32,7 @@ def ruled_fields(fields: Mapping[str, Any], rule: Rule, form: Form) -> Mapping[s
         out = {name: value for name, value in out.items() if name not in _ALL_LIMITS}
     out = merged(out, pinned)
     if generates and limit is not None:
-        out = _limited(out, limit)
+        out = _limited(out, limit, form)
     return fields if out == fields else out
 
 
@@ -77,11 +77,12 @@ def _thoughtless(fields: Json) -> Json:
     return {**fields, "chat_template_kwargs": {**(fields.get("chat_template_kwargs") or {}), "enable_thinking": False}}
 
 
-def _limited(fields: Json, limit: int) -> Json:
+def _limited(fields: Json, limit: int, form: Form) -> Json:
     for name in _ALL_LIMITS:
         if is_beyond(fields.get(name), limit):
             fields[name] = limit
-    if all(is_unsaid(fields.get(name)) for name in LIMITS):
+    heard = LIMITS if form is CHAT else ("max_tokens",)
+    if all(is_unsaid(fields.get(name)) for name in heard):
         fields["max_tokens"] = limit  # the newer name is not known to every engine
     return fields
 

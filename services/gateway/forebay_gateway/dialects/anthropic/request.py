@@ -81,6 +81,7 @@ def parse_messages(raw: bytes) -> Asked:
         fields=fields,
         raw=b"",
         translation=MessagesTranslation(model),
+        continues=True,
     )
     asked.native = {EngineKind.ANTHROPIC: MessagesSpeech(asked, body)}
     return asked

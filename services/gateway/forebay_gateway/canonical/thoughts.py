@@ -1,0 +1,25 @@
+"""What a model thought, in chats of OpenAI's dialect, where it has two names. Pure.
+
+llama.cpp, SGLang and older vLLM say `reasoning_content`, Ollama, newer vLLM and OpenRouter `reasoning`; most client
+libraries look for one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+_NAMES = ("reasoning_content", "reasoning")
+
+
+def name_thoughts(choices: Iterable[dict[str, Any]], said_in: str) -> bool:
+    """Says thoughts by both names. `said_in`: `delta` or `message`. False: there was nothing to change."""
+    is_changed = False
+    for choice in choices:
+        said = choice.get(said_in)
+        if not isinstance(said, dict) or ("reasoning" not in said and "reasoning_content" not in said):
+            continue
+        for name, other in (_NAMES, _NAMES[::-1]):
+            if (thought := said.get(name)) and isinstance(thought, str) and said.get(other) is None:
+                said[other] = thought
+                is_changed = True
+    return is_changed
