@@ -7,7 +7,6 @@ Thoughts are signed, and a signature of anybody else's is refused. A system text
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +14,8 @@ from aiohttp import web
 
 from tests.fakes.engine_composing import CallArguments, CallOpening, Speech, Thought
 from tests.fakes.provider import API_KEY, FakeProvider, Json, Planned, Refused, fields_in
+from tests.fakes.provider_anthropic_checks import SIGNATURE, VERSION, WITHOUT_SAMPLING, blocks_in, check_request
 
-SIGNATURE = "EqQBCgIYAhIM"
-VERSION = "2023-06-01"
-WITHOUT_SAMPLING = "2026-10-21"
-"""The version after that. The official clients speak it from their latest majors on, with the key as a bearer token."""
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_SAMPLING = "temperature top_p top_k"
 _KINDS_OF_CHOICE = {"auto": "auto", "none": "none", "any": "required"}
 
 
@@ -58,7 +52,13 @@ class FakeAnthropic(FakeProvider):
 
     async def _count(self, request: web.Request) -> web.StreamResponse:
         body = {**self.asked[-1].body, "max_tokens": 1}
-        check_request(body)
+        fields_in(
+            self.asked[-1].body,
+            "",
+            "model messages",
+            "system tools tool_choice thinking output_config cache_control mcp_servers context_management",
+        )
+        check_request(body, request.headers.get("anthropic-beta", ""))
         return web.json_response({"input_tokens": self.plan(as_chat(body)).prompt_tokens})
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
@@ -89,186 +89,17 @@ class FakeAnthropic(FakeProvider):
         return web.json_response(told)
 
 
-def check_request(body: Any, beta: str = "", version: str = VERSION) -> None:
-    """Raises Refused."""
-    sampling = _SAMPLING if version == VERSION else ""
-    allowed = "context_management" if beta else ""
-    fields_in(
-        body,
-        "",
-        "model max_tokens messages",
-        f"system metadata stop_sequences stream tools tool_choice thinking output_config cache_control service_tier "
-        f"container {sampling} {allowed}",
-    )
-    if not isinstance(body["max_tokens"], int) or body["max_tokens"] < 1:
-        raise _bad("max_tokens: Input should be greater than or equal to 1")
-    for stop in body.get("stop_sequences") or ():
-        if not stop.strip():
-            raise _bad("stop_sequences: each stop sequence must contain non-whitespace")
-    if "metadata" in body:
-        fields_in(body["metadata"], "metadata.", "", "user_id")
-    if isinstance(body.get("system"), list):
-        for block in body["system"]:
-            _check_text(fields_in(block, "system.", "type text", "cache_control"))
-    elif "system" in body and not body["system"].strip():
-        raise _bad("system: text must be non-empty")
-    if not 0 <= (body.get("temperature") or 0) <= 1:
-        raise _bad("temperature: range: 0..1")
-    _check_tools(body)
-    _check_thinking(body)
-    _check_output(body)
-    _check_messages(body)
-
-
-def _check_tools(body: Json) -> None:
-    for tool in body.get("tools") or ():
-        fields_in(tool, "tools.", "name input_schema", "type description cache_control strict")
-        if not _NAME.fullmatch(tool["name"]):
-            raise _bad("tools.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'")
-        if tool["input_schema"].get("type") != "object":
-            raise _bad("tools.input_schema.type: Field required")
-    choice = body.get("tool_choice")
-    if choice is None:
-        return
-    if not body.get("tools"):
-        raise _bad("tool_choice may only be specified while providing tools")
-    match choice.get("type"):
-        case "auto" | "any":
-            fields_in(choice, "tool_choice.", "type", "disable_parallel_tool_use")
-        case "tool":
-            fields_in(choice, "tool_choice.", "type name", "disable_parallel_tool_use")
-            if choice["name"] not in [tool["name"] for tool in body["tools"]]:
-                raise _bad(f"Tool '{choice['name']}' not found in provided tools")
-        case "none":
-            fields_in(choice, "tool_choice.", "type")
-        case other:
-            raise _bad(f"tool_choice: Input tag '{other}' does not match any of the expected tags")
-
-
-def _check_thinking(body: Json) -> None:
-    thinking = body.get("thinking")
-    if thinking is None:
-        return
-    match thinking.get("type"):
-        case "enabled":
-            fields_in(thinking, "thinking.", "type budget_tokens", "display")
-            if not 1024 <= thinking["budget_tokens"] < body["max_tokens"]:
-                raise _bad("`max_tokens` must be greater than `thinking.budget_tokens`, which is at least 1024")
-        case "adaptive":
-            fields_in(thinking, "thinking.", "type", "display")
-        case "disabled":
-            fields_in(thinking, "thinking.", "type")
-            return
-        case other:
-            raise _bad(f"thinking: Input tag '{other}' does not match any of the expected tags")
-    if body.get("temperature") not in (None, 1) or "top_k" in body:
-        raise _bad("`temperature` may only be set to 1 when thinking is enabled")
-    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
-        raise _bad("Thinking may not be enabled when tool_choice forces tool use.")
-
-
-def _check_output(body: Json) -> None:
-    config = fields_in(body.get("output_config") or {}, "output_config.", "", "effort format")
-    if config.get("effort") not in (None, "low", "medium", "high", "xhigh", "max"):
-        raise _bad("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
-    wanted = config.get("format")
-    if wanted is not None:
-        fields_in(wanted, "output_config.format.", "type schema")
-        _check_closed(wanted["schema"])
-
-
-def _check_closed(schema: Any) -> None:
-    if isinstance(schema, list):
-        for inner in schema:
-            _check_closed(inner)
-    elif isinstance(schema, dict):
-        if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-            raise _bad(
-                "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly false"
-            )
-        for inner in schema.values():
-            _check_closed(inner)
-
-
-def _check_messages(body: Json) -> None:
-    messages = body["messages"]
-    if not messages:
-        raise _bad("messages: at least one message is required")
-    if messages[0].get("role") != "user":
-        raise _bad('messages: first message must use the "user" role')
-    called: list[str] = []
-    for number, message in enumerate(messages):
-        where = f"messages.{number}."
-        fields_in(message, where, "role content")
-        if message["role"] not in ("user", "assistant"):
-            raise _bad(f"{where}role: Input should be 'user' or 'assistant'")
-        if number and message["role"] == messages[number - 1]["role"]:
-            raise _bad(f'{where}role: roles must alternate between "user" and "assistant"')
-        blocks = _blocks(message["content"])
-        if not blocks:
-            raise _bad(f"{where}content: must be non-empty")
-        for block in blocks:
-            _check_block(block, message["role"], where)
-        results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
-        if [block["type"] for block in blocks[: len(results)]] != ["tool_result"] * len(results):
-            raise _bad(f"{where}content: tool_result blocks must come first")
-        if sorted(results) != sorted(called):
-            raise _bad(f"{where}content: each tool_use block must have a corresponding tool_result in the next message")
-        called = [block["id"] for block in blocks if block["type"] == "tool_use"]
-        if called and not body.get("tools"):
-            raise _bad("Requests which include `tool_use` or `tool_result` blocks must define tools")
-    last = _blocks(messages[-1]["content"])[-1]
-    if messages[-1]["role"] == "assistant" and last["type"] == "text" and last["text"] != last["text"].rstrip():
-        raise _bad("messages: final assistant content cannot end with trailing whitespace")
-
-
-def _check_block(block: Json, role: str, where: str) -> None:
-    match block.get("type"), role:
-        case "text", _:
-            _check_text(fields_in(block, where, "type text", "cache_control citations"))
-        case ("image", "user") | ("document", "user"):
-            fields_in(block, where, "type source", "cache_control title context citations")
-            fields_in(block["source"], f"{where}source.", "type media_type data")
-        case "tool_result", "user":
-            fields_in(block, where, "type tool_use_id", "content is_error cache_control")
-            for inner in _blocks(block.get("content") or []):
-                _check_block(inner, role, where)
-        case "tool_use", "assistant":
-            fields_in(block, where, "type id name input", "cache_control")
-            if not _NAME.fullmatch(block["id"]) or not isinstance(block["input"], dict):
-                raise _bad(f"{where}tool_use: id or input is not valid")
-        case "thinking", "assistant":
-            if fields_in(block, where, "type thinking signature")["signature"] != SIGNATURE:
-                raise _bad(f"{where}content: Invalid `signature` in `thinking` block")
-        case kind, _:
-            raise _bad(f"{where}content: Input tag '{kind}' is not one of the expected tags")
-
-
-def _check_text(block: Json) -> None:
-    if not block["text"].strip():
-        raise _bad("text content blocks must contain non-whitespace text")
-
-
-def _blocks(content: Any) -> list[Json]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return list(content)
-
-
-def _bad(message: str) -> Refused:
-    return Refused(400, "invalid_request_error", message)
-
-
 def as_chat(body: Json) -> Json:
     """In OpenAI's words, as far as the wishes go."""
-    system = "\n".join(block["text"] for block in _blocks(body.get("system") or []))
+    system = "\n".join(block["text"] for block in blocks_in(body.get("system") or []))
     messages = [{"role": "system", "content": system}] if system else []
     for message in body["messages"]:
         messages += _chat_messages(message)
     chat: Json = {"model": body["model"], "messages": messages, "max_tokens": body["max_tokens"]}
     chat |= {"stream": body.get("stream", False), "stop": body.get("stop_sequences")}
-    if body.get("tools"):
-        functions = [{"name": tool["name"], "parameters": tool["input_schema"]} for tool in body["tools"]]
+    own = [tool for tool in body.get("tools") or () if "input_schema" in tool]
+    if own:
+        functions = [{"name": tool["name"], "parameters": tool["input_schema"]} for tool in own]
         chat["tools"] = [{"type": "function", "function": function} for function in functions]
         choice = body.get("tool_choice") or {"type": "auto"}
         named = {"type": "function", "function": {"name": choice.get("name")}}
@@ -286,13 +117,15 @@ def as_chat(body: Json) -> Json:
 
 def _chat_messages(message: Json) -> Iterator[Json]:
     parts = []
-    for block in _blocks(message["content"]):
+    for block in blocks_in(message["content"]):
         match block["type"]:
             case "tool_result":
-                text = "\n".join(inner["text"] for inner in _blocks(block.get("content") or []) if "text" in inner)
+                text = "\n".join(inner["text"] for inner in blocks_in(block.get("content") or []) if "text" in inner)
                 yield {"role": "tool", "content": text}
             case "text":
                 parts.append({"type": "text", "text": block["text"]})
+            case "image" if block["source"]["type"] != "base64":
+                parts.append({"type": "text", "text": "a picture"})
             case "image":
                 url = f"data:{block['source']['media_type']};base64,{block['source']['data']}"
                 parts.append({"type": "image_url", "image_url": {"url": url}})

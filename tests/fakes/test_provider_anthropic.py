@@ -11,7 +11,8 @@ import anthropic
 import pytest
 
 from tests.fakes.provider import API_KEY, Refused
-from tests.fakes.provider_anthropic import SIGNATURE, FakeAnthropic, check_request
+from tests.fakes.provider_anthropic import FakeAnthropic
+from tests.fakes.provider_anthropic_checks import SIGNATURE, check_request
 
 TOOL: Any = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
 
@@ -30,6 +31,10 @@ async def client(fake: FakeAnthropic) -> AsyncIterator[anthropic.AsyncAnthropic]
 
 def asking(text: str, **more: Any) -> Any:
     return {"model": "a", "max_tokens": 2000, "messages": [{"role": "user", "content": text}], **more}
+
+
+def shown(kind: str, **source: str) -> Any:
+    return {"role": "user", "content": [{"type": kind, "source": source}]}
 
 
 async def test_the_official_client_gets_the_same_message_whole_and_streamed(client: anthropic.AsyncAnthropic) -> None:
@@ -94,6 +99,14 @@ async def test_errors_are_the_clients_own(fake: FakeAnthropic, client: anthropic
         ({"thinking": {"type": "adaptive"}, "temperature": 0}, "temperature"),
         ({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}, "explicitly false"),
         ({"context_management": {}}, "Extra inputs"),
+        ({"mcp_servers": [{"type": "url", "url": "https://a", "name": "a"}]}, "Extra inputs"),
+        ({"tools": [{"type": "web_search_1999", "name": "web_search"}]}, "expected tags"),
+        ({"tools": [{"type": "web_search_20250305", "name": "search"}]}, "should be 'web_search'"),
+        ({"tools": [{"type": "computer_20250124", "name": "computer"}]}, "expected tags"),
+        ({"messages": [shown("document", type="base64", media_type="image/png", data="x")]}, "media_type"),
+        ({"messages": [shown("document", type="ftp", url="x")]}, "expected tags"),
+        ({"messages": [shown("image", type="url")]}, "url: Field required"),
+        ({"messages": [shown("search_result")]}, "title: Field required"),
     ],
 )
 def test_what_the_documentation_forbids_is_refused(change: Any, why: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay_gateway.rate_standing import RateStanding, duration, rate_headers
+from forebay_gateway.rate_standing import RateStanding, anthropic_rate_headers, duration, rate_headers
 from forebay_gateway.slots.allotments import Allotment, Allotments
 from forebay_gateway.slots.ceilings import Ceiling, Ceilings
 from forebay_gateway.slots.credits import Credit, Credits, Lent
@@ -147,4 +147,10 @@ def test_only_what_is_limited_is_told() -> None:
         "x-ratelimit-limit-tokens": "9",
         "x-ratelimit-remaining-tokens": "0",
         "x-ratelimit-reset-tokens": "50ms",
+    }
+    assert anthropic_rate_headers(RateStanding(), 0) == {}
+    assert anthropic_rate_headers(RateStanding(limit_tokens=9, remaining_tokens=0, reset_tokens_s=0.05), 59.0) == {
+        "anthropic-ratelimit-tokens-limit": "9",
+        "anthropic-ratelimit-tokens-remaining": "0",
+        "anthropic-ratelimit-tokens-reset": "1970-01-01T00:01:00Z",
     }

@@ -15,7 +15,8 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_orders import Pace
 from tests.fakes.provider import API_KEY, FakeProvider
-from tests.fakes.provider_anthropic import SIGNATURE, FakeAnthropic
+from tests.fakes.provider_anthropic import FakeAnthropic
+from tests.fakes.provider_anthropic_checks import SIGNATURE
 from tests.fakes.provider_cohere import FakeCohere
 from tests.fakes.provider_gemini import FakeGemini
 from tests.gateway.house import MODEL, OUTCOME, House, ask, eventually

@@ -146,6 +146,11 @@ class Asked:
             return False
         return not self.document_at or kind.takes_documents
 
+    def demand_suited(self, serving: Iterable[Backend]) -> None:
+        """Raises BadField when none of these can be told all of it."""
+        if self.untranslated is not None and not any(self.suits(backend.kind) for backend in serving):
+            raise self.untranslated
+
     def left_to_others(self, serving: Sequence[Backend]) -> tuple[str, ...]:
         """The ids of those that would leave a part of it out. None if all would: then one is asked, and says which."""
         deaf = [backend.id for backend in serving if self._is_cut_short_by(backend.kind)]
@@ -157,6 +162,13 @@ class Asked:
         if kind is EngineKind.LLAMACPP:
             return unspoken_by_llamacpp(self.fields, self.form) is not None
         return kind is EngineKind.OLLAMA and unspoken_by_ollama(self.fields, self.form) is not None
+
+    def leaves_fetching(self, serving: Iterable[Backend]) -> bool:
+        """Whether all of these that can be asked speak the client's own dialect: what it names by an address is theirs to
+        fetch, and from then on nobody else can be asked."""
+        if self.untranslated is None and all(backend.kind in self.native for backend in serving):
+            self.untranslated = BadField("It names what only engines of its own dialect fetch themselves.")
+        return self.untranslated is not None
 
     @property
     def generates(self) -> bool:

@@ -228,7 +228,7 @@ def _dialect_of(call: Call) -> Dialect:
     """Of the answer to a call that no route has taken."""
     if call.path.startswith("/api/"):
         return OLLAMA
-    return ANTHROPIC if call.is_anthropic or call.path.startswith(_MESSAGES_PATH) else OPENAI
+    return ANTHROPIC if call.is_anthropic else OPENAI
 
 
 def _response(rendered: Rendered, request_id: str) -> web.Response:

@@ -1,8 +1,11 @@
-"""How much of its rate limits a key has left, in the headers that OpenAI's SDKs read. Pure."""
+"""How much of its rate limits a key has left, in the headers that clients of OpenAI's and of Anthropic's read. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import ceil
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +21,33 @@ class RateStanding:
     reset_tokens_s: float = 0.0
 
 
-def rate_headers(standing: RateStanding) -> dict[str, str]:
-    """What is not limited has no headers."""
+def rate_headers(standing: RateStanding, now: float = 0.0) -> dict[str, str]:
+    """OpenAI's. What is not limited has no headers. `now`: whenever it is."""
     headers = {}
-    for what, limit, remaining, reset_s in (
-        ("requests", standing.limit_requests, standing.remaining_requests, standing.reset_requests_s),
-        ("tokens", standing.limit_tokens, standing.remaining_tokens, standing.reset_tokens_s),
-    ):
-        if limit is not None:
-            headers[f"x-ratelimit-limit-{what}"] = str(limit)
-            headers[f"x-ratelimit-remaining-{what}"] = str(remaining)
-            headers[f"x-ratelimit-reset-{what}"] = duration(reset_s)
+    for what, limit, remaining, reset_s in _limits(standing):
+        headers[f"x-ratelimit-limit-{what}"] = str(limit)
+        headers[f"x-ratelimit-remaining-{what}"] = str(remaining)
+        headers[f"x-ratelimit-reset-{what}"] = duration(reset_s)
     return headers
+
+
+def anthropic_rate_headers(standing: RateStanding, now: float) -> dict[str, str]:
+    """The same in Anthropic's words, in which a limit is whole again at a moment. `now`: seconds since the epoch."""
+    headers = {}
+    for what, limit, remaining, reset_s in _limits(standing):
+        whole_at = datetime.fromtimestamp(ceil(now + reset_s), UTC)
+        headers[f"anthropic-ratelimit-{what}-limit"] = str(limit)
+        headers[f"anthropic-ratelimit-{what}-remaining"] = str(remaining)
+        headers[f"anthropic-ratelimit-{what}-reset"] = whole_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return headers
+
+
+def _limits(standing: RateStanding) -> Iterator[tuple[str, int, int, float]]:
+    """(of what, limit, what remains, seconds until it is whole again)."""
+    if standing.limit_requests is not None:
+        yield "requests", standing.limit_requests, standing.remaining_requests, standing.reset_requests_s
+    if standing.limit_tokens is not None:
+        yield "tokens", standing.limit_tokens, standing.remaining_tokens, standing.reset_tokens_s
 
 
 def duration(seconds: float) -> str:

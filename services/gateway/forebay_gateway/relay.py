@@ -40,7 +40,6 @@ from forebay_gateway.other_models import HasWaited, OtherModels, Turn
 from forebay_gateway.pages.ollama import load_or_unload
 from forebay_gateway.pages.prompt_room import demand_room
 from forebay_gateway.pictures import names_pictures
-from forebay_gateway.rate_standing import rate_headers
 from forebay_gateway.refused import (
     ContextTooLong,
     Draining,
@@ -247,6 +246,7 @@ class Exchange:
         wants_any = wants_fallback(self._call)
         others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
         self._turn = self._first_turn(asked, principal, others)
+        asked.demand_suited(self._means.fleet.serving(self._turn.model, principal.pool))
         if asked.form is CHAT and (names_pictures(asked.fields) or has_files(asked.fields)):
             prompt_bytes += await self._fetch_named(asked)
         others.note_prompt(prompt_bytes)
@@ -342,6 +342,10 @@ class Exchange:
         means, principal = self._means, self._principal
         assert principal is not None
         model = self._turn.model if self._turn is not None else ""
+        has_others = self._others is not None and self._others.are_there
+        serving = () if has_others else means.fleet.serving(model, principal.pool)
+        if asked.untranslated is not None or (serving and asked.leaves_fetching(serving)):
+            return 0
         reads_documents = means.fleet.reads_documents(model, principal.pool)
         fetches = means.public_web.fetches_for(principal.user_id, self._body.into_memory)
         hold = self._body.grow
@@ -510,7 +514,7 @@ class Exchange:
         headers["x-forebay-queue-ms"], headers["x-forebay-attempts"] = str(grant.queue_ms), str(attempts)
         backend = self._means.fleet.get(grant.backend_id)
         if grant.standing is not None:
-            headers.update(rate_headers(grant.standing))
+            headers.update(self._route.dialect.rate_headers(grant.standing, self._means.clock.now()))
         if backend is not None and self._principal is not None and self._principal.sees_backends:
             headers["x-forebay-backend"] = backend.name.encode("ascii", "replace").decode()
         self._attempt = Attempt(
@@ -545,7 +549,8 @@ class Exchange:
             self._entry.http_status = self._reply.status or self._reply.status_of(error)
         self._finish(outcome, word_of(error))
         if isinstance(error, Refused) and error.standing is not None:
-            self._reply.headers.update(rate_headers(error.standing))
+            told = self._route.dialect.rate_headers(error.standing, self._means.clock.now())
+            self._reply.headers.update(told)
         try:
             async with asyncio.timeout(_TELL_S):
                 if self._keeping is not None:

@@ -25,7 +25,7 @@ _COMMENT = b": waiting\n\n"
 class Reply:
     def __init__(self, request: web.BaseRequest, request_id: str, dialect: Dialect) -> None:
         self._request, self._request_id, self._dialect = request, request_id, dialect
-        self.headers = {"x-request-id": request_id}
+        self.headers = dialect.id_headers(request_id)
         """Those of the answer, as far as known; what comes after they went out is not told."""
         self.response: web.StreamResponse | None = None
         """None until anything went out."""

@@ -233,12 +233,19 @@ class Upstream:
             yield answer
 
     async def ask(
-        self, backend: Backend, path: str, body: bytes | None, *, request_id: str, within_s: float
+        self,
+        backend: Backend,
+        path: str,
+        body: bytes | None,
+        *,
+        request_id: str,
+        within_s: float,
+        said: Mapping[str, str] = NOTHING,
     ) -> dict[str, Any]:
-        """A small JSON object that costs the engine nothing: `body` is posted; without one it is a GET. Raises
-        TroubledEngine, or the engine's refusal as a ForebayError."""
+        """A small JSON object that costs the engine nothing: `body` is posted; without one it is a GET. `said`: the client's
+        headers that go with it. Raises TroubledEngine, or the engine's refusal as a ForebayError."""
         with self._take(backend) as using:
-            headers = self._headers(backend, request_id, None, using)
+            headers = self._headers(backend, request_id, None, using, said)
             context = _Start(lambda: None)
             try:
                 async with (

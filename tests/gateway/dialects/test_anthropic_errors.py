@@ -8,7 +8,7 @@ import pytest
 from forebay.errors import ForebayError, NotAllowed, Refusal
 from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
 from forebay_gateway.dialects.anthropic.models import list_models, show_model
-from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
+from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend, OfferedModel
 from forebay_gateway.refused import (
     BadField,
     BodyTooLarge,
@@ -74,11 +74,11 @@ def fleet() -> Fleet:
 
 
 def test_models_are_listed_on_one_page_in_anthropics_shape() -> None:
-    listed = list_models(fleet().offered("default"), created=0)
+    listed = list_models(fleet().offered("default"), 0, {})
     assert {model["id"] for model in listed["data"]} == {"small", "large"}
     assert listed["has_more"] is False
     assert (listed["first_id"], listed["last_id"]) == (listed["data"][0]["id"], listed["data"][-1]["id"])
-    assert list_models([], created=0) == {
+    assert list_models([], 0, {}) == {
         "data": [],
         "has_more": False,
         "first_id": None,
@@ -86,8 +86,43 @@ def test_models_are_listed_on_one_page_in_anthropics_shape() -> None:
     }
 
 
-def test_one_model_is_shown_and_an_unknown_one_is_not() -> None:
-    assert show_model(fleet().offered("default"), "small", created=1_700_000_000) == {
+@pytest.mark.parametrize(
+    ("query", "names", "has_more"),
+    [
+        ({"limit": "2"}, "ab", True),
+        ({"limit": "2", "after_id": "b"}, "cd", True),
+        ({"limit": "2", "after_id": "c"}, "de", False),
+        ({"after_id": "e"}, "", False),
+        ({"limit": "2", "before_id": "e"}, "cd", True),
+        ({"limit": "2", "before_id": "c"}, "ab", False),
+        ({"limit": "1000"}, "abcde", False),
+    ],
+)
+def test_models_come_in_pages_forth_and_back(query: dict[str, str], names: str, has_more: bool) -> None:
+    listed = list_models([OfferedModel(name, None) for name in "abcde"], 0, query)
+    assert ("".join(model["id"] for model in listed["data"]), listed["has_more"]) == (names, has_more)
+    assert (listed["first_id"], listed["last_id"]) == ((names[0], names[-1]) if names else (None, None))
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"limit": "x"}, "limit"),
+        ({"after_id": "z"}, "after_id"),
+        ({"before_id": "z"}, "before_id"),
+        ({"after_id": "a", "before_id": "b"}, "before_id"),
+    ],
+)
+def test_a_page_that_there_cannot_be_is_refused(query: dict[str, str], param: str) -> None:
+    with pytest.raises(BadField) as caught:
+        list_models([OfferedModel(name, None) for name in "ab"], 0, query)
+    assert caught.value.param == param
+
+
+def test_one_model_is_shown() -> None:
+    assert show_model(OfferedModel("small", 4096), created=1_700_000_000) == {
         "type": "model",
         "id": "small",
         "display_name": "small",
@@ -95,5 +130,3 @@ def test_one_model_is_shown_and_an_unknown_one_is_not() -> None:
         "lifecycle": "active",
         "max_input_tokens": 4096,
     }
-    with pytest.raises(ModelUnknown):
-        show_model(fleet().offered("default"), "huge", created=0)

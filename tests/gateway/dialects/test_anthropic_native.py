@@ -121,3 +121,34 @@ def test_a_folded_answer_that_was_cut_in_a_call_is_still_a_message() -> None:
     stream.cut(99)
     told = orjson.loads(stream.fold(99))
     assert (told["stop_reason"], told["content"][0]["input"]) == ("max_tokens", {})
+
+
+def test_what_a_server_tool_did_passes_and_folds_with_its_citations() -> None:
+    use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"url": "https://a.example"}]}
+    cited = {"type": "web_search_result_location", "url": "https://a.example", "cited_text": "x"}
+    pieces = [
+        BEGIN,
+        event("content_block_start", index=0, content_block=use),
+        delta(0, "input_json_delta", partial_json='{"query":"x"}'),
+        event("content_block_stop", index=0),
+        event("content_block_start", index=1, content_block=found),
+        event("content_block_stop", index=1),
+        event("content_block_start", index=2, content_block={"type": "text", "text": "", "citations": []}),
+        delta(2, "citations_delta", citation=cited),
+        delta(2, "text_delta", text="So."),
+        event("content_block_stop", index=2),
+        event("message_delta", delta={"stop_reason": "pause_turn"}, usage={"output_tokens": 9}),
+        event("message_stop"),
+    ]
+    _, out = relayed(*pieces)
+    assert out.endswith(b"".join(pieces[1:]))
+    stream = stream_of(asked(), folds=True)
+    stream.feed(b"".join(pieces))
+    told = orjson.loads(stream.fold(99))
+    assert told["stop_reason"] == "pause_turn"
+    assert told["content"] == [
+        {**use, "input": {"query": "x"}},
+        found,
+        {"type": "text", "text": "So.", "citations": [cited]},
+    ]

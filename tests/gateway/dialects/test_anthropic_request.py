@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.canonical.file_parts import file_parts
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.anthropic.answer import MessagesTranslation
 from forebay_gateway.dialects.anthropic.request import parse_messages
+from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import BadField
 
 HELLO = [{"role": "user", "content": "hello"}]
 PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}
 PIXEL_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+PDF_SOURCE = {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 WEATHER = {"name": "weather", "description": "Of a town.", "input_schema": {"type": "object", "properties": {}}}
 
 
@@ -31,9 +35,13 @@ def messages_of(*messages: dict[str, Any], **body: Any) -> list[dict[str, Any]]:
 
 
 def refused(**body: Any) -> BadField:
-    with pytest.raises(BadField) as caught:
-        asked(**body)
-    return caught.value
+    """At once, or where no engine is Anthropic's."""
+    try:
+        made = asked(**body)
+    except BadField as error:
+        return error
+    assert made.untranslated is not None
+    return made.untranslated
 
 
 def test_a_plain_request_becomes_a_chat_request_of_one_answer() -> None:
@@ -51,6 +59,7 @@ def test_a_plain_request_becomes_a_chat_request_of_one_answer() -> None:
         fields={"model": "m", "messages": HELLO, "max_tokens": 100, "stream": True},
         raw=b"",
         translation=MessagesTranslation("m"),
+        continues=True,
     )
 
 
@@ -94,10 +103,56 @@ def test_a_message_of_one_text_is_a_string_and_any_other_a_list_of_parts() -> No
 def test_documents_are_read_when_they_are_text() -> None:
     text = {"type": "document", "title": "Log", "source": {"type": "text", "media_type": "text/plain", "data": "a\nb"}}
     assert messages_of({"role": "user", "content": [text]})[0]["content"] == "Log\n\na\nb"
-    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}}
-    error = refused(messages=[{"role": "user", "content": [pdf]}])
-    assert error.param == "messages[0].content[0].source.type"
-    assert "only text" in error.message
+    inner = [{"type": "text", "text": "c"}, PIXEL]
+    pieces = {"type": "document", "context": "Old.", "source": {"type": "content", "content": inner}}
+    assert messages_of({"role": "user", "content": [pieces]})[0]["content"] == [
+        {"type": "text", "text": "Old."},
+        {"type": "text", "text": "c"},
+        PIXEL_PART,
+    ]
+
+
+def test_other_documents_become_files_which_know_the_clients_own_words_for_them() -> None:
+    pdf = {"type": "document", "title": "Log", "context": "Old.", "source": PDF_SOURCE}
+    linked = {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [linked]}
+    fields = asked(messages=[{"role": "user", "content": [result, pdf]}]).fields
+    told, said = fields["messages"]
+    assert told == {"role": "tool", "tool_call_id": "1", "content": ""}
+    assert said["content"] == [
+        {"type": "file", "file": {"file_url": "https://example.org/a.pdf"}},
+        {"type": "text", "text": "Old."},
+        {"type": "file", "file": {"filename": "Log", "file_data": "data:application/pdf;base64,JVBE"}},
+    ]
+    assert [part.param(part.source()[0]) for part in file_parts(fields)] == [
+        "messages[0].content[0].content[0].source.url",
+        "messages[0].content[1].source.data",
+    ]
+
+
+def test_what_only_anthropic_understands_is_left_out_for_the_others_who_are_not_asked() -> None:
+    found = {"type": "search_result", "source": "a", "title": "A", "content": [{"type": "text", "text": "x"}]}
+    kept = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+    use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    history = [
+        {"role": "user", "content": [found, {"type": "text", "text": "Hello."}, kept]},
+        {"role": "assistant", "content": [use, {"type": "text", "text": "Yes?"}]},
+        *HELLO,
+    ]
+    made = asked(messages=history, tools=[SEARCH], tool_choice={"type": "any"}, thinking={"type": "deep"})
+    assert made.untranslated is not None
+    assert made.untranslated.param == "messages[0].content[0].type"
+    said = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Yes?"}, *HELLO]
+    assert made.fields == {"model": "m", "messages": said, "max_tokens": 100}
+    assert [kind for kind in EngineKind if made.suits(kind)] == [EngineKind.ANTHROPIC]
+    made.untranslated = None
+    assert all(made.suits(kind) for kind in EngineKind)
+
+
+def test_what_is_wrong_for_everybody_is_refused_at_once_beside_what_only_anthropic_understands() -> None:
+    for wrong in ({"tools": [SEARCH, {"name": "x"}]}, {"tools": [SEARCH], "temperature": "hot"}):
+        with pytest.raises(BadField):
+            asked(**wrong)
 
 
 def test_what_an_assistant_said_thought_and_called_is_one_message() -> None:
@@ -350,6 +405,8 @@ SAID = st.sampled_from(
         PIXEL,
         {"type": "image", "source": {"type": "url", "url": "http://x"}},
         {"type": "document", "title": "t", "source": {"type": "text", "data": "x"}},
+        {"type": "document", "title": "t", "source": PDF_SOURCE},
+        {"type": "document", "source": {"type": "content", "content": [TEXT, PIXEL]}},
         {"type": "tool_result", "tool_use_id": "1", "content": [TEXT, PIXEL], "is_error": True},
         {"type": "tool_result", "tool_use_id": "1", "content": "x"},
     ]

@@ -15,7 +15,7 @@ from forebay_gateway.dialects.openai.completion import parse_completion
 from forebay_gateway.dialects.openai.embedding import parse_embedding
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import BadField
-from tests.fakes.provider_anthropic import check_request
+from tests.fakes.provider_anthropic_checks import check_request
 
 Json = dict[str, Any]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forebay.errors import ForebayError
+from forebay_gateway.rate_standing import RateStanding, rate_headers
 
 Json = dict[str, Any]
 
@@ -33,6 +34,13 @@ class Dialect:
     """The content type of its streams."""
     takes_comments: bool = True
     """Whether a stream may say `: waiting` before its answer begins."""
+    id_header: str = "x-request-id"
+    """Where its clients look for the id of a request, which is told as `x-request-id` anyway."""
+    rate_headers: Callable[[RateStanding, float], dict[str, str]] = rate_headers
+    """(what a key has left of its limits, seconds since the epoch)"""
+
+    def id_headers(self, request_id: str) -> dict[str, str]:
+        return dict.fromkeys(("x-request-id", self.id_header), request_id)
 
 
 class ChunkWriter(Protocol):

@@ -6,7 +6,7 @@ reads that; a picture as a picture; a PDF as it is, to engines that read those."
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -25,9 +25,11 @@ _SOURCES = ("file_id", "file_data", "file_url")
 class PlacedPart(dict[str, Any]):
     """A part of a message that knows its place in a request that was no chat, with a dot at its end."""
 
-    def __init__(self, fields: Json, at: str) -> None:
+    def __init__(self, fields: Json, at: str, names: Mapping[str, str] | None = None) -> None:
+        """`names`: what the request calls a file's sources, where it is not as chats do."""
         super().__init__(fields)
         self.at = at
+        self.names = names or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class FilePart:
     """Its place in the client's request, with a dot at its end."""
     is_picture: bool = False
     """Nothing else will do."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of its sources in the client's request, where they are other ones."""
+
+    def param(self, source: str) -> str:
+        """Where the client has named it."""
+        return f"{self.at}{self.names.get(source, source)}"
 
     def source(self) -> tuple[str, str]:
         """One of `file_id`, `file_data` and `file_url`, and what it says. Raises BadField."""
@@ -104,7 +112,8 @@ def _file_in(part: Json, at: str) -> Iterator[FilePart]:
     told = part.get(kind)
     where = part.at if isinstance(part, PlacedPart) else f"{at}{kind}."
     if kind == "file":
-        yield FilePart(part, told if isinstance(told, dict) else {}, where)
+        names = part.names if isinstance(part, PlacedPart) else {}
+        yield FilePart(part, told if isinstance(told, dict) else {}, where, names=names)
     elif isinstance(told, dict) and told.get("file_id") is not None:
         yield FilePart(part, told, where, is_picture=True)
 

@@ -62,12 +62,12 @@ class NamedFiles:
         named = list(file_parts(fields))
         sources = [part.source() for part in named]  # nothing is fetched for a request that is refused for another
         if len(named) > MOST_FILES:
-            param = f"{named[MOST_FILES].at}{sources[MOST_FILES][0]}"
+            param = named[MOST_FILES].param(sources[MOST_FILES][0])
             raise BadField(f"{len(named)} files are more than {MOST_FILES}.", param=param, code="invalid_value")
         room = Room(reader.most_bytes, reader.hold, "The files that this request names")
         prompt_bytes, document_at = 0, ""
         for part, (name, value) in zip(named, sources, strict=True):
-            param = f"{part.at}{name}"
+            param = part.param(name)
             file = await self._read(part, name, value, param, room, reader)
             told = await asyncio.to_thread(shown, file, part, param)
             if told.is_document and not reader.reads_documents:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay.errors import ForebayError
+from forebay_gateway.asked import Asked, NativeSpeech
+from forebay_gateway.callers.call import Call
 from forebay_gateway.canonical.speech import dumped
+from forebay_gateway.dialects.anthropic.native import words_that_count
 from forebay_gateway.engines.anthropic_request import conversation
 from forebay_gateway.engines.gemini_request import generate_body
 from forebay_gateway.engines.gemini_speech import address
@@ -41,14 +44,17 @@ async def count_tokens(
     fleet: Fleet,
     upstream: Upstream,
     ratios: TokenRatios,
-    request_id: str,
+    call: Call,
+    asked: Asked | None = None,
 ) -> Counted:
-    """`fields`: a chat request in OpenAI's dialect, or one with a `prompt`."""
+    """`fields`: a chat request in OpenAI's dialect, or one with a `prompt`. `asked`: the request that they are of, if it is
+    one; some engines may know it in the client's own words."""
     for backend in fleet.serving(model, pool):
-        if backend.is_unhealthy:
+        if backend.is_unhealthy or (asked is not None and not asked.suits(backend.kind)):
             continue
+        own = asked.native.get(backend.kind) if asked is not None else None
         try:
-            counted = await _asked_of(backend, fields, backend.its_name_of(model), upstream, request_id)
+            counted = await _asked_of(backend, fields, own, backend.its_name_of(model), upstream, call)
         except (TroubledEngine, ForebayError) as error:
             log.debug(
                 "tokens not counted", extra={"action": "count_failed", "backend": backend.id, "error": repr(error)}
@@ -61,12 +67,19 @@ async def count_tokens(
 
 
 async def _asked_of(
-    backend: Backend, fields: Mapping[str, Any], model: str, upstream: Upstream, request_id: str
+    backend: Backend,
+    fields: Mapping[str, Any],
+    own: NativeSpeech | None,
+    model: str,
+    upstream: Upstream,
+    call: Call,
 ) -> Counted | None:
     """None: engines of this kind cannot tell."""
 
     async def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return await upstream.ask(backend, path, dumped(body), request_id=request_id, within_s=_WITHIN_S)
+        return await upstream.ask(
+            backend, path, dumped(body), request_id=call.request_id, within_s=_WITHIN_S, said=call.said
+        )
 
     chat = {name: fields[name] for name in _OF_A_CHAT if fields.get(name)}
     match backend.kind:
@@ -77,7 +90,8 @@ async def _asked_of(
             prompt = fields.get("prompt") or (await post("/apply-template", chat)).get("prompt")
             told = await post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
         case EngineKind.ANTHROPIC:
-            told = await post("/v1/messages/count_tokens", {"model": model, **conversation(_as_chat(fields))})
+            words = words_that_count(own.said) if own is not None else conversation(_as_chat(fields))
+            told = await post("/v1/messages/count_tokens", {**words, "model": model})
         case EngineKind.GEMINI:
             whole = {"model": f"models/{model}", **generate_body(_as_chat(fields), model)}
             told = await post(address(model, "countTokens"), {"generateContentRequest": whole})

@@ -4,6 +4,7 @@ anything: where no engine can count, the prompt passes."""
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
+from forebay_gateway.callers.call import Call
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.pages.counting import count_tokens
 from forebay_gateway.refused import ContextTooLong
@@ -14,7 +15,7 @@ _FAR_BELOW = 0.5
 
 
 async def demand_room(
-    means: Means, principal: Principal, asked: Asked, model: str, prompt_bytes: int, request_id: str
+    means: Means, principal: Principal, asked: Asked, model: str, prompt_bytes: int, call: Call
 ) -> None:
     """`model`: its name in the fleet. Raises ContextTooLong."""
     rule = means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
@@ -30,7 +31,8 @@ async def demand_room(
         fleet=means.fleet,
         upstream=means.upstream,
         ratios=means.ratios,
-        request_id=request_id,
+        call=call,
+        asked=asked,
     )
     if counted.count > most and not counted.is_estimate:
         raise ContextTooLong(

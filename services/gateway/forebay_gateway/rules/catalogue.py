@@ -39,6 +39,14 @@ def offered_to(principal: Principal, fleet: Fleet, rules: ModelRules) -> list[Of
     return sorted(offered, key=lambda model: model.name)
 
 
+def offered_as(principal: Principal, asked: str, fleet: Fleet, rules: ModelRules) -> OfferedModel | None:
+    """What `asked` is for a caller, by the name that the list has for it. None: nothing that it may ask for."""
+    offered = {model.name: model for model in offered_to(principal, fleet, rules)}
+    name = find_model(asked, principal.pool, fleet, rules)
+    others = asked.removesuffix(USUAL_TAG), f"{asked}{USUAL_TAG}"  # an alias may be listed where its model is not
+    return next((offered[one] for one in (asked, name, *others) if one in offered), None)
+
+
 def _capped(model: OfferedModel, principal: Principal, rules: ModelRules) -> OfferedModel:
     """With no more context than the key may fill."""
     rule = rules.of(model.name, principal.pool, principal.key_id, generates=True)

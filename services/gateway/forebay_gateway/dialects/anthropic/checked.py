@@ -9,8 +9,8 @@ from typing import TypeVar
 from forebay_gateway.canonical import typed
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import count_in, flag_in
-from forebay_gateway.canonical.typed import bad_value, missing, of_kind
-from forebay_gateway.refused import BadField
+from forebay_gateway.canonical.typed import missing, of_kind
+from forebay_gateway.dialects.anthropic.untranslated import OnlyAnthropic
 
 T = TypeVar("T")
 
@@ -42,9 +42,10 @@ def count_at(owner: Json, name: str, where: str = "") -> int | None:
     return count_in({at(where, name): owner.get(name)}, at(where, name))
 
 
-def unknown(place: str, given: str, known: str) -> BadField:
-    """`known`: what it can be instead, in words."""
-    return bad_value(place, f"`{place}` is `{given[:64]}`; here it can be {known}.")
+def unknown(place: str, given: str, known: str) -> OnlyAnthropic:
+    """Anthropic may know it. `known`: what it can be instead, in words."""
+    message = f"`{place}` is `{given[:64]}`; here it can be {known}."
+    return OnlyAnthropic(message, param=place, code="invalid_value")
 
 
 def _there(value: T | None, wanted: str, place: str) -> T:

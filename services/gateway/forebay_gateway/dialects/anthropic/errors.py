@@ -9,6 +9,7 @@ import orjson
 from forebay.errors import ForebayError, Refusal
 from forebay_gateway.canonical.dialect import Dialect, Rendered
 from forebay_gateway.dialects.shape import headers_of, shape_of
+from forebay_gateway.rate_standing import anthropic_rate_headers
 from forebay_gateway.refused import word_of
 
 _OVERLOADED = 529
@@ -34,4 +35,4 @@ def render(error: ForebayError, request_id: str) -> Rendered:
     return Rendered(shape.status, headers_of(error, shape), body, b"event: error\ndata: " + body + b"\n\n")
 
 
-ANTHROPIC = Dialect("anthropic", render)
+ANTHROPIC = Dialect("anthropic", render, id_header="request-id", rate_headers=anthropic_rate_headers)

@@ -15,6 +15,25 @@ from forebay_gateway.dialects.anthropic.ruled import ruled_body
 from forebay_gateway.engines.anthropic_speech import PATH, message_in
 from forebay_gateway.rules.model_rules import Rule
 
+_COUNTED = (
+    "cache_control",
+    "context_management",
+    "mcp_servers",
+    "messages",
+    "output_config",
+    "output_format",
+    "speed",
+    "system",
+    "thinking",
+    "tool_choice",
+    "tools",
+)
+
+
+def words_that_count(body: Json) -> Json:
+    """Of a request, what Anthropic takes when it is asked how many tokens that has."""
+    return {name: body[name] for name in _COUNTED if name in body}
+
 
 class MessagesSpeech:
     comes_in_pieces = True

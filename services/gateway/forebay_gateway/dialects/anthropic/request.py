@@ -16,6 +16,7 @@ from forebay_gateway.dialects.anthropic.conversation import chat_messages
 from forebay_gateway.dialects.anthropic.effort import format_fields, thinking_fields
 from forebay_gateway.dialects.anthropic.native import MessagesSpeech
 from forebay_gateway.dialects.anthropic.tools import tool_fields
+from forebay_gateway.dialects.anthropic.untranslated import Untranslated
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import BadField
 
@@ -54,18 +55,19 @@ _NOT_PASSED = _TRANSLATED | _MEANT_FOR_ANTHROPIC | _OF_OTHER_ANSWERS
 
 
 def parse_messages(raw: bytes) -> Asked:
-    """Raises BadField."""
+    """What only Anthropic understands is no error here: whoever chooses engines looks at `untranslated`. Raises BadField."""
     body = parse_object(raw, "`model`, `max_tokens` and `messages`")
+    untranslated = Untranslated()
     model, stream, max_tokens = model_in(body), flag_in(body, "stream"), _max_tokens(body)
     fields: dict[str, Any] = {
         "model": model,
-        "messages": chat_messages(body),
+        "messages": chat_messages(body, untranslated),
         "max_tokens": max_tokens,
         **{name: value for name, value in body.items() if name not in _NOT_PASSED},
         **_sampling(body),
-        **tool_fields(body),
-        **thinking_fields(body),
-        **format_fields(body),
+        **tool_fields(body, untranslated),
+        **untranslated.fields_of(thinking_fields, body),
+        **untranslated.fields_of(format_fields, body),
     }
     if stream:
         fields["stream"] = True
@@ -83,6 +85,7 @@ def parse_messages(raw: bytes) -> Asked:
         translation=MessagesTranslation(model),
         continues=True,
     )
+    asked.untranslated = untranslated.first
     asked.native = {EngineKind.ANTHROPIC: MessagesSpeech(asked, body)}
     return asked
 

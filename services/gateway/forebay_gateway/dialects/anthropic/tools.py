@@ -1,23 +1,29 @@
 """The tools that a client offers a model, from Anthropic's words to OpenAI's. Pure.
 
-Tools that Anthropic runs itself, such as web_search, are refused rather than left out: the client counts on them."""
+Tools that Anthropic runs itself, such as web_search, or that its models know by heart, reach nobody else. They are refused
+there rather than left out: the client counts on them."""
 
 from __future__ import annotations
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.dialects.anthropic.checked import at, flag_at, object_at, objects_at, text_at, unknown
+from forebay_gateway.dialects.anthropic.untranslated import OnlyAnthropic, Untranslated
 from forebay_gateway.refused import BadField
 
 
-def tool_fields(body: Json) -> Json:
+def tool_fields(body: Json, untranslated: Untranslated) -> Json:
     """`tools`, `tool_choice` and `parallel_tool_calls`; nothing when there are no tools. Raises BadField."""
-    if objects_at(body, "mcp_servers"):
-        raise _no_server_tools("mcp_servers", "It asks for tools of other servers")
-    tools = [_function(tool, where) for where, tool in objects_at(body, "tools")]
-    wishes = _wishes(object_at(body, "tool_choice")) if body.get("tool_choice") is not None else {}
+    with untranslated.noted():
+        if objects_at(body, "mcp_servers"):
+            raise _no_server_tools("mcp_servers", "It asks for tools of other servers")
+    offered, tools = objects_at(body, "tools"), []
+    for where, tool in offered:
+        with untranslated.noted():
+            tools.append(_function(tool, where))
+    wishes = untranslated.fields_of(_wishes, body)
     if tools:
         return {"tools": tools, **wishes}
-    if wishes.get("tool_choice", "none") not in ("auto", "none"):
+    if not offered and wishes.get("tool_choice", "none") not in ("auto", "none"):
         raise BadField("`tool_choice` demands a tool, and `tools` has none.", param="tool_choice")
     return {}
 
@@ -32,8 +38,10 @@ def _function(tool: Json, where: str) -> Json:
     return {"type": "function", "function": function}
 
 
-def _wishes(choice: Json) -> Json:
-    where = "tool_choice"
+def _wishes(body: Json) -> Json:
+    if body.get("tool_choice") is None:
+        return {}
+    where, choice = "tool_choice", object_at(body, "tool_choice")
     wishes: Json = {}
     match text_at(choice, "type", where):
         case "auto" | "none" as same:
@@ -49,9 +57,9 @@ def _wishes(choice: Json) -> Json:
     return wishes
 
 
-def _no_server_tools(place: str, why: str) -> BadField:
-    return BadField(
-        f"`{place}`: {why}, and this gateway runs no server tools. Send tools that your client runs: type `custom`, with "
-        "`name` and `input_schema`.",
+def _no_server_tools(place: str, why: str) -> OnlyAnthropic:
+    return OnlyAnthropic(
+        f"`{place}`: {why}, which only Anthropic's models know, and this gateway runs no server tools. Send tools that your "
+        "client runs: type `custom`, with `name` and `input_schema`.",
         param=place,
     )
