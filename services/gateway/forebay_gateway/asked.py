@@ -112,6 +112,10 @@ class Asked:
     """What a rule says is done about an answer that must be JSON."""
     arrived_at: int = 0
     """Seconds since the epoch; the date of an answer that its engine does not date."""
+    shortened: Callable[[Sequence[Json], int], list[Json] | None] | None = None
+    """(messages of a chat, how often they were made shorter) → fewer of them, or None when no more may go. None: its client
+    wants nothing left out."""
+    _times_shortened: int = 0
     _as_it_came: tuple[Mapping[str, Any], bytes, int, Mapping[EngineKind, Json]] | None = None
     """Before a rule changed it, when another model may be asked for."""
     continues: bool = False
@@ -188,6 +192,17 @@ class Asked:
         for speech in self.native.values():
             speech.obey(rule)
 
+    def make_shorter(self) -> bool:
+        """A prompt that was too long. False: it has to stay as it is."""
+        if self.shortened is None:
+            return False
+        messages = self.shortened(self.fields["messages"], self._times_shortened)
+        if messages is None:
+            return False
+        self._times_shortened += 1
+        self.fields, self.raw = {**self.fields, "messages": messages}, b""
+        return True
+
     def keep_as_it_came(self) -> None:
         """Before a rule of one model is obeyed, when another may be asked for yet."""
         native = {engine: own.said for engine, own in self.native.items()}
@@ -196,6 +211,7 @@ class Asked:
     def undo_rule(self) -> None:
         """It is as it came, if that was kept."""
         self.structured = None
+        self._times_shortened = 0
         if self._as_it_came is None:
             return
         self.fields, self.raw, self.max_output_tokens, native = self._as_it_came

@@ -74,6 +74,10 @@ class OtherModels:
         """Whether there is anyone to be asked instead of one that keeps waiting."""
         return self._choose(Why.WAITED) is not None
 
+    def may_take_more(self) -> bool:
+        """Whether there is anyone who might take a prompt that was too long."""
+        return self._choose(Why.CONTEXT_TOO_LONG) is not None
+
     def next(self, error: ForebayError) -> tuple[Turn, Why] | None:
         """Instead of the last one, which ended so. None: nobody is left, or another would not help."""
         self._first_error = self._first_error or error

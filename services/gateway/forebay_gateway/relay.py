@@ -310,7 +310,7 @@ class Exchange:
         if asked.generates and "response_format" in asked.fields:
             await self._demand_judgeable(asked, turn.model)
         assert self._principal is not None
-        await demand_room(self._means, self._principal, asked, turn.model, prompt_bytes, self._call.request_id)
+        await self._demand_room(asked, self._principal, turn.model, prompt_bytes)
         if asked.background is not None and not self._has_asked:
             await self._leave_client(asked, asked.background)
         ask = self._admit(asked, turn.model, prompt_bytes)
@@ -325,8 +325,33 @@ class Exchange:
                     await attempt.run()
             except TroubledEngine as troubled:
                 attempt = await self._fail_over(attempt.grant, asked, troubled.trouble)
+            except ContextTooLong:
+                if self.has_begun or not self._make_shorter(asked):
+                    raise
+                self._account.forget_attempt()
             else:
                 return
+
+    async def _demand_room(self, asked: Asked, principal: Principal, model: str, prompt_bytes: int) -> None:
+        """By an operator's rule. Raises ContextTooLong."""
+        while True:
+            try:
+                return await demand_room(self._means, principal, asked, model, prompt_bytes, self._call)
+            except ContextTooLong:
+                if not self._make_shorter(asked):
+                    raise
+
+    def _make_shorter(self, asked: Asked) -> bool:
+        """What was too long, for a client that lets its oldest turns be left out; a model that takes all of it is better."""
+        if self._others is not None and self._others.may_take_more():
+            return False
+        if not asked.make_shorter():
+            return False
+        log.info(
+            "conversation shortened",
+            extra={"action": "shortened", "request_id": self._call.request_id, "model": self._entry.model},
+        )
+        return True
 
     async def _leave_client(self, asked: Asked, background: Background) -> None:
         """From here on the answer is nobody's in particular: it is told to those who ask for it."""

@@ -14,6 +14,7 @@ from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.canonical.typed import bad_value, demand_string, missing, objects_in, string_in
 from forebay_gateway.dialects.responses.content import images_of, is_text, parts_in, texts_of
 from forebay_gateway.dialects.responses.thoughts import Thoughts
+from forebay_gateway.dialects.responses.truncation import OUTPUT_OF
 from forebay_gateway.refused import BadField
 
 _BLANK_LINE = "\n\n"
@@ -141,7 +142,7 @@ class _Conversation:
         parts = parts_in(item, "output", at)
         images = images_of(parts)
         if images:  # chat's tool messages are text
-            self._images += [{"type": "text", "text": f"Output of {call_id}:"}, *images]
+            self._images += [{"type": "text", "text": f"{OUTPUT_OF}{call_id}:"}, *images]
         self._messages.append({"role": "tool", "tool_call_id": call_id, "content": "\n".join(texts_of(parts))})
 
     def _add_reasoning(self, item: Json, at: str) -> None:

@@ -27,6 +27,6 @@ def echo_of(body: Json, functions: list[Json]) -> Json:
         "tools": functions,
         "top_logprobs": body.get("top_logprobs") or 0,
         "top_p": body.get("top_p"),
-        "truncation": "disabled",
+        "truncation": body.get("truncation") or "disabled",
         "user": body.get("user"),
     }

@@ -29,6 +29,7 @@ from forebay_gateway.dialects.responses.echo import echo_of
 from forebay_gateway.dialects.responses.keeping import Ground
 from forebay_gateway.dialects.responses.thoughts import Thoughts
 from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
+from forebay_gateway.dialects.responses.truncation import shortened
 
 _MOST_LOGPROBS = 20
 _STORED = ("previous_response_id", "conversation", "prompt")
@@ -71,6 +72,7 @@ def ask_for_response(body: Json, ground: Ground | None) -> Asked:
         fields=fields,
         raw=b"",
         translation=ResponseTranslation(model, echo, thoughts=_concealing(body, ground)),
+        shortened=shortened if body.get("truncation") == "auto" else None,
     )
 
 
