@@ -31,6 +31,8 @@ from forebay_gateway.credential import CredentialFault
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.engines.errors import Blame, EngineTrouble
+from forebay_gateway.dialects.ollama.rights import within_rights
+from forebay_gateway.fleet import EngineKind
 from forebay_gateway.held_answer import demand_judgeable
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.keeping.named_files import Reader
@@ -409,6 +411,9 @@ class Exchange:
         asked.model_at_engines = model
         self._name_model(model)
         rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
+        own = asked.native.get(EngineKind.OLLAMA)
+        if own is not None and not principal.may_manage_models:
+            own.said = within_rights(own.said, is_limited=rule is not None and rule.keep_alive_s is not None)
         if rule is not None:
             if self._others is not None and self._others.are_there:
                 asked.keep_as_it_came()
