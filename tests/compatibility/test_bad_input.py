@@ -78,8 +78,12 @@ def without_what_is_needed(address: Address) -> Iterator[bytes]:
             yield from (address.body(**{name: []}), address.body(**{name: 5}))
 
 
+IN_OTHER_LETTERS = MODEL.upper()
+"""To Ollama it is the same model."""
+
+
 def models_that_there_are_not(address: Address) -> Iterator[tuple[bytes, int]]:
-    for name in ("nothing", "../../etc/passwd", "FAKE-MODEL", "fäke", "💧", "x" * 256):
+    for name in ("nothing", "../../etc/passwd", IN_OTHER_LETTERS, "fäke", "💧", "x" * 256):
         yield address.body(model=name), 404
     no_names: tuple[Any, ...] = (
         "x" * 10_000,
@@ -311,7 +315,7 @@ async def test_bodies_that_pass_to_ollama_in_its_own_words_are_checked_all_the_s
         bad = [(address, address.body(**{name: value})) for address, name, values in REFUSED for value in values]
         bad += [(address, body) for address in OF_OLLAMA for body, _ in models_that_there_are_not(address)]
         for address, body in bad:
-            if address in OF_OLLAMA:
+            if address in OF_OLLAMA and IN_OTHER_LETTERS.encode() not in body:
                 told = await told_for(house, address, body)
                 assert told.status in (400, 404), f"{address} {body[:200]!r}: {told}"
                 demand_refusal(told, address, house)

@@ -14,12 +14,18 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from forebay.wire.v1 import types_pb2
+from forebay_gateway.callers.principals import Principal
+from forebay_gateway.canonical.forms import IMAGE, MODERATION, RERANK
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
+from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
 from forebay_gateway.refused import BadField
+from forebay_gateway.rules.catalogue import usual_model
+from forebay_gateway.rules.model_rules import ModelRules
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_flavours import Flavour
 from tests.gateway.house import MODEL, OUTCOME, House, eventually, open_house
+from tests.gateway.test_model_rules import open_ruled
 
 DOCUMENTS = ["rivers and lakes", "the long river of Africa", "mountains"]
 
@@ -69,6 +75,42 @@ async def test_scores_judgements_and_pictures_pass(tmp_path: Path) -> None:
         changed = await client.images.edit(model=MODEL, image=picture, prompt="a bridge")
         assert len(changed.data or []) == 1
         assert [row.width for row in await house.rows(4)] == [1, 1, 2, 1]
+
+
+async def test_a_model_that_openai_does_not_demand_is_openais_usual_one(tmp_path: Path) -> None:
+    async with open_ruled(tmp_path, flavour=Flavour.VLLM, aliases=("omni-moderation-latest", "gpt-image-1")) as (
+        house,
+        engine,
+    ):
+        async with openai_client(house) as client:
+            assert (await client.moderations.create(input="bad")).results[0].flagged
+            assert len((await client.images.generate(prompt="a river")).data or []) == 1
+            picture = ("river.png", io.BytesIO(b"\x89PNG"), "image/png")
+            assert len((await client.images.edit(image=picture, prompt="a bridge")).data or []) == 1
+        assert [seen.body["model"] for seen in engine.record.requests] == [MODEL] * 3
+        told = [(row.model_requested, row.model) for row in await house.rows(3)]
+        assert told == [("omni-moderation-latest", MODEL), *[("gpt-image-1", MODEL)] * 2]
+
+
+async def test_where_there_is_no_usual_model_the_client_hears_what_to_do(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine(flavour=Flavour.VLLM)) as house:
+        for path, body in (("/v1/moderations", {"input": "bad"}), ("/v1/images/generations", {"prompt": "a river"})):
+            status, told = await post(house, path, body)
+            assert (status, told["error"]["param"]) == (400, "model")
+            assert told["error"]["code"] == "missing_required_parameter"
+            assert "make an alias" in told["error"]["message"]
+
+
+def test_the_only_model_that_is_known_to_draw_draws() -> None:
+    fleet, rules, caller = Fleet(), ModelRules(), Principal("k", "u")
+    models = {name: ModelOnBackend(name, capabilities=("image",)) for name in ("painter", "sketcher")}
+    models["talker"] = ModelOnBackend("talker", capabilities=("completion",))
+    fleet.replace_all([Backend("b1", "one", "http://one", models=models)])
+    only = Principal("k", "u", allowed_models=frozenset({"painter", "talker"}))
+    assert usual_model(only, IMAGE, fleet, rules) == "painter"
+    for principal, form in ((caller, IMAGE), (only, MODERATION), (only, RERANK)):
+        with pytest.raises(BadField, match="`model` is missing"):
+            usual_model(principal, form, fleet, rules)
 
 
 async def test_sound_passes_byte_by_byte_and_recordings_are_heard(tmp_path: Path) -> None:

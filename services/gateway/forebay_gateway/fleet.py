@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 USUAL_TAG = ":latest"
+_OLLAMAS_REGISTRY, _OLLAMAS_FOLDER = "registry.ollama.ai", "library"
 
 
 class EngineKind(StrEnum):
@@ -121,11 +122,13 @@ class Fleet:
         self._backends: dict[str, Backend] = {}
         self._serving: dict[tuple[str, str], tuple[Backend, ...]] = {}
         """What `serving` gave since the last change."""
+        self._ollamas: dict[str, dict[str, set[str]]] = {}
+        """Pool → a name as Ollama reads it → the models of Ollama engines that have it; made when first needed."""
         self.is_known = False
 
     def replace_all(self, backends: Iterable[Backend]) -> None:
         self._backends = {backend.id: backend for backend in backends}
-        self._serving.clear()
+        self._forget_found()
         self.is_known = True
 
     def change(self, backends: Iterable[Backend], removed: Iterable[str]) -> None:
@@ -133,7 +136,7 @@ class Fleet:
             self._backends[backend.id] = backend
         for backend_id in removed:
             self._backends.pop(backend_id, None)
-        self._serving.clear()
+        self._forget_found()
 
     def get(self, backend_id: str) -> Backend | None:
         return self._backends.get(backend_id)
@@ -151,6 +154,22 @@ class Fleet:
         or left out. None: the pool has no such model."""
         other = asked.removesuffix(USUAL_TAG) if asked.endswith(USUAL_TAG) else f"{asked}{USUAL_TAG}"
         return next((name for name in (asked, other) if self.serving(name, pool)), None)
+
+    def ollamas_name_of(self, asked: str, pool: str) -> str | None:
+        """The one model of Ollama engines that Ollama itself would take `asked` for: it looks at no letter's case, and its
+        own registry and the folder `library` go without saying. For what `name_of` does not find."""
+        if pool not in self._ollamas:
+            found = self._ollamas[pool] = {}
+            for backend in self._backends.values():
+                if backend.enabled and backend.pool == pool and backend.kind is EngineKind.OLLAMA:
+                    for name in backend.models:
+                        found.setdefault(_as_ollama_reads(name), set()).add(name)
+        names = self._ollamas[pool].get(_as_ollama_reads(asked), ())
+        return next(iter(names)) if len(names) == 1 else None
+
+    def _forget_found(self) -> None:
+        self._serving.clear()
+        self._ollamas.clear()
 
     def serving(self, model: str, pool: str) -> tuple[Backend, ...]:
         """The enabled backends of this pool that have the model, healthy or not."""
@@ -203,6 +222,16 @@ class Fleet:
                 for model in backend.models.values():
                     offers.setdefault(model.name, []).append(model)
         return [_offered(name, offers[name]) for name in sorted(offers)]
+
+
+def _as_ollama_reads(name: str) -> str:
+    """A name is [[REGISTRY/]FOLDER/]MODEL[:TAG]."""
+    parts = name.lower().removesuffix(USUAL_TAG).split("/")
+    if len(parts) == 3 and parts[0] == _OLLAMAS_REGISTRY:
+        del parts[0]
+    if len(parts) == 2 and parts[0] == _OLLAMAS_FOLDER:
+        del parts[0]
+    return "/".join(parts)
 
 
 def _offered(name: str, offers: list[ModelOnBackend]) -> OfferedModel:

@@ -53,7 +53,7 @@ from forebay_gateway.refused import (
     word_of,
 )
 from forebay_gateway.reply import Reply
-from forebay_gateway.rules.catalogue import find_model, may_ask
+from forebay_gateway.rules.catalogue import find_model, may_ask, usual_model
 from forebay_gateway.rules.fallbacks import Why
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Ask, Grant
@@ -244,6 +244,9 @@ class Exchange:
     async def _answer(self, asked: Asked, prompt_bytes: int) -> None:
         principal = self._principal
         assert principal is not None
+        if not asked.model:
+            means = self._means
+            asked.answer_as(usual_model(principal, asked.form, means.fleet, means.model_rules))
         self._entry.model_requested = asked.model
         wants_any = wants_fallback(self._call)
         others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)

@@ -40,6 +40,11 @@ def model_in(body: dict[str, Any]) -> str:
     return model_of(body.get("model"))
 
 
+def model_if_said(body: dict[str, Any]) -> str:
+    """Empty: the request says none, and whoever knows the fleet finds one. Raises BadField."""
+    return model_of(body["model"]) if body.get("model") not in (None, "") else ""
+
+
 def models_in(body: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The model, and those that are to be asked if it does not answer, which OpenRouter's clients send as a list `models`.
     That is taken out of `body`: other engines do not know it. Raises BadField."""

@@ -33,4 +33,5 @@ class Upload:
         return sum(len(value) for _, value in self.texts)
 
     def with_text(self, name: str, value: str) -> Upload:
-        return replace(self, texts=[(field, value if field == name else old) for field, old in self.texts])
+        texts = [(field, value if field == name else old) for field, old in self.texts]
+        return replace(self, texts=texts if self.text(name) is not None else [*texts, (name, value)])

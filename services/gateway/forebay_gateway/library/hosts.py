@@ -59,5 +59,5 @@ def hosts_to_clear(fleet: Fleet, pool: str, named: str | None, model: str) -> li
 
 def _holding(fleet: Fleet, model: str, pool: str) -> list[Backend]:
     """Healthy or not; as far as the registry's last probes tell."""
-    name = fleet.name_of(model, pool)
+    name = fleet.name_of(model, pool) or fleet.ollamas_name_of(model, pool)
     return [b for b in fleet.serving(name, pool) if b.kind is EngineKind.OLLAMA] if name is not None else []

@@ -122,7 +122,8 @@ class ModelManagement:
     def _demand(self, order: Order, *models: str) -> None:
         """Raises NotAllowed unless the key may use these."""
         for model in models:
-            name = self._means.fleet.name_of(model, order.principal.pool) or model
+            fleet, pool = self._means.fleet, order.principal.pool
+            name = fleet.name_of(model, pool) or fleet.ollamas_name_of(model, pool) or model
             if not order.principal.may_use(name):
                 raise NotAllowed(f"This API key does not allow the model {model}.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.canonical.fields import count_in, flag_in, model_in, model_of, parse_object, wrong_type
+from forebay_gateway.canonical.fields import count_in, flag_in, model_if_said, parse_object, wrong_type
 from forebay_gateway.canonical.forms import IMAGE, IMAGE_EDIT
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.refused import BadField
@@ -14,8 +14,8 @@ _NEARLY_NONE = 1  # tokens that it makes: pictures are not counted in them
 
 def parse_image(raw: bytes) -> Asked:
     """Raises BadField."""
-    body = parse_object(raw, "`model` and `prompt`")
-    model = model_in(body)
+    body = parse_object(raw, "`prompt`")
+    model = model_if_said(body)
     prompt = body.get("prompt")
     if not isinstance(prompt, str):
         raise wrong_type("prompt", "a string", prompt)
@@ -33,7 +33,7 @@ def parse_image(raw: bytes) -> Asked:
 
 def parse_image_edit(upload: Upload) -> Asked:
     """Raises BadField."""
-    model = model_of(upload.text("model"))
+    model = model_if_said({"model": upload.text("model")})
     if not upload.has_file("image", "image[]"):
         raise BadField(
             "`image` is missing: send the picture to change as a file in a multipart form.",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from forebay_gateway.asked import Asked
-from forebay_gateway.canonical.fields import model_in, parse_object, wrong_type
+from forebay_gateway.canonical.fields import model_if_said, parse_object, wrong_type
 from forebay_gateway.canonical.forms import MODERATION
 from forebay_gateway.refused import BadField
 
 
 def parse_moderation(raw: bytes) -> Asked:
     """Raises BadField."""
-    body = parse_object(raw, "`model` and `input`")
-    model = model_in(body)
+    body = parse_object(raw, "`input`")
+    model = model_if_said(body)
     given = body.get("input")
     if not isinstance(given, str | list):
         raise wrong_type("input", "a string, or a list of strings or parts", given)
