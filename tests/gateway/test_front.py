@@ -7,6 +7,7 @@ import io
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,13 @@ async def test_the_sdk_raises_when_a_stream_breaks_in_the_middle(tmp_path: Path)
             _ = [chunk async for chunk in chunks]
 
 
-async def test_a_key_may_come_in_three_ways(tmp_path: Path) -> None:
+async def test_a_key_may_come_in_several_ways(tmp_path: Path) -> None:
     async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
         for headers, prefix in (
             ({"authorization": f"Bearer {house.key}"}, ""),
             ({"x-api-key": str(house.key)}, ""),
+            ({"api-key": str(house.key)}, ""),
+            ({"x-goog-api-key": str(house.key), "x-api-key": " "}, ""),
             ({}, f"/k/{house.key}"),
         ):
             async with house.client.get(f"{house.url}{prefix}/v1/models", headers=headers) as answer:
@@ -91,6 +94,9 @@ async def test_a_key_never_reaches_the_log(tmp_path: Path, caplog: pytest.LogCap
         url = f"{house.url}/k/{house.key}"
         async with house.client.post(f"{url}/v1/chat/completions", json=ask(), headers={}) as answer:
             assert answer.status == 200
+        for header in ("api-key", "x-goog-api-key"):
+            async with house.post(ask(), headers={header: str(house.key)}) as answer:
+                assert answer.status == 200
         async with house.client.get(f"{url}/nowhere", headers={}) as answer:
             assert answer.status == 404
             assert house.key.secret not in await answer.text()
@@ -197,12 +203,44 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape_and_h
         async with house.client.post(f"{house.url}/v1/realtime") as answer:
             assert answer.status == 501
             assert answer.headers["x-should-retry"] == "false"
-        async with house.client.get(f"{house.url}/") as answer:
+        async with house.client.post(f"{house.url}/v1/responses/compact") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (501, "not_implemented")
+        await house.rows(0, wait_s=0.1)
+
+
+async def test_the_front_page_says_that_ollama_runs_or_which_addresses_there_are(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
+        async with house.client.get(f"{house.url}/", headers={"accept": "application/json"}) as answer:
             assert "/v1/models" in (await answer.json())["addresses"]
+        async with house.client.get(f"{house.url}/") as answer:
+            assert (answer.content_type, await answer.text()) == ("text/plain", "Ollama is running")
+            assert answer.headers["x-request-id"]
         async with house.client.head(f"{house.url}/") as answer:
             assert answer.status == 200
             assert await answer.read() == b""
-        await house.rows(0, wait_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("path", "of_error"),
+    [
+        ("/v1/chat/completions", lambda told: told["error"]["message"]),
+        ("/v1/responses", lambda told: told["error"]["message"]),
+        ("/v1/messages", lambda told: (told["type"], told["error"]["message"])[1]),
+        ("/api/chat", lambda told: told["error"]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["br", "zstd"])
+async def test_a_body_that_is_encoded_as_nobody_here_reads_is_refused_in_its_dialect(
+    tmp_path: Path, path: str, of_error: Callable[[Any], str], encoding: str
+) -> None:
+    async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
+        headers = {**house.headers, "content-encoding": encoding}
+        body = b"\x28\xb5\x2f\xfd\x00"
+        async with house.client.post(f"{house.url}/k/{house.key}{path}?a=b", data=body, headers=headers) as answer:
+            assert answer.status == 400
+            message = of_error(await answer.json())
+        assert "zstd" in message
+        assert "gzip or deflate" in message
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ async def test_pages_need_a_key_and_the_right_method(tmp_path: Path) -> None:
             assert (answer.status, answer.headers["allow"]) == (405, "GET, DELETE")
         async with house.client.get(f"{house.url}/v1/responses/resp_1/else", headers=house.headers) as answer:
             assert (await answer.json())["error"]["code"] == "unknown_url"
-        async with house.client.get(f"{house.url}/") as answer:
+        async with house.client.get(f"{house.url}/", headers={"accept": "application/json"}) as answer:
             assert "/v1/responses/{response_id}" in (await answer.json())["addresses"]
 
 

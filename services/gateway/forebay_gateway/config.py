@@ -7,6 +7,8 @@ from pathlib import Path
 
 from forebay.config import setting
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "0.0.0.0")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
@@ -20,6 +22,12 @@ class GatewaySettings:
     """Its private key (PEM)."""
     ops_listen: str = "127.0.0.1:8095"
     """/healthz, /readyz and /metrics."""
+    cors_origins: tuple[str, ...] = (
+        *(f"{scheme}://{host}{port}" for host in _THIS_MACHINE for scheme in ("http", "https") for port in ("", ":*")),
+        *(f"{scheme}://*" for scheme in ("app", "file", "tauri", "vscode-webview", "vscode-file")),
+    )
+    """Origins of the pages that may call this gateway from a browser, such as `https://chat.example.org` or
+    `https://*.example.org`; `*` is all, nothing is none. Those of this machine and of desktop applications unless given."""
 
     scheduler_address: str = "127.0.0.1:8093"
     """Where the schedulers listen, the leader and its standbys in any order, with commas between them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
 from forebay_gateway.callers.call import Call, new_request_id, read_call
-from forebay_gateway.canonical.dialect import Dialect, Rendered
+from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.forms import (
     CHAT,
     COMPLETION,
@@ -31,6 +33,7 @@ from forebay_gateway.canonical.forms import (
     TRANSCRIPTION,
     TRANSLATION,
 )
+from forebay_gateway.cors import Origins, is_preflight, preflight
 from forebay_gateway.dialects.anthropic.errors import ANTHROPIC
 from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.ollama.embedding_request import (
@@ -64,7 +67,7 @@ from forebay_gateway.pages.models_and_tokens import MODELS_PATH, Pages
 from forebay_gateway.pages.ollama import OllamaPages
 from forebay_gateway.pages.path_patterns import PathPatterns
 from forebay_gateway.pages.responses import StoredPages
-from forebay_gateway.refused import NotServedHere, UnknownPath, WrongMethod
+from forebay_gateway.refused import BadField, NotServedHere, UnknownPath, WrongMethod
 from forebay_gateway.relay import Exchange, Route
 from forebay_gateway.serving import Means
 
@@ -75,11 +78,13 @@ Handler = Callable[[web.BaseRequest, Call], Awaitable[web.StreamResponse]]
 _MESSAGES_PATH = "/v1/messages"
 _RESPONSES_PATH = "/v1/responses"
 _LONGEST_HEADER = 16 << 10
+_REQUEST_LINE = re.compile(rb"[A-Z]{3,8} (/[^ ?\r\n]{0,2048})")
 
 
 class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
+        self._origins = Origins(means.settings.cors_origins)
         pages, ollama, management = Pages(means), OllamaPages(means), ModelManagement(means)
         conversations = Conversations(means.contents, means.clock)
         self.background = BackgroundResponses(
@@ -153,7 +158,7 @@ class Front:
     def make_server(self) -> web.Server:
         return _Server(
             self._answer,
-            request_factory=_make_request,
+            request_factory=partial(_make_request, self._origins),
             handler_cancellation=True,
             access_log=None,  # a key may stand in the path
             max_line_size=_LONGEST_HEADER,
@@ -163,16 +168,19 @@ class Front:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         call = read_call(request.method, request.path, request.headers, request.rel_url.raw_query_string)
         try:
+            if is_preflight(call.method, request.headers):
+                allowed = preflight(self._origins, request.headers)
+                return web.Response(status=204, headers={"x-request-id": call.request_id, **allowed})
             handler = self._find(call)
             return await handler(request, call)
         except ForebayError as error:
-            return _response(_dialect_of(call).render(error, call.request_id), call.request_id)
+            return _response(_dialect_of(call), error, call.request_id)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
             log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
             mistake = ForebayError(f"Forebay made a mistake; its log has request {call.request_id}.")
-            return _response(_dialect_of(call).render(mistake, call.request_id), call.request_id)
+            return _response(_dialect_of(call), mistake, call.request_id)
 
     def _find(self, call: Call) -> Handler:
         path = call.path.rstrip("/") or "/"
@@ -189,6 +197,8 @@ class Front:
             )
         if path == "/v1/uploads" or path.startswith("/v1/uploads/"):
             raise NotServedHere("Forebay takes no uploads in parts. Send the whole file to POST /v1/files.")
+        if path == "/v1/responses/compact":
+            raise NotServedHere("Forebay makes no conversation shorter. Send what is to be read to POST /v1/responses.")
         if methods is None:
             raise UnknownPath(
                 f"There is no {call.method} {path[:200]} here. Chat completions are at POST {CHAT.path}, completions at "
@@ -218,6 +228,9 @@ class Front:
         return relay
 
     async def _welcome(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        if "json" not in request.headers.get("accept", "").lower():
+            # Its command line and many chat pages look for these words to tell whether anybody is there.
+            return web.Response(text="Ollama is running", headers={"x-request-id": call.request_id})
         told = {"service": "forebay", "addresses": sorted([*self._routes, *self._patterns.addresses])}
         return web.Response(
             body=orjson.dumps(told), headers={"x-request-id": call.request_id, "content-type": "application/json"}
@@ -231,14 +244,22 @@ def _dialect_of(call: Call) -> Dialect:
     return ANTHROPIC if call.is_anthropic else OPENAI
 
 
-def _response(rendered: Rendered, request_id: str) -> web.Response:
-    return web.Response(
-        status=rendered.status, body=rendered.body, headers={"x-request-id": request_id, **rendered.headers}
-    )
+def _response(dialect: Dialect, error: ForebayError, request_id: str) -> web.Response:
+    rendered = dialect.render(error, request_id)
+    headers = {**dialect.id_headers(request_id), **rendered.headers}
+    return web.Response(status=rendered.status, body=rendered.body, headers=headers)
 
 
 class _Connection(RequestHandler):
     """aiohttp's own answers to what is not HTTP at all, in our shape too."""
+
+    _path = "/"
+    """Of the last request, as far as it came in one piece: of one that the parser refuses nothing else is left."""
+
+    def data_received(self, data: bytes) -> None:
+        if data[:1].isupper() and (line := _REQUEST_LINE.match(data)) is not None:
+            self._path = line[1].decode("latin-1")
+        super().data_received(data)
 
     def handle_error(
         self,
@@ -250,15 +271,22 @@ class _Connection(RequestHandler):
         # Neither logged nor repeated: what the parser complains about may hold a key.
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way; another cannot be sent")
-        if status < 500:
-            error: ForebayError = BadInput(
+        if isinstance(exc, ContentEncodingError):
+            error: ForebayError = BadField(
+                "The request's body is not encoded as its header content-encoding says, or in a way that this gateway does "
+                "not read, such as br or zstd. Send it as it is, or with gzip or deflate.",
+                code="unsupported_content_encoding",
+            )
+        elif status < 500:
+            error = BadInput(
                 f"This is not a well-formed HTTP/1.1 request: no line of its head can have more than {_LONGEST_HEADER} "
                 "bytes, and its body must be encoded as the head says, which can be with gzip or deflate."
             )
         else:
             error = ForebayError()
         request_id = new_request_id()
-        response = _response(OPENAI.render(error, request_id), request_id)
+        dialect = _dialect_of(read_call("", self._path, {})) if isinstance(exc, ContentEncodingError) else OPENAI
+        response = _response(dialect, error, request_id)
         response.force_close()
         return response
 
@@ -269,19 +297,25 @@ class _Connection(RequestHandler):
 
 
 class _Request(web.BaseRequest):
+    origins: Origins
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # Whose server this is, and of which version, is for nobody to know who might look for its weaknesses.
         response.headers["server"] = "forebay"
+        response.headers.update(self.origins.headers(self.headers.get("origin"), response.headers))
 
 
 def _make_request(
+    origins: Origins,
     message: RawRequestMessage,
     payload: StreamReader,
     protocol: RequestHandler,
     writer: AbstractStreamWriter,
     task: asyncio.Task[None],
 ) -> _Request:
-    return _Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+    request = _Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+    request.origins = origins
+    return request
 
 
 class _Server(web.Server):

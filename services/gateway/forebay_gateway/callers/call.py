@@ -18,6 +18,8 @@ _VERSION = re.compile(r"[\w.,: -]{1,1024}", re.ASCII)
 _TITLE = re.compile(r"[\x20-\x7e]{1,512}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
+_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Anthropic's, Azure's and Google's."""
 LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
 
@@ -143,7 +145,8 @@ def _key_in(headers: Mapping[str, str]) -> str | None:
     scheme, _, credential = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()
-    return headers.get("x-api-key", "").strip() or None
+    given = (headers.get(name, "").strip() for name in _KEY_HEADERS)
+    return next((key for key in given if key), None)
 
 
 def _delegation_in(authorization: str) -> str | None:
