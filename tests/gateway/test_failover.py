@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forebay.wire.v1 import scheduler_pb2, types_pb2
+from forebay_gateway.engines.errors import as_sentence
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_orders import Pace
@@ -250,3 +252,39 @@ async def test_the_engines_credential_travels_to_it_and_the_callers_key_does_not
         assert seen["x-request-id"] == "mine-1"
         assert "x-secret" not in seen
         assert str(house.key) not in str(seen)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        ("/v1/chat/completions", ask(), 503, "server_error"),
+        ("/v1/responses", {"model": "fake-model", "input": "x"}, 503, "server_error"),
+        ("/v1/messages", ask(max_tokens=4), 529, "overloaded_error"),
+        ("/api/chat", ask(stream=False), 503, None),
+    ],
+)
+async def test_engines_that_are_all_busy_are_told_as_that_with_their_own_moment_to_come_back(
+    tmp_path: Path, path: str, body: dict[str, Any], status: int, kind: str | None
+) -> None:
+    one, two = FakeEngine(), FakeEngine()
+    for engine in (one, two):
+        engine.faults.add(Fault(FaultKind.STATUS, status=503, retry_after_s=7, message="server busy"))
+    async with open_house(tmp_path, one, two) as house:
+        async with house.client.post(f"{house.url}{path}", json=body, headers=house.headers) as answer:
+            told = (await answer.json())["error"]
+        assert (answer.status, answer.headers["x-forebay-reason"]) == (status, "queue_full")
+        assert (answer.headers["retry-after"], answer.headers["x-forebay-attempts"]) == ("7", "2")
+        if kind is not None:
+            assert told["type"] == kind
+        message = told if isinstance(told, str) else told["message"]
+        assert "It is busy (503): server busy." in message
+        (row,) = await house.rows(1)
+        assert (OUTCOME(row.outcome), row.reason, row.http_status) == ("OUTCOME_FAILED", "queue_full", status)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [("broken", "broken."), ("Done.", "Done."), ("Really?", "Really?"), ("wait…", "wait…"), ("so \n", "so."), ("", "")],
+)
+def test_what_an_engine_says_becomes_a_sentence(said: str, sentence: str) -> None:
+    assert as_sentence(said) == sentence

@@ -239,6 +239,14 @@ async def test_when_every_attempt_has_failed_another_model_is_asked_and_all_atte
         assert house.metric('forebay_gateway_other_models_total{why="engine_failed"}') == 1
 
 
+async def test_when_all_engines_of_a_model_are_busy_another_model_is_asked(tmp_path: Path) -> None:
+    async with open_pair(tmp_path) as (house, big, _):
+        big.faults.add(Fault(FaultKind.STATUS, status=503, times=None, message="server busy"))
+        async with house.post(ask(model="big")) as answer:
+            assert (answer.status, answer.headers["x-forebay-model"]) == (200, "small")
+        assert await row_of(house) == (*BY_SMALL, 2)
+
+
 async def test_after_the_first_byte_nobody_else_is_asked(tmp_path: Path) -> None:
     async with open_pair(tmp_path) as (house, big, small):
         big.faults.add(Fault(FaultKind.CUT_AFTER, chunks=2))

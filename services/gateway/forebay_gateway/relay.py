@@ -30,8 +30,8 @@ from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.credential import CredentialFault
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
-from forebay_gateway.engines.errors import Blame, EngineTrouble
 from forebay_gateway.dialects.ollama.rights import within_rights
+from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.held_answer import demand_judgeable
 from forebay_gateway.interrupt import Interruptible
@@ -505,7 +505,7 @@ class Exchange:
         self._means.meters.attempts_failed.child(str(trouble.blame)).value += 1
         if self.has_begun:
             raise EngineFailed(
-                f"The engine failed in the middle of its answer. {trouble.message} Send the request again."
+                f"The engine failed in the middle of its answer. {as_sentence(trouble.message)} Send the request again."
             )
         self._account.forget_attempt()
         if trouble.blame is Blame.MODEL_GONE:
@@ -618,10 +618,11 @@ class Exchange:
 
 
 def _nobody_left(refused: Refused, trouble: EngineTrouble) -> Refused:
-    """A provider's limit is told as one, and with the moment at which it says to come back."""
+    """A provider's limit is told as one, and engines that have too much to do as such, both with the moment at which the
+    last one says to come back."""
     word, retry_after_s = refused.word, refused.retry_after_s
     if word is Refusal.ENGINE_FAILED and trouble.blame is Blame.BUSY:
-        word = Refusal.RATE_LIMITED if trouble.fault is CredentialFault.LIMITED else word
+        word = Refusal.RATE_LIMITED if trouble.fault is CredentialFault.LIMITED else Refusal.QUEUE_FULL
         retry_after_s = trouble.retry_after_s or retry_after_s
-    message = f"{refused.message} The last engine tried said: {trouble.message}"
+    message = f"{as_sentence(refused.message)} The last engine tried said: {as_sentence(trouble.message)}"
     return Refused(word, message, retry_after_s=retry_after_s, standing=refused.standing)
