@@ -194,7 +194,7 @@ async def test_what_makes_no_sense_is_refused_with_its_parameter(tmp_path: Path)
         wrong: list[tuple[str, Any, str]] = [
             ("", {"items": "x"}, "items"),
             ("", {"items": ["x"]}, "items[0]"),
-            ("", {"items": [{"type": "web_search_call"}]}, "items[0].type"),
+            ("", {"items": [{"type": "guess_call"}]}, "items[0].type"),
             ("", {"items": [{"type": "message", "role": "user"}]}, "items[0].content"),
             ("", {"items": [said("x")] * 21}, "items"),
             ("", {"metadata": "x"}, "metadata"),

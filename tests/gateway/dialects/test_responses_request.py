@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forebay_gateway.asked import Asked
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
+from forebay_gateway.dialects.responses.other_calls import KINDS
 from forebay_gateway.dialects.responses.request import parse_response
 from forebay_gateway.refused import BadField
 
@@ -24,6 +25,7 @@ WEATHER: Json = {
     "parameters": {"type": "object", "properties": {"place": {"type": "string"}}},
     "strict": False,
 }
+PATCH: Json = {"type": "custom", "name": "patch"}
 TIME: Json = {"type": "function", "name": "time", "parameters": None, "strict": None}
 
 
@@ -156,7 +158,7 @@ def test_the_answer_repeats_what_was_asked() -> None:
         user="u",
     )
     assert said["store"] is False, "nothing is kept"
-    assert said["truncation"] == "disabled", "nothing is cut"
+    assert said["truncation"] == "auto"
     assert said["tools"] == [WEATHER]
     assert said["text"] == {"verbosity": "low", "format": {"type": "text"}}
     assert said["reasoning"] == {"effort": "low", "summary": None}
@@ -338,7 +340,7 @@ CHAT_TIME = {
 
 
 def test_functions_are_nested_and_other_tools_left_out() -> None:
-    others = [{"type": "web_search"}, {"type": "custom", "name": "patch"}, {"type": "mcp", "server_label": "x"}]
+    others = [{"type": "web_search"}, {"type": "local_shell"}, {"type": "mcp", "server_label": "x"}]
     told = fields(tools=[*others, WEATHER, TIME], parallel_tool_calls=False, tool_choice="auto")
     assert told["tools"] == [CHAT_WEATHER, CHAT_TIME]
     assert told["tool_choice"] == "auto"
@@ -379,7 +381,8 @@ def test_a_choice_among_tools_is_translated(choice: Any, expected: Any, tools: l
         (7, "tool_choice"),
         ({}, "tool_choice.type"),
         ({"type": "web_search"}, "tool_choice.type"),
-        ({"type": "custom", "name": "patch"}, "tool_choice.type"),
+        ({"type": "custom", "name": "weather"}, "tool_choice.name"),
+        ({"type": "custom"}, "tool_choice.name"),
         ({"type": "function"}, "tool_choice.name"),
         ({"type": "function", "name": "patch"}, "tool_choice.name"),
         ({"type": "allowed_tools", "mode": "auto"}, "tool_choice.tools"),
@@ -399,6 +402,11 @@ def test_a_choice_that_cannot_be_kept_is_refused(choice: Any, param: str) -> Non
 
 def test_a_call_cannot_be_demanded_where_there_is_no_function() -> None:
     assert complaint(tools=[{"type": "web_search"}], tool_choice="required").param == "tool_choice"
+
+
+def test_a_sound_is_told_as_chat_does() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}
+    assert messages({"role": "user", "content": [sound]}) == [{"role": "user", "content": [sound]}]
 
 
 # --- complaints -----------------------------------------------------------------------------------------------------
@@ -425,7 +433,13 @@ def test_what_builds_on_something_stored_is_refused_with_a_way_out(name: str) ->
         ({"input": [{}]}, "input[0].type"),
         ({"input": [{"type": 7}]}, "input[0].type"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
-        ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "web_search_call", "id": "x"}]}, "input"),
+        ({"input": [{"type": "guess_call", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "custom_tool_call", "call_id": "c", "name": "patch"}]}, "input[0].input"),
+        ({"input": [{"type": "custom_tool_call_output", "call_id": "c"}]}, "input[0].output"),
+        ({"input": [{"type": "shell_call", "action": {}}]}, "input[0].id"),
+        ({"input": [{"type": "shell_call_output", "call_id": "c", "output": ["x"]}]}, "input[0].output[0]"),
+        ({"input": [{"type": "computer_call_output", "call_id": "c"}]}, "input[0].output"),
         ({"input": [{"type": "message", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": 7, "content": "x"}]}, "input[0].role"),
@@ -434,6 +448,13 @@ def test_what_builds_on_something_stored_is_refused_with_a_way_out(name: str) ->
         ({"input": [{"role": "user", "content": ["x"]}]}, "input[0].content[0]"),
         ({"input": [{"role": "user", "content": [{}]}]}, "input[0].content[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "audio"}]}]}, "input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].input_audio"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x"}}]}]},
+            "input[0].content[0].input_audio.format",
+        ),
+        ({"tools": [{"type": "custom"}]}, "tools[0].name"),
+        ({"tools": [{"type": "custom", "name": "p", "format": {"type": "grammar"}}]}, "tools[0].format.syntax"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].file_id"),
         (
@@ -535,6 +556,10 @@ ITEMS = st.one_of(
     st.fixed_dictionaries({"type": st.just("message"), "role": ROLES, "content": TEXTS}),
     st.builds(called, TEXTS, TEXTS, TEXTS),
     st.builds(output_of, TEXTS, CONTENTS),
+    st.fixed_dictionaries({"type": st.just("custom_tool_call"), "call_id": TEXTS, "name": TEXTS, "input": TEXTS}),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(KINDS), "id": TEXTS}, optional={"output": CONTENTS, "action": NOISE}
+    ),
     st.fixed_dictionaries({"type": st.just("reasoning"), "summary": st.lists(PARTS, max_size=2)}),
 )
 FORMATS = st.sampled_from([{"type": "text"}, {"type": "json_schema", "name": "n", "schema": {"type": "object"}}])
@@ -542,7 +567,7 @@ BODIES = st.fixed_dictionaries(
     {"model": st.just("m"), "input": TEXTS | st.lists(ITEMS, min_size=1, max_size=6)},
     optional={
         "instructions": TEXTS,
-        "tools": st.lists(st.sampled_from([WEATHER, TIME, {"type": "web_search"}]), max_size=3),
+        "tools": st.lists(st.sampled_from([WEATHER, TIME, PATCH, {"type": "web_search"}]), max_size=3),
         "tool_choice": st.sampled_from(["auto", "none", {"type": "function", "name": "weather"}]),
         "text": st.fixed_dictionaries({"format": FORMATS}),
         "reasoning": st.fixed_dictionaries({"effort": TEXTS}),

@@ -38,7 +38,8 @@ def queued() -> tuple[ResponseTranslation, Json]:
         count[prefix] += 1
         return f"{prefix}_{count[prefix]}"
 
-    translation = ResponseTranslation("m", echo_of({}, []), named, thoughts=Shouting())
+    tools = [{"type": "custom", "name": "f0"}]
+    translation = ResponseTranslation("m", echo_of({}, tools), named, thoughts=Shouting())
     return translation, translation.queue(1800.5)
 
 

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 import orjson
 
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Spoken, names_within, new_id
+from forebay_gateway.dialects.responses.input_text import input_in
+from forebay_gateway.dialects.responses.items import (
+    CUSTOM,
+    FUNCTION,
+    PARTS,
+    TEXT,
+    Called,
+    NewId,
+    Spoken,
+    names_within,
+    new_id,
+)
 from forebay_gateway.dialects.responses.said import (
     arguments_in,
     logprobs_in,
@@ -34,6 +45,8 @@ class ResponseTranslation:
         self.named = named or names_within(self.id)
         """Names its items, those of its input too."""
         self._thoughts = thoughts
+        self._customs = frozenset(tool["name"] for tool in echo.get("tools", ()) if tool["type"] == "custom")
+        """Tools whose calls are told as theirs."""
         self._queued_at: float | None = None
         self._queued = Telling([])
         self._whole: Json | None = None
@@ -84,7 +97,9 @@ class ResponseTranslation:
 
     def writer(self, estimated_prompt: int) -> ResponseWriter:
         told = self._announced() if self._queued_at is not None else None
-        self._writer = ResponseWriter(self._snapshot(), self.named, told=told, thoughts=self._thoughts)
+        self._writer = ResponseWriter(
+            self._snapshot(), self.named, told=told, thoughts=self._thoughts, customs=self._customs
+        )
         return self._writer
 
     def _snapshot(self) -> Snapshot:
@@ -102,9 +117,12 @@ class ResponseTranslation:
                 yield Spoken(part, self.named(part.prefix), [said], logprobs, self._thoughts)
         for call in objects_in(message, "tool_calls"):
             function = object_in(call, "function")
+            name, arguments = text_in(function, "name"), arguments_in(function)
+            kind = CUSTOM if name in self._customs else FUNCTION
             yield Called(
-                id=self.named("fc"),
+                id=self.named(kind.prefix),
                 call_id=text_in(call, "id") or self.named("call"),
-                name=text_in(function, "name"),
-                pieces=[arguments_in(function)],
+                name=name,
+                pieces=[input_in(arguments) if kind is CUSTOM else arguments],
+                kind=kind,
             )

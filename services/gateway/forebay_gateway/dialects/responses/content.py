@@ -1,4 +1,4 @@
-"""What an item says: its text, images and files, as the parts of a chat message. Files that it names are looked up
+"""What an item says: its text, images, sounds and files, as the parts of a chat message. Files that it names are looked up
 later, for requests that are not refused anyway."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.canonical.file_parts import FilePart, PlacedPart
-from forebay_gateway.canonical.typed import bad_value, demand_string, missing, string_in
+from forebay_gateway.canonical.typed import bad_value, demand_string, missing, object_in, string_in
 
 _OF_A_FILE = ("file_id", "file_data", "file_url", "filename")
 _DETAILS = ("auto", "low", "high")
@@ -51,11 +51,14 @@ def _part(part: Any, at: str) -> Json:
             return _image(part, f"{at}.")
         case "input_file":
             return _file(part, f"{at}.")
+        case "input_audio":
+            return _audio(part, f"{at}.")
         case _:
             kind = demand_string(part, "type", f"{at}.", "such as input_text, input_image or input_file")
             raise bad_value(
                 f"{at}.type",
-                f'`{at}.type` is "{kind[:40]}"; it can be input_text, output_text, refusal, input_image or input_file.',
+                f'`{at}.type` is "{kind[:40]}"; it can be input_text, output_text, refusal, input_image, input_audio or '
+                "input_file.",
             )
 
 
@@ -72,6 +75,19 @@ def _image(part: Json, at: str) -> Json:
         raise bad_value(f"{at}file_id", f"`{at}file_id` and `{at}image_url` exclude each other: send one.")
     url = demand_string(part, "image_url", at, "send the image's URL, or the image itself as a data URI")
     return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+def _audio(part: Json, at: str) -> Json:
+    """Chat's has the same form."""
+    told = object_in(part, "input_audio", at)
+    if told is None:
+        raise missing(f"{at}input_audio", "send the sound as {data, format}, in base64")
+    within = f"{at}input_audio."
+    data = demand_string(told, "data", within, "send the sound itself, in base64")
+    return {
+        "type": "input_audio",
+        "input_audio": {"data": data, "format": demand_string(told, "format", within, "such as wav or mp3")},
+    }
 
 
 def _file(part: Json, at: str) -> Json:

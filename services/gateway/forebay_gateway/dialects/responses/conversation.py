@@ -13,6 +13,7 @@ from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import wrong_type
 from forebay_gateway.canonical.typed import bad_value, demand_string, missing, objects_in, string_in
 from forebay_gateway.dialects.responses.content import images_of, is_text, parts_in, texts_of
+from forebay_gateway.dialects.responses.other_calls import as_functions
 from forebay_gateway.dialects.responses.thoughts import Thoughts
 from forebay_gateway.dialects.responses.truncation import OUTPUT_OF
 from forebay_gateway.refused import BadField
@@ -64,6 +65,11 @@ class _Conversation:
         """Instructions alone ask for nothing."""
 
     def add(self, item: Json, at: str) -> None:
+        told = as_functions(item, at)
+        for one in (item,) if told is None else told:
+            self._add(one, at)
+
+    def _add(self, item: Json, at: str) -> None:
         match item.get("type"):
             case "message":
                 self._add_message(item, at)
@@ -85,7 +91,8 @@ class _Conversation:
                 kind = demand_string(item, "type", at, "such as message, function_call or function_call_output")
                 raise bad_value(
                     f"{at}type",
-                    f'`{at}type` is "{kind[:40]}"; it can be message, reasoning, function_call or function_call_output.',
+                    f'`{at}type` is "{kind[:40]}"; it can be message, reasoning, function_call, function_call_output, or '
+                    "what another of OpenAI's tools did.",
                 )
         self.is_empty = False
 
@@ -193,6 +200,7 @@ def _content(parts: list[Json]) -> Any:
 def _only_texts(parts: list[Json], role: str, at: str) -> list[str]:
     if images_of(parts):
         raise bad_value(
-            f"{at}content", f"`{at}content` has an image or a file; in a message of role {role} there can be text only."
+            f"{at}content",
+            f"`{at}content` has an image, a sound or a file; in a message of role {role} there can be text only.",
         )
     return texts_of(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.dialects.responses.items import TEXT, Called, Spoken
+from forebay_gateway.dialects.responses.items import FUNCTION, TEXT, Called, Spoken
 
 Told = tuple[str, Json]
 """What an event is called, and what it says beside its number."""
@@ -34,7 +34,7 @@ def opening(item: Spoken | Called, index: int) -> list[Told]:
 
 def delta_head(item: Spoken | Called, index: int) -> bytes:
     """Of an item's deltas, all that comes before their numbers: a stream is little else than deltas."""
-    kind = "function_call_arguments" if isinstance(item, Called) else item.part.type
+    kind = item.kind.events if isinstance(item, Called) else item.part.type
     body = orjson.dumps({"type": f"response.{kind}.delta", **place_of(item, index)})
     return b'event: response.%b.delta\ndata: %b,"sequence_number":' % (kind.encode(), body[:-1])
 
@@ -57,8 +57,8 @@ def closing(item: Spoken | Called, index: int, ended: Json) -> list[Told]:
     place = place_of(item, index)
     told: list[Told] = []
     if isinstance(item, Called):
-        said = {**place, "name": item.name, "arguments": item.said}
-        told.append(("response.function_call_arguments.done", said))
+        named = {"name": item.name} if item.kind is FUNCTION else {}
+        told.append((f"response.{item.kind.events}.done", {**place, **named, item.kind.said_as: item.said}))
     else:
         part = item.part_with(item.said, item.logprobs)
         fields = {name: value for name, value in part.items() if name not in ("type", "annotations")}

@@ -10,6 +10,7 @@ from secrets import token_hex
 import orjson
 
 from forebay_gateway.canonical.dialect import Json
+from forebay_gateway.dialects.responses.input_text import InputText
 from forebay_gateway.dialects.responses.thoughts import Thoughts
 
 NewId = Callable[[str], str]
@@ -105,23 +106,58 @@ class Spoken:
         return {"id": self.id, "type": "message", "role": "assistant", "content": content, "status": status}
 
 
+@dataclass(frozen=True, slots=True)
+class CallKind:
+    """What is called: the words that a client has for it."""
+
+    type: str
+    prefix: str
+    said_as: str
+    """The field of an item that has what the model gives it."""
+    events: str
+
+
+FUNCTION = CallKind("function_call", "fc", "arguments", "function_call_arguments")
+CUSTOM = CallKind("custom_tool_call", "ctc", "input", "custom_tool_call_input")
+"""A tool that takes one text."""
+CALLS = (FUNCTION, CUSTOM)
+
+
 @dataclass(slots=True, eq=False)
 class Called:
-    """A function call."""
+    """A call."""
 
     id: str
     call_id: str
     name: str = ""
     pieces: list[str] = field(default_factory=list)
     has_ended: bool = False
+    kind: CallKind = FUNCTION
+    text: InputText = field(default_factory=InputText)
+    """Of a custom tool's."""
 
     @property
     def said(self) -> str:
-        """The arguments."""
+        """The arguments, or the text."""
         return "".join(self.pieces)
+
+    def become_custom(self, id: str) -> None:
+        """Before anything of it was told."""
+        arguments, self.id, self.kind = self.said, id, CUSTOM
+        self.pieces = [self.readable(arguments)]
+
+    def readable(self, arguments: str) -> str:
+        """What a client gets of a piece of the arguments."""
+        return self.text.feed(arguments) if self.kind is CUSTOM else arguments
+
+    def rest(self) -> str:
+        """What it still gets when no more comes."""
+        return self.text.rest() if self.kind is CUSTOM else ""
 
     def is_whole(self) -> bool:
         """Arguments are an object: once that is closed, nothing can be added to it."""
+        if self.kind is CUSTOM:
+            return self.text.is_whole
         arguments = self.said
         if not arguments.lstrip().startswith("{"):
             return False
@@ -141,12 +177,12 @@ class Called:
     def ended(self, status: str) -> Json:
         return self._item(self.said, status)
 
-    def _item(self, arguments: str, status: str) -> Json:
+    def _item(self, said: str, status: str) -> Json:
         return {
             "id": self.id,
-            "type": "function_call",
+            "type": self.kind.type,
             "call_id": self.call_id,
             "name": self.name,
-            "arguments": arguments,
+            self.kind.said_as: said,
             "status": status,
         }

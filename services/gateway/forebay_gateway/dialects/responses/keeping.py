@@ -14,7 +14,15 @@ from forebay_gateway.dialects.responses.items import NewId, new_id
 from forebay_gateway.dialects.responses.thoughts import Thoughts
 from forebay_gateway.refused import BadField
 
-_PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+}
+_CUT_OFF = ("function_call", "custom_tool_call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ def reference_in(item: Any) -> str | None:
 
 def tellable(items: Iterable[Json]) -> list[Json]:
     """Those of kept items that a model can go on from. A call that was cut off in its arguments was never made."""
-    return [item for item in items if not (item.get("type") == "function_call" and item.get("status") == "incomplete")]
+    return [item for item in items if not (item.get("type") in _CUT_OFF and item.get("status") == "incomplete")]
 
 
 def _conversation_in(body: Json) -> str | None:
@@ -108,6 +116,8 @@ def _conversation_in(body: Json) -> str | None:
 def _kept(item: Json, named: NewId) -> Json:
     kind = item.get("type") or "message"
     kept = {**item, "id": named(_PREFIXES.get(kind, "item")), "type": kind}
+    if kind == "local_shell_call_output" and "call_id" not in item and "id" in item:
+        kept["call_id"] = item["id"]  # its id is that of the call
     kept["status"] = item.get("status") or "completed"
     if kind == "message":
         kept["content"] = _content(item["content"], item.get("role"))

@@ -28,7 +28,7 @@ from forebay_gateway.dialects.responses.conversation import messages_in
 from forebay_gateway.dialects.responses.echo import echo_of
 from forebay_gateway.dialects.responses.keeping import Ground
 from forebay_gateway.dialects.responses.thoughts import Thoughts
-from forebay_gateway.dialects.responses.tools import functions_in, tool_fields
+from forebay_gateway.dialects.responses.tools import tool_fields, tools_in
 from forebay_gateway.dialects.responses.truncation import shortened
 
 _MOST_LOGPROBS = 20
@@ -48,17 +48,17 @@ def ask_for_response(body: Json, ground: Ground | None) -> Asked:
     if flag_in(body, "background") and ground is None:
         raise bad_value("background", "`background` is true, and nobody here keeps what is answered: leave it out.")
     _check_the_rest(body)
-    functions = functions_in(body)
+    tools = tools_in(body)
     max_output_tokens = count_in(body, "max_output_tokens")
     fields: Json = {
         "model": model,
         "messages": messages_in(body, ground.items, ground.thoughts) if ground else messages_in(body),
-        **tool_fields(body, functions),
+        **tool_fields(body, tools),
     }
     fields |= _sampling(body) | _logprobs(body) | _reasoning(body) | _format(body) | _user(body)
     if max_output_tokens is not None:
         fields["max_tokens"] = max_output_tokens  # the newer name is not known to every engine
-    echo = {**echo_of(body, functions), **(ground.echo if ground else {})}
+    echo = {**echo_of(body, tools), **(ground.echo if ground else {})}
     _demand_shallow(echo)
     return Asked(
         form=CHAT,
@@ -95,6 +95,8 @@ def _check_the_rest(body: Json) -> None:
     flag_in(body, "store")
     object_in(body, "stream_options")
     metadata_in(body)
+    string_in(body, "prompt_cache_key")
+    string_in(body, "service_tier")
     if string_in(body, "truncation") not in (None, "auto", "disabled"):
         raise bad_value("truncation", "`truncation` can be auto or disabled.")
 

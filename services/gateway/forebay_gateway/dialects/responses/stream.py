@@ -6,7 +6,7 @@ if they are not when something else begins, that and all after it waits for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
@@ -20,7 +20,7 @@ from forebay_gateway.dialects.responses.events import (
     opening,
     written,
 )
-from forebay_gateway.dialects.responses.items import PARTS, TEXT, Called, NewId, Part, Spoken
+from forebay_gateway.dialects.responses.items import CUSTOM, PARTS, TEXT, Called, NewId, Part, Spoken
 from forebay_gateway.dialects.responses.said import (
     arguments_in,
     logprobs_in,
@@ -38,13 +38,20 @@ class ResponseWriter:
     """A whole response is in its last event, so all that was said is kept until then."""
 
     def __init__(
-        self, snapshot: Snapshot, named: NewId, *, told: Telling | None = None, thoughts: Thoughts | None = None
+        self,
+        snapshot: Snapshot,
+        named: NewId,
+        *,
+        told: Telling | None = None,
+        thoughts: Thoughts | None = None,
+        customs: Container[str] = (),
     ):
         """`told`: how the response was announced already. `thoughts`: to conceal the reasoning with, for a client that
-        carries it."""
+        carries it. `customs`: names of the tools that take one text."""
         self._snapshot = snapshot
         self._named = named
         self._thoughts = thoughts
+        self._customs = customs
         self.telling = told or Telling([])
         self._has_begun = False
         self._number = len(list(self.telling.events()))
@@ -138,8 +145,11 @@ class ResponseWriter:
         if call is None:
             call = self._calls[number] = Called(self._named("fc"), text_in(piece, "id") or self._named("call"))
         function = object_in(piece, "function")
-        call.name = call.name or text_in(function, "name")
-        arguments = arguments_in(function)
+        if not call.name and (name := text_in(function, "name")):
+            call.name = name
+            if name in self._customs:
+                call.become_custom(self._named(CUSTOM.prefix))
+        arguments = call.readable(arguments_in(function))
         if call.name:
             self._grow(call, arguments, [], out)
         else:
@@ -180,6 +190,9 @@ class ResponseWriter:
         item, self._open = self._open, None
         if item is None:
             return
+        if isinstance(item, Called) and (rest := item.rest()):
+            item.pieces.append(rest)
+            out.append(self._delta(rest, []))
         item.has_ended = True
         self._grown.ended = ended = item.ended(status)
         self._tell(closing(item, len(self._output), ended), out)

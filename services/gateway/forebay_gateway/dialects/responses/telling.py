@@ -20,7 +20,7 @@ from forebay_gateway.dialects.responses.events import (
     opening,
     written,
 )
-from forebay_gateway.dialects.responses.items import PARTS, REASONING, Called, Part, Spoken
+from forebay_gateway.dialects.responses.items import CALLS, PARTS, REASONING, Called, Part, Spoken
 
 UNFINISHED = ("queued", "in_progress")
 """How a response stands that has not ended."""
@@ -142,12 +142,14 @@ def _told(ended: Json, pieces: Json) -> ToldItem:
 
 
 def _item(ended: Json) -> Spoken | Called:
-    if ended["type"] == "function_call":
-        return Called(ended["id"], ended["call_id"], ended["name"], [ended["arguments"]], has_ended=True)
-    part = ended["content"][0]
-    kind = _part(part["type"])
-    said = part["refusal"] if kind.type == "refusal" else part["text"]
-    return Spoken(kind, ended["id"], [said], part.get("logprobs") or [], has_ended=True)
+    for kind in CALLS:
+        if ended["type"] == kind.type:
+            said = ended[kind.said_as]
+            return Called(ended["id"], ended["call_id"], ended["name"], [said], has_ended=True, kind=kind)
+    content = ended["content"][0]
+    part = _part(content["type"])
+    said = content["refusal"] if part.type == "refusal" else content["text"]
+    return Spoken(part, ended["id"], [said], content.get("logprobs") or [], has_ended=True)
 
 
 def _part(kind: str) -> Part:

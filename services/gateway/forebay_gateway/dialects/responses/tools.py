@@ -1,7 +1,8 @@
-"""The functions that a model may call, and whether it must.
+"""The tools that a model may call, and whether it must.
 
-Tools that are not functions run on the servers of their vendor, such as a web search. Agents name them by default and do
-without them where there are none, so they are left out. A choice that insists on one of them cannot be kept."""
+Functions are chat's own. A custom tool takes one text, which engines are told of as a function with one argument. All
+others run on the servers of their vendor, such as a web search. Agents name them by default and do without them where there
+are none, so they are left out. A choice that insists on one of them cannot be kept."""
 
 from __future__ import annotations
 
@@ -16,35 +17,47 @@ from forebay_gateway.canonical.typed import (
     string_in,
     switch_in,
 )
+from forebay_gateway.dialects.responses.input_text import INPUT
 from forebay_gateway.refused import BadField
 
+_CALLED = ("function", "custom")
+"""Tools that the client runs, whatever they are."""
+_NOUNS = {"function": "function", "custom": "custom tool"}
+_SYNTAXES = {"lark": "Lark grammar", "regex": "regular expression"}
 _TAKES_NOTHING: Json = {"type": "object", "properties": {}}
+_TAKES_A_TEXT: Json = {"type": "object", "properties": {INPUT: {"type": "string"}}, "required": [INPUT]}
+_Tool = tuple[str, str]
+"""Its type and name."""
 
 
-def functions_in(body: Json) -> list[Json]:
-    """As they were sent, without the other tools. Raises BadField."""
-    functions = []
+def tools_in(body: Json) -> list[Json]:
+    """Functions and custom tools as they were sent, without the others. Raises BadField."""
+    tools = []
     for place, tool in enumerate(objects_in(body, "tools")):
         at = f"tools[{place}]."
-        if demand_string(tool, "type", at, "such as function") != "function":
+        kind = demand_string(tool, "type", at, "such as function")
+        if kind not in _CALLED:
             continue
-        demand_string(tool, "name", at, "name the function")
+        demand_string(tool, "name", at, "name the tool")
         string_in(tool, "description", at)
-        object_in(tool, "parameters", at)
-        switch_in(tool, "strict", at)
-        functions.append(tool)
-    return functions
+        if kind == "custom":
+            _grammar_in(tool, at)
+        else:
+            object_in(tool, "parameters", at)
+            switch_in(tool, "strict", at)
+        tools.append(tool)
+    return tools
 
 
-def tool_fields(body: Json, functions: list[Json]) -> Json:
+def tool_fields(body: Json, tools: list[Json]) -> Json:
     """`tools`, `tool_choice` and `parallel_tool_calls` of a chat request. Raises BadField."""
     parallel = switch_in(body, "parallel_tool_calls")
-    choice, allowed = _choice_in(body, [function["name"] for function in functions])
+    choice, allowed = _choice_in(body, [(tool["type"], tool["name"]) for tool in tools])
     if allowed is not None:
-        functions = [function for function in functions if function["name"] in allowed]
-    if not functions:
+        tools = [tool for tool in tools if (tool["type"], tool["name"]) in allowed]
+    if not tools:
         return {}  # engines take a choice for a mistake where there is nothing to choose from
-    fields: Json = {"tools": [_nested(function) for function in functions]}
+    fields: Json = {"tools": [_of_one_text(tool) if tool["type"] == "custom" else _nested(tool) for tool in tools]}
     if choice is not None:
         fields["tool_choice"] = choice
     if parallel is not None:
@@ -63,57 +76,80 @@ def _nested(function: Json) -> Json:
     return {"type": "function", "function": nested}
 
 
-def _choice_in(body: Json, names: list[str]) -> tuple[str | Json | None, list[str] | None]:
-    """Chat's `tool_choice`, and the names of the functions that are allowed; None: all."""
+def _of_one_text(tool: Json) -> Json:
+    """Engines do not hold a model to the grammar, so it is told of it."""
+    said = [tool.get("description") or ""]
+    if grammar := _grammar_in(tool, ""):
+        syntax, definition = grammar
+        said.append(f"`{INPUT}` must follow this {_SYNTAXES.get(syntax, syntax)}:\n{definition}")
+    nested = {"name": tool["name"], "description": "\n\n".join(filter(None, said)), "parameters": _TAKES_A_TEXT}
+    return {"type": "function", "function": nested}
+
+
+def _grammar_in(tool: Json, at: str) -> tuple[str, str] | None:
+    """Its syntax, and how it is defined. Raises BadField."""
+    form, at = object_in(tool, "format", at) or {}, f"{at}format."
+    if form.get("type") != "grammar":
+        string_in(form, "type", at)
+        return None
+    syntax = demand_string(form, "syntax", at, "it can be lark or regex")
+    return syntax, demand_string(form, "definition", at, "send the grammar")
+
+
+def _choice_in(body: Json, known: list[_Tool]) -> tuple[str | Json | None, list[_Tool] | None]:
+    """Chat's `tool_choice`, and the tools that are allowed; None: all."""
     match body.get("tool_choice"):
         case None:
             return None, None
         case str(mode):
-            return _mode(mode, "tool_choice", ("auto", "none", "required"), names), None
+            return _mode(mode, "tool_choice", ("auto", "none", "required"), known), None
         case dict(choice):
             pass
         case other:
             raise wrong_type("tool_choice", "a string or an object", other)
     match demand_string(choice, "type", "tool_choice.", "such as function or allowed_tools"):
-        case "function":
-            name = demand_string(choice, "name", "tool_choice.", "say which function")
-            _demand_known(name, "tool_choice.name", names)
+        case "function" | "custom" as kind:
+            name = demand_string(choice, "name", "tool_choice.", f"say which {_NOUNS[kind]}")
+            _demand_known((kind, name), "tool_choice.name", known)
             return {"type": "function", "function": {"name": name}}, None
         case "allowed_tools":
-            return _allowed_in(choice, names)
+            return _allowed_in(choice, known)
         case kind:
             raise _not_here("tool_choice.type", kind)
 
 
-def _allowed_in(choice: Json, names: list[str]) -> tuple[str, list[str]]:
+def _allowed_in(choice: Json, known: list[_Tool]) -> tuple[str, list[_Tool]]:
     """Engines do not know this choice: they get only the tools that are allowed."""
     if choice.get("tools") is None:
-        raise missing("tool_choice.tools", "list the functions that may be called")
+        raise missing("tool_choice.tools", "list the tools that may be called")
     allowed = []
     for place, tool in enumerate(objects_in(choice, "tools", "tool_choice.")):
         at = f"tool_choice.tools[{place}]."
         kind = demand_string(tool, "type", at, "such as function")
-        if kind != "function":
+        if kind not in _CALLED:
             raise _not_here(f"{at}type", kind)
-        name = demand_string(tool, "name", at, "say which function")
-        _demand_known(name, f"{at}name", names)
-        allowed.append(name)
+        name = demand_string(tool, "name", at, f"say which {_NOUNS[kind]}")
+        _demand_known((kind, name), f"{at}name", known)
+        allowed.append((kind, name))
     mode = demand_string(choice, "mode", "tool_choice.", "it can be auto or required")
     return _mode(mode, "tool_choice.mode", ("auto", "required"), allowed), allowed
 
 
-def _mode(mode: str, param: str, modes: tuple[str, ...], names: list[str]) -> str:
+def _mode(mode: str, param: str, modes: tuple[str, ...], known: list[_Tool]) -> str:
     if mode not in modes:
         raise bad_value(param, f'`{param}` is "{mode[:40]}"; it can be one of {", ".join(modes)}.')
-    if mode == "required" and not names:
-        raise bad_value(param, f"`{param}` demands a call, and there is no function among the tools.")
+    if mode == "required" and not known:
+        raise bad_value(param, f"`{param}` demands a call, and there is nothing to call among the tools.")
     return mode
 
 
-def _demand_known(name: str, param: str, names: list[str]) -> None:
-    if name not in names:
-        raise bad_value(param, f'`{param}` is "{name[:64]}", and there is no such function among the tools.')
+def _demand_known(tool: _Tool, param: str, known: list[_Tool]) -> None:
+    if tool not in known:
+        kind, name = tool
+        raise bad_value(param, f'`{param}` is "{name[:64]}", and there is no such {_NOUNS[kind]} among the tools.')
 
 
 def _not_here(param: str, kind: str) -> BadField:
-    return bad_value(param, f'`{param}` is "{kind[:40]}", a tool that this gateway does not have: it can be function.')
+    return bad_value(
+        param, f'`{param}` is "{kind[:40]}", a tool that this gateway does not have: it can be function or custom.'
+    )
