@@ -588,7 +588,7 @@ class Exchange:
             async with asyncio.timeout(_TELL_S):
                 if self._keeping is not None:
                     await self._keeping.broken(error.message)
-                await self._reply.refuse(error)
+                await self._reply.refuse(error, self._asked.translation if self._asked is not None else None)
         except TimeoutError:
             self._reply.abort()
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from forebay.errors import ForebayError
 from forebay_gateway.asked import Background
-from forebay_gateway.canonical.dialect import Dialect
+from forebay_gateway.canonical.dialect import Dialect, Translation
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,9 @@ class Reply:
         await response.prepare(self._request)
         await response.write_eof()
 
-    async def refuse(self, error: ForebayError) -> None:
-        """As status and body, or as the last event of a stream whose headers went out."""
+    async def refuse(self, error: ForebayError, translation: Translation | None = None) -> None:
+        """As status and body, or as the last events of a stream whose headers went out. `translation`: of the answer that
+        it told."""
         await self._end_comments()
         rendered = self._dialect.render(error, self._request_id)
         if self.response is None:
@@ -91,7 +92,7 @@ class Reply:
             await self.send(rendered.status, rendered.body, rendered.headers["content-type"])
             return
         if self._takes_events:
-            await self.response.write_eof(rendered.event)
+            await self.response.write_eof(self._dialect.failing(rendered, translation))
         else:
             self.abort()
 
@@ -184,7 +185,7 @@ class Unheard(Reply):
     async def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         self._background.grew()
 
-    async def refuse(self, error: ForebayError) -> None:
+    async def refuse(self, error: ForebayError, translation: Translation | None = None) -> None:
         self._background.refuse(error)
 
     def abort(self) -> None:

@@ -19,7 +19,7 @@ from forebay_gateway.dialects.openai.errors import OPENAI
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
 from forebay_gateway.dialects.responses.echo import echo_of
 from forebay_gateway.dialects.responses.errors import RESPONSES, error_event
-from forebay_gateway.refused import EngineFailed
+from forebay_gateway.refused import ContextTooLong, EngineFailed
 
 Json = dict[str, Any]
 USAGE: Json = {
@@ -46,7 +46,7 @@ def translation(**asked: Any) -> ResponseTranslation:
         count[prefix] += 1
         return f"{prefix}_{count[prefix]}"
 
-    return ResponseTranslation("m", echo_of(asked, []), new_id)
+    return ResponseTranslation("m", echo_of(asked, asked.get("tools", [])), new_id)
 
 
 def chunk(*, finish: str | None = None, logprobs: Any = None, **delta: Any) -> Json:
@@ -94,8 +94,8 @@ def final(*chunks: Json, **asked: Any) -> Json:
     return response
 
 
-def whole(*chunks: Json, usage: Json | None = USAGE) -> Json:
-    return translation().whole(fold_chat(chunks, "m", usage))
+def whole(*chunks: Json, usage: Json | None = USAGE, **asked: Any) -> Json:
+    return translation(**asked).whole(fold_chat(chunks, "m", usage))
 
 
 def message(text: str, name: str = "msg_1", status: str = "completed") -> Json:
@@ -135,8 +135,10 @@ def test_a_text_is_told_piece_by_piece() -> None:
         "metadata": {},
         "parallel_tool_calls": True,
         "previous_response_id": None,
+        "prompt_cache_key": None,
         "reasoning": {"effort": None, "summary": None},
         "safety_identifier": None,
+        "service_tier": "default",
         "store": False,
         "temperature": None,
         "text": {"format": {"type": "text"}},
@@ -454,7 +456,7 @@ def retold(told: list[Json]) -> list[Json]:
             item = event["item"]
             assert item["status"] == "in_progress"
             assert item.get("content", []) == []
-            assert item.get("arguments", "") == ""
+            assert item.get("arguments", "") == item.get("input", "") == ""
             continue
         assert item is not None
         if kind == "output_item.done":
@@ -478,6 +480,10 @@ def retold(told: list[Json]) -> list[Json]:
                 item["arguments"] += event["delta"]
             case ["function_call_arguments", "done"]:
                 assert event["arguments"] == item["arguments"]
+            case ["custom_tool_call_input", "delta"]:
+                item["input"] += event["delta"]
+            case ["custom_tool_call_input", "done"]:
+                assert event["input"] == item["input"]
             case [name, step]:
                 assert part is not None
                 assert part["type"] == name
@@ -504,19 +510,24 @@ def all_said(response: Json) -> dict[str, str]:
             said[part["type"]] = said.get(part["type"], "") + part.get("text", part.get("refusal"))
         if item["type"] == "function_call":
             said[item["call_id"]] = item["name"] + item["arguments"]
+        if item["type"] == "custom_tool_call":
+            said[item["call_id"]] = item["name"] + item["input"]
     return said
 
 
+CUSTOMS = st.sampled_from([[], [{"type": "custom", "name": "f0"}, {"type": "custom", "name": "f2"}]])
+
+
 @settings(max_examples=100, deadline=None)
-@given(any_answer() | orderly_answer())
-def test_any_answer_is_told_by_the_grammar_and_nothing_of_it_is_lost(chunks: list[Json]) -> None:
-    told = read(written(*chunks))
+@given(any_answer() | orderly_answer(), CUSTOMS)
+def test_any_answer_is_told_by_the_grammar_and_nothing_of_it_is_lost(chunks: list[Json], tools: list[Json]) -> None:
+    told = read(written(*chunks, tools=tools))
     assert [event["type"] for event in told[:2]] == ["response.created", "response.in_progress"]
     response = told[-1]["response"]
     assert told[-1]["type"] == f"response.{response['status']}"
     assert retold(told[2:-1]) == response["output"]
     assert len({item["id"] for item in response["output"]}) == len(response["output"])
-    assert all_said(response) == all_said(whole(*chunks))
+    assert all_said(response) == all_said(whole(*chunks, tools=tools))
 
 
 @settings(max_examples=60, deadline=None)
@@ -526,11 +537,11 @@ def test_an_orderly_answer_is_the_same_whole_and_in_pieces(chunks: list[Json]) -
 
 
 @settings(max_examples=30, deadline=None)
-@given(any_answer() | orderly_answer())
-def test_any_event_is_one_of_openais(chunks: list[Json]) -> None:
-    for event in read(written(*chunks)):
+@given(any_answer() | orderly_answer(), CUSTOMS)
+def test_any_event_is_one_of_openais(chunks: list[Json], tools: list[Json]) -> None:
+    for event in read(written(*chunks, tools=tools)):
         EVENTS.validate_python(event)
-    Response.model_validate(whole(*chunks))
+    Response.model_validate(whole(*chunks, tools=tools))
 
 
 EVENTS: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
@@ -597,3 +608,24 @@ def test_openais_sdk_raises_on_an_error_in_a_stream() -> None:
     body = begun + error_event({"message": "It broke.", "type": "server_error", "code": "engine_failed"})
     with client(body) as openai, pytest.raises(APIError, match="It broke"):
         list(openai.responses.create(model="m", input="hi", stream=True))
+
+
+def test_a_stream_that_breaks_ends_with_the_error_and_the_response_as_it_failed() -> None:
+    made = translation()
+    begun = made.writer(0).write(chunk(content="Hel"))
+    told = read(begun + RESPONSES.failing(RESPONSES.render(EngineFailed("It broke."), "r1"), made))
+    assert [event["type"] for event in told[-2:]] == ["error", "response.failed"]
+    response = told[-1]["response"]
+    assert (response["status"], response["error"]) == ("failed", {"code": "server_error", "message": "It broke."})
+    assert response["output"] == [message("Hel", status="incomplete")]
+    for event in told:
+        EVENTS.validate_python(event)
+
+
+def test_a_refusal_after_comments_alone_is_a_response_that_was_begun_and_failed() -> None:
+    made = translation()
+    told = read(RESPONSES.failing(RESPONSES.render(ContextTooLong(), "r1"), made))
+    kinds = ["response.created", "response.in_progress", "error", "response.failed"]
+    assert [event["type"] for event in told] == kinds
+    assert told[-1]["response"]["id"] == told[0]["response"]["id"]
+    assert told[-1]["response"]["error"]["code"] == "context_length_exceeded"

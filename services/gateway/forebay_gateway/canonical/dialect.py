@@ -38,6 +38,8 @@ class Dialect:
     """Where its clients look for the id of a request, which is told as `x-request-id` anyway."""
     rate_headers: Callable[[RateStanding, float], dict[str, str]] = rate_headers
     """(what a key has left of its limits, seconds since the epoch)"""
+    failing: Callable[[Rendered, Translation | None], bytes] = lambda rendered, translation: rendered.event
+    """How a stream that has begun ends with a refusal, where that hangs on what it told before."""
 
     def id_headers(self, request_id: str) -> dict[str, str]:
         return dict.fromkeys(("x-request-id", self.id_header), request_id)

@@ -84,6 +84,14 @@ class ResponseTranslation:
             told = self._snapshot().broken([], status, error)
         return told
 
+    def fail(self, error: Json) -> tuple[bytes, Json, int]:
+        """Of a stream that has begun, if only with comments: what has to be told before the error is, the response as far as
+        it came, and the number of the next event. `error`: OpenAI's `code` and `message`."""
+        if self._writer is None or self._writer.broken("failed", error) is None:
+            self._echo = {**self._echo, "store": False}  # nothing is kept of what never began
+            return self.writer(0).fail(error)
+        return self._writer.fail(error)
+
     def whole(self, answer: Json) -> Json:
         snapshot = self._snapshot()
         snapshot.note_created(answer)

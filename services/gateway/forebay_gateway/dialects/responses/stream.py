@@ -109,6 +109,16 @@ class ResponseWriter:
         output = [*self._output, *(item.ended("incomplete") for item in unfinished)]
         return self._snapshot.broken(output, status, error)
 
+    def fail(self, error: Json) -> tuple[bytes, Json, int]:
+        """`error`: OpenAI's `code` and `message`. Gives what has to be told before the error is, the response as far as it
+        came, and the number of the next event."""
+        out: list[bytes] = []
+        if not self._has_begun:
+            self._begin({}, out)
+        response = self.broken("failed", error)
+        assert response is not None, "it has begun"
+        return b"".join(out), response, self._number
+
     def _begin(self, chunk: Json, out: list[bytes]) -> None:
         self._has_begun = True
         self._snapshot.note_created(chunk)
