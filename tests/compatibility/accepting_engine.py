@@ -41,6 +41,8 @@ _ANSWERS: dict[str, Json] = {
     "/api/generate": {"response": "yes", **_ENDED},
     "/api/embed": {"embeddings": [[1.0]], "prompt_eval_count": 2},
     "/api/embeddings": {"embedding": [1.0]},
+    "/api/show": {"capabilities": ["completion"]},
+    **{path: {"status": "success"} for path in ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete")},
 }
 
 
@@ -106,6 +108,7 @@ async def open_accepting_engine() -> AsyncIterator[AcceptingEngine]:
     engine = AcceptingEngine()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/{path:.*}", engine.answer)
+    app.router.add_delete("/{path:.*}", engine.answer)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

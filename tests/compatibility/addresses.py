@@ -75,6 +75,23 @@ TAKES_JSON = (
     TOKENIZE,
 )
 
+INPUT_TOKENS = Address("/v1/responses/input_tokens", {"model": MODEL, "input": "hello"}, has_row=False)
+CONVERSATION = Address("/v1/conversations", {"items": [{"role": "user", "content": "hello"}]}, has_row=False)
+BATCH = Address(
+    "/v1/batches",
+    {"input_file_id": "file-1", "endpoint": "/v1/completions", "completion_window": "24h"},
+    has_row=False,
+)
+FILE = Address("/v1/files", {"purpose": "batch"}, has_row=False)
+SHOW = Address("/api/show", {"model": MODEL}, "ollama", has_row=False)
+PULL = Address("/api/pull", {"model": "tiny"}, "ollama", has_row=False)
+PUSH = Address("/api/push", {"model": MODEL}, "ollama", has_row=False)
+CREATE = Address("/api/create", {"model": "tiny", "from": MODEL}, "ollama", has_row=False)
+COPY = Address("/api/copy", {"source": MODEL, "destination": "tiny"}, "ollama", has_row=False)
+DELETE = Address("/api/delete", {"model": "tiny"}, "ollama", has_row=False)
+KEEPS = (INPUT_TOKENS, CONVERSATION, BATCH, FILE, SHOW, PULL, PUSH, CREATE, COPY, DELETE)
+"""Where nothing is generated: what is kept, counted, or done to an engine's models."""
+
 IMAGE_EDIT = Address("/v1/images/edits", {"model": MODEL, "prompt": "a bridge"})
 TRANSCRIPTION = Address("/v1/audio/transcriptions", {"model": MODEL})
 TRANSLATION = Address("/v1/audio/translations", {"model": MODEL})

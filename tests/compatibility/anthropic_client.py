@@ -9,7 +9,7 @@ from typing import Any
 
 import anthropic
 
-from tests.compatibility.wants import ANY, NONE, Broke, Called, Json, NotInDialect, Refused, Said, Want
+from tests.compatibility.wants import ANY, NONE, Broke, Called, Embedded, Json, NotInDialect, Refused, Said, Want
 
 _CHOICES: Json = {ANY: {"type": "any"}, NONE: {"type": "none"}}
 _FINISHES = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tools"}
@@ -47,14 +47,17 @@ class AnthropicMessages:
         said.completion_tokens = message.usage.output_tokens
         return said
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
+    async def embed(self, texts: Embedded, *, dimensions: int | None = None) -> list[list[float]]:
+        raise NotInDialect
+
+    async def embed_by_older_address(self, text: str) -> list[float]:
         raise NotInDialect
 
     async def close(self) -> None:
         await self._client.close()
 
     def _request(self, want: Want) -> Json:
-        if want.logprobs or want.seed is not None or want.json_mode:
+        if want.logprobs or want.seed is not None or want.json_mode or want.goes_on or want.n > 1:
             raise NotInDialect
         content: list[Json] = [{"type": "text", "text": want.text}]
         if want.image:

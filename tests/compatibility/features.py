@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -144,10 +145,55 @@ async def logprobs(client: Client, stream: bool) -> None:
     assert said.logprobs == said.completion_tokens
 
 
+async def several_answers(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("repeat: a b", n=2), stream=stream)
+    assert said.texts == ["a b", "a b"]
+    assert said.completion_tokens == 2
+
+
+async def several_prompts(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("", prompts=("repeat: first", "repeat: the second")), stream=stream)
+    assert said.texts == ["first", "the second"]
+    assert said.prompt_tokens == 5
+
+
+async def prompt_in_tokens(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("", tokens=(11, 22, 33), max_tokens=4), stream=stream)
+    assert said.text
+    assert said.prompt_tokens == 3
+
+
+async def echo(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("repeat: a b c", echo=True), stream=stream)
+    assert said.text == "repeat: a b ca b c"
+
+
+async def prompts_logprobs(client: Client, stream: bool) -> None:
+    said = await client.ask(Want("repeat: a b c", echo=True, logprobs=2), stream=stream)
+    assert said.logprobs == said.prompt_tokens + said.completion_tokens
+
+
 async def embeddings(client: Client, stream: bool) -> None:
     first, second = await client.embed(["a cat", "a dog"])
     assert len(first) == len(second) > 0
     assert first != second
+
+
+async def embeddings_of_tokens(client: Client, stream: bool) -> None:
+    first, second = await client.embed([[5, 6, 7], [5, 8]])
+    assert len(first) == len(second) > 0
+    assert first != second
+
+
+async def shorter_embeddings(client: Client, stream: bool) -> None:
+    first, second = await client.embed(["a cat", "a dog"], dimensions=5)
+    assert len(first) == len(second) == 5  # of which length they are is the provider's affair
+
+
+async def older_embeddings(client: Client, stream: bool) -> None:
+    whole = await client.embed_by_older_address("a cat")
+    (scaled,) = await client.embed(["a cat"])
+    assert [x / math.hypot(*whole) for x in whole] == pytest.approx(scaled, abs=1e-5)
 
 
 async def unknown_model(client: Client, stream: bool) -> None:
@@ -157,6 +203,7 @@ async def unknown_model(client: Client, stream: bool) -> None:
     assert "no-such-model" in refused.value.message
 
 
+COME_WHOLE = ("embeddings", "embeddings of tokens", "shorter embeddings", "older embeddings")
 FEATURES: dict[str, Feature] = {
     "text": text,
     "system prompt": system_prompt,
@@ -177,7 +224,15 @@ FEATURES: dict[str, Feature] = {
     "reasoning, then tool": reasoning_then_tool,
     "vision": vision,
     "logprobs": logprobs,
+    "several answers": several_answers,
+    "several prompts": several_prompts,
+    "prompt in tokens": prompt_in_tokens,
+    "echo": echo,
+    "logprobs of the prompt": prompts_logprobs,
     "embeddings": embeddings,
+    "embeddings of tokens": embeddings_of_tokens,
+    "shorter embeddings": shorter_embeddings,
+    "older embeddings": older_embeddings,
     "unknown model": unknown_model,
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from forebay.wire.v1 import types_pb2
 from tests.compatibility.anthropic_client import AnthropicMessages
-from tests.compatibility.features import FEATURES
+from tests.compatibility.features import COME_WHOLE, FEATURES
 from tests.compatibility.ollama_clients import OllamaChat, OllamaGenerate
 from tests.compatibility.openai_clients import OpenAIChat, OpenAICompletions, OpenAIResponses
 from tests.compatibility.wants import Client, NotInDialect, Refused
@@ -47,6 +47,7 @@ class Engine:
 
 ENGINES = (
     Engine("vLLM", Flavour.VLLM, types_pb2.ENGINE_KIND_VLLM),
+    Engine("SGLang", Flavour.SGLANG, types_pb2.ENGINE_KIND_SGLANG),
     Engine("llama.cpp", Flavour.LLAMA_CPP, types_pb2.ENGINE_KIND_LLAMACPP),
     Engine("Ollama", Flavour.OLLAMA, types_pb2.ENGINE_KIND_OLLAMA),
     Engine("OpenAI-compatible", Flavour.ANY, types_pb2.ENGINE_KIND_OPENAI),
@@ -87,7 +88,7 @@ def cells() -> Iterator[Cell]:
         for engine in ENGINES:
             for feature in FEATURES:
                 for stream in (False, True):
-                    if not (stream and feature == "embeddings"):  # which come whole
+                    if not (stream and feature in COME_WHOLE):
                         yield Cell(client, engine, feature, stream)
 
 
@@ -96,8 +97,8 @@ async def tried(cell: Cell, client: Client) -> Tried:
         await FEATURES[cell.feature](client, cell.stream)
     except NotInDialect:
         return Tried(Outcome.ABSENT)
-    except Refused as refused:
-        return Tried(Outcome.REFUSED, str(refused))
+    except Refused as refused:  # with a status that blames nobody but the request
+        return Tried(Outcome.REFUSED if refused.status < 500 else Outcome.FAILS, str(refused))
     except Exception as error:
         return Tried(Outcome.FAILS, f"{type(error).__name__}: {error}")
     return Tried(Outcome.WORKS)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import ollama
 
-from tests.compatibility.wants import Broke, Called, Json, NotInDialect, Refused, Said, Want
+from tests.compatibility.wants import Broke, Called, Embedded, Json, NotInDialect, Refused, Said, Want
 
 
 class _OllamaClient:
@@ -17,16 +17,23 @@ class _OllamaClient:
         self._client = ollama.AsyncClient(host=f"{url}/k/{key}")
         self._model = model
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
+    async def embed(self, texts: Embedded, *, dimensions: int | None = None) -> list[list[float]]:
+        if not isinstance(texts[0], str):
+            raise NotInDialect
         with _errors(began=False):
-            told = await self._client.embed(self._model, texts)
+            told = await self._client.embed(self._model, [str(text) for text in texts], dimensions=dimensions)
         return [list(vector) for vector in told.embeddings]
+
+    async def embed_by_older_address(self, text: str) -> list[float]:
+        with _errors(began=False):
+            told = await self._client.embeddings(self._model, text)
+        return list(told.embedding)
 
     async def close(self) -> None:
         await self._client._client.aclose()
 
     def _common(self, want: Want) -> Json:
-        if want.forced or want.asks_for_cached:
+        if want.forced or want.asks_for_cached or want.goes_on or want.n > 1:
             raise NotInDialect
         options: Json = {"num_predict": want.max_tokens, "temperature": 0}
         if want.seed is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 
-from tests.compatibility.wants import ANY, NONE, Broke, Called, Json, NotInDialect, Refused, Said, Want
+from tests.compatibility.wants import ANY, NONE, Broke, Called, Embedded, Json, NotInDialect, Refused, Said, Want
 
 _STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
 _CHOICES: Json = {ANY: "required", NONE: "none"}
@@ -22,10 +22,14 @@ class _OpenAIClient:
         self._client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
         self._model = model
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
+    async def embed(self, texts: Embedded, *, dimensions: int | None = None) -> list[list[float]]:
+        size = openai.omit if dimensions is None else dimensions
         with _errors():
-            told = await self._client.embeddings.create(model=self._model, input=texts)
+            told = await self._client.embeddings.create(model=self._model, input=texts, dimensions=size)
         return [vector.embedding for vector in told.data]
+
+    async def embed_by_older_address(self, text: str) -> list[float]:
+        raise NotInDialect
 
     async def close(self) -> None:
         await self._client.close()
@@ -39,8 +43,9 @@ class OpenAIChat(_OpenAIClient):
             if stream:
                 return await self._streamed(want)
             told = await self._client.chat.completions.create(**self._request(want))
-        (choice,) = told.choices
+        choice = told.choices[0]
         said = Said(choice.message.content or "", finish=_FINISHES[choice.finish_reason], pieces=1)
+        said.texts = [each.message.content or "" for each in told.choices]
         said.reasoning = _reasoning(choice.message)
         for call in choice.message.tool_calls or ():
             assert call.type == "function"
@@ -51,7 +56,7 @@ class OpenAIChat(_OpenAIClient):
         return said
 
     async def _streamed(self, want: Want) -> Said:
-        said = Said()
+        said = Said(texts=[""] * want.n)
         calls: dict[int, Json] = {}
         request = self._request(want) | _STREAMED
         chunks: Any = await self._client.chat.completions.create(**request)
@@ -60,6 +65,7 @@ class OpenAIChat(_OpenAIClient):
                 _note_usage(said, chunk.usage)
             for choice in chunk.choices:
                 said.text += choice.delta.content or ""
+                said.texts[choice.index] += choice.delta.content or ""
                 said.pieces += bool(choice.delta.content)
                 said.reasoning += _reasoning(choice.delta)
                 said.finish = _FINISHES[choice.finish_reason] if choice.finish_reason else said.finish
@@ -74,6 +80,8 @@ class OpenAIChat(_OpenAIClient):
         return said
 
     def _request(self, want: Want) -> Json:
+        if want.goes_on:
+            raise NotInDialect
         content: Any = want.text
         if want.image:
             url = f"data:image/png;base64,{base64.b64encode(want.image).decode()}"
@@ -97,6 +105,8 @@ class OpenAIChat(_OpenAIClient):
             "max_tokens": want.max_tokens,
             "temperature": 0,
         }
+        if want.n > 1:
+            request |= {"n": want.n, "temperature": 1}  # at 0 they would all be the same, and vLLM refuses
         if want.tools:
             request["tools"] = [
                 {"type": "function", "function": {"name": tool.name, "parameters": tool.parameters}}
@@ -130,22 +140,26 @@ class OpenAICompletions(_OpenAIClient):
             raise NotInDialect
         request: Json = {
             "model": want.model or self._model,
-            "prompt": want.text,
+            "prompt": list(want.prompts) or list(want.tokens) or want.text,
             "max_tokens": want.max_tokens,
             "temperature": 0,
         }
+        if want.n > 1:
+            request |= {"n": want.n, "temperature": 1}
+        if want.echo:
+            request["echo"] = True
         if want.logprobs:
-            raise NotInDialect  # it has its own form of them, which engines fill in differently
+            request["logprobs"] = want.logprobs
         if want.seed is not None:
             request["seed"] = want.seed
         if want.stop:
             request["stop"] = [want.stop]
-        said = Said()
+        said = Said(texts=[""] * want.n * max(1, len(want.prompts)))
         with _errors():
             if not stream:
                 told = await self._client.completions.create(**request)
-                (choice,) = told.choices
-                said.text, said.finish, said.pieces = choice.text, _FINISHES[choice.finish_reason], 1
+                for choice in told.choices:
+                    _add_text(said, choice)
                 _note_usage(said, told.usage)
                 return said
             chunks: Any = await self._client.completions.create(**request, **_STREAMED)
@@ -153,10 +167,21 @@ class OpenAICompletions(_OpenAIClient):
                 if chunk.usage is not None:
                     _note_usage(said, chunk.usage)
                 for choice in chunk.choices:
-                    said.text += choice.text
-                    said.pieces += bool(choice.text)
-                    said.finish = _FINISHES[choice.finish_reason] if choice.finish_reason else said.finish
+                    _add_text(said, choice)
         return said
+
+
+def _add_text(said: Said, choice: Any) -> None:
+    """Of one of a completion's answers, or a piece of it."""
+    said.text += choice.text
+    said.texts[choice.index] += choice.text
+    said.pieces += bool(choice.text)
+    said.finish = _FINISHES[choice.finish_reason] if choice.finish_reason else said.finish
+    if choice.logprobs:
+        tokens = choice.logprobs.tokens
+        assert len(tokens) == len(choice.logprobs.token_logprobs) == len(choice.logprobs.top_logprobs)
+        assert choice.logprobs.text_offset == sorted(choice.logprobs.text_offset)
+        said.logprobs += len(tokens)
 
 
 class OpenAIResponses(_OpenAIClient):
@@ -193,7 +218,7 @@ class OpenAIResponses(_OpenAIClient):
         return said
 
     def _request(self, want: Want) -> Json:
-        if want.seed is not None or want.stop:
+        if want.seed is not None or want.stop or want.goes_on or want.n > 1:
             raise NotInDialect
         content: list[Json] = [{"type": "input_text", "text": want.text}]
         if want.image:

@@ -16,8 +16,9 @@ Which client library works with what in front of which engine. Written by the te
 libraries; a page that differs from what they saw fails `make test-clients` (with `FOREBAY_WRITE_DOCS=1` it is written anew).
 
 The engines are stand-ins with each engine's manners on the wire, since no small model can do all of this; llama.cpp's is
-held to the real server by tests of its own, and those of the cloud providers check requests as their documentation says. Not
-shown is that Ollama refuses to think with a model that cannot, and that a provider's models differ in what they take.
+held to the real server by tests of its own, those of SGLang and Ollama follow their source, and those of the cloud
+providers check requests as their documentation says. Not shown is that Ollama refuses to think with a model that cannot,
+that only some models have vectors that can be made shorter, and that a provider's models differ in what they take.
 
 ✓ works, streamed and whole · – the dialect has no words for it · *refused*: an error in the client's dialect that says why.
 """

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from forebay.wire.v1 import types_pb2
 from tests.compatibility.accepting_engine import AcceptingEngine, demand_rest, open_accepting_house
 from tests.compatibility.addresses import (
+    DELETE,
+    KEEPS,
     TAKES_JSON,
     Address,
     Told,
@@ -36,6 +38,7 @@ _WORDS = (
     *("max_output_tokens", "n", "name", "num_ctx", "num_predict", "options", "parameters", "previous_response_id"),
     *("raw", "reasoning", "response_format", "role", "schema", "seed", "source", "stop", "stop_sequences", "store"),
     *("stream", "stream_options", "suffix", "system", "temperature", "text", "think", "thinking", "tool_calls"),
+    *("completion_window", "destination", "endpoint", "files", "from", "input_file_id", "items", "purpose", "insecure"),
     *("tool_choice", "tool_use_id", "tools", "top_k", "top_logprobs", "top_n", "type", "url", "user"),
 )
 _MEANINGFUL = (
@@ -120,3 +123,28 @@ def test_whatever_a_client_says_it_gets_an_answer_or_a_clear_refusal(standing: S
     assert any(told.status == 200 for _, told in seen)
     standing.do(demand_rest(house, standing.engine))
     standing.do(demand_rows(house, [told for address, told in seen if address.has_row]))
+
+
+def test_what_keeps_and_manages_answers_or_refuses_whatever_it_is_told(standing: Standing) -> None:
+    seen: list[Told] = []
+    house = standing.house
+
+    def ask(address: Address, body: bytes) -> None:
+        told = standing.do(told_for(house, address, body, method="DELETE" if address is DELETE else "POST"))
+        seen.append(told)
+        assert told.status < 500, f"{address} {body!r}: {told}"
+        if told.status >= 400:
+            demand_refusal(told, address, house)
+        else:
+            demand_no_leak(told, house)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(KEEPS), _extras, st.booleans())
+    def ask_anything(address: Address, extras: dict[str, Any], is_whole: bool) -> None:
+        ask(address, address.body(**extras) if is_whole else json.dumps(extras).encode())
+
+    for address in KEEPS:
+        ask(address, address.body())
+    assert any(told.status == 200 for told in seen)
+    ask_anything()
+    standing.do(demand_rest(house, standing.engine))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Json = dict[str, Any]
+Embedded = list[str] | list[list[int]]
+"""Texts, in words or in tokens."""
 
 
 ANY, NONE = "any tool", "no tool"
@@ -43,8 +45,21 @@ class Want:
     stop: str = ""
     max_tokens: int = 400
     model: str = ""
+    prompts: tuple[str, ...] = ()
+    """Several instead of `text`."""
+    tokens: tuple[int, ...] = ()
+    """A prompt in tokens, instead of `text`."""
+    echo: bool = False
+    """The prompt is to come back before the answer."""
+    n: int = 1
+    """So many answers."""
     asks_for_cached: bool = False
     """How many tokens of the prompt were cached is to be told."""
+
+    @property
+    def goes_on(self) -> bool:
+        """What only plain completions have words for."""
+        return bool(self.prompts or self.tokens or self.echo)
 
 
 @dataclass(slots=True)
@@ -62,6 +77,8 @@ class Said:
     """Tokens of which the probability was told."""
     pieces: int = 0
     """In which the text came."""
+    texts: list[str] = field(default_factory=list)
+    """Of each answer, where several were wanted; `text` is all of them."""
 
 
 class NotInDialect(Exception):
@@ -88,6 +105,8 @@ class Client(Protocol):
         """Raises NotInDialect, Refused, Broke."""
         ...
 
-    async def embed(self, texts: list[str]) -> list[list[float]]: ...
+    async def embed(self, texts: Embedded, *, dimensions: int | None = None) -> list[list[float]]: ...
+
+    async def embed_by_older_address(self, text: str) -> list[float]: ...
 
     async def close(self) -> None: ...

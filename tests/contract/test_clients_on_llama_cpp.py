@@ -13,7 +13,7 @@ from forebay.wire.v1 import types_pb2
 from tests.compatibility.matrix import CLIENTS, client_of
 from tests.compatibility.ollama_clients import OllamaChat
 from tests.compatibility.openai_clients import OpenAIChat, OpenAICompletions
-from tests.compatibility.wants import Client, NotInDialect, Said, Want
+from tests.compatibility.wants import Client, NotInDialect, Refused, Said, Want
 from tests.contract.conftest import REAL_MODEL
 from tests.gateway.house import MODEL, House, open_house
 
@@ -89,6 +89,39 @@ async def test_log_probabilities_are_told_of_every_token(house: House) -> None:
     for made in (OpenAIChat, OllamaChat):
         said = await asked(house, made, Want(QUESTION, max_tokens=6, logprobs=2), stream=True)
         assert said.logprobs == said.completion_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_prompts_in_words_or_tokens_are_gone_on_with_each_for_itself(house: House, stream: bool) -> None:
+    prompts = ("One, two, three, four, five, six,", "Monday, Tuesday, Wednesday,")
+    alone = [await asked(house, OpenAICompletions, Want(text, max_tokens=4), stream=stream) for text in prompts]
+    said = await asked(house, OpenAICompletions, Want("", prompts=prompts, max_tokens=4), stream=stream)
+    assert said.texts == [each.text for each in alone]
+    assert said.texts[0] != said.texts[1]
+    assert said.prompt_tokens == sum(each.prompt_tokens for each in alone)
+    assert said.completion_tokens == 8
+    in_tokens = await asked(house, OpenAICompletions, Want("", tokens=(2, 3925, 1902), max_tokens=4), stream=stream)
+    assert in_tokens.text
+    assert in_tokens.prompt_tokens == 3
+    assert [row.usage.completion_tokens for row in await house.rows(4)] == [4, 4, 8, 4]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_answers_and_log_probabilities_of_completions_have_openais_form(
+    house: House, stream: bool
+) -> None:
+    said = await asked(house, OpenAICompletions, Want("One, two,", n=2, logprobs=2, max_tokens=4), stream=stream)
+    assert len(said.texts) == 2
+    assert all(said.texts)
+    assert said.logprobs == said.completion_tokens == 8
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_server_would_leave_aside_is_refused(house: House, stream: bool) -> None:
+    with pytest.raises(Refused) as refused:
+        await asked(house, OpenAICompletions, Want("One, two,", echo=True), stream=stream)
+    assert refused.value.status == 400
+    assert "`echo`" in refused.value.message
 
 
 async def test_counted_tokens_are_those_that_are_charged(house: House) -> None:

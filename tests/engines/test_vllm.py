@@ -19,6 +19,7 @@ from openai import BadRequestError
 
 from forebay.wire.v1 import types_pb2
 from tests.compatibility.matrix import CLIENTS, client_of
+from tests.compatibility.openai_clients import OpenAICompletions
 from tests.compatibility.wants import Client, NotInDialect, Said, Want
 from tests.conftest import free_port
 from tests.engines.conftest import openai_of
@@ -139,6 +140,33 @@ async def test_a_stop_string_ends_it_before_that_string(chatting: House, made: t
         return
     assert stopped.finish == "stop"
     assert stopped.text.strip() == said.text.partition(stop)[0].strip() != ""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_prompts_in_words_or_tokens_are_gone_on_with_each_for_itself(
+    chatting: House, stream: bool
+) -> None:
+    prompts = ("One two", "Red green blue")
+    alone = [await asked(chatting, OpenAICompletions, Want(text, max_tokens=4), stream=stream) for text in prompts]
+    said = await asked(chatting, OpenAICompletions, Want("", prompts=prompts, max_tokens=4), stream=stream)
+    assert said.texts == [each.text for each in alone]
+    assert said.prompt_tokens == sum(each.prompt_tokens for each in alone)
+    in_tokens = await asked(
+        chatting, OpenAICompletions, Want("", tokens=(101, 2028, 2048), max_tokens=4), stream=stream
+    )
+    assert in_tokens.text
+    assert in_tokens.prompt_tokens == 3
+    several = await asked(chatting, OpenAICompletions, Want("One two", n=2, max_tokens=4), stream=stream)
+    assert len(several.texts) == 2
+    assert several.completion_tokens == 8
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_echo_brings_the_prompt_back_and_its_log_probabilities(chatting: House, stream: bool) -> None:
+    want = Want("one two", echo=True, logprobs=1, max_tokens=4)
+    said = await asked(chatting, OpenAICompletions, want, stream=stream)
+    assert said.text.startswith("one two")
+    assert said.logprobs == said.prompt_tokens + said.completion_tokens
 
 
 async def test_counted_tokens_are_those_that_are_charged(chatting: House) -> None:

@@ -83,6 +83,14 @@ async def test_vllm_is_recognised_and_tells_context_and_load(probe: Probe) -> No
         assert answer.load == Load(0, 0, 0.0, CLOCK.now())
 
 
+async def test_sglang_is_recognised_and_tells_context_and_load(probe: Probe) -> None:
+    async with FakeEngine(flavour=Flavour.SGLANG, slots=3, context_tokens=4096, models=("m",)) as engine:
+        answer = await look(probe, engine.url)
+        assert (answer.seen.kind, answer.seen.slots) == (EngineKind.SGLANG, None)
+        assert answer.seen.models == (Model("m", 4096),)
+        assert answer.load == Load(0, 0, 0.0, CLOCK.now())
+
+
 async def test_ollama_is_recognised_and_tells_what_is_loaded_but_no_load(probe: Probe) -> None:
     async with FakeEngine(flavour=Flavour.OLLAMA, context_tokens=4096, models=("m",)) as engine:
         answer = await look(probe, engine.url)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay_gateway.engines.cohere_request import chat_body, embed_body, rerank_body
 from forebay_gateway.refused import BadField
@@ -173,3 +175,40 @@ def test_texts_to_embed_and_documents_to_rank() -> None:
             embed_body(wrong, "e")
     asked = {"query": "q", "documents": ["a"], "top_n": 1, "user": "alice"}
     assert rerank_body(asked, "r") == {"model": "r", "query": "q", "documents": ["a"], "top_n": 1}
+
+
+def _chats() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Chats as OpenAI takes them: whoever speaks, and whether or not a call has its result."""
+    texts = st.text(max_size=8)
+    part = st.builds(lambda text: {"type": "text", "text": text}, texts)
+    picture = st.just({"type": "image_url", "image_url": {"url": PICTURE}})
+    said = st.builds(
+        lambda role, text: {"role": role, "content": text}, st.sampled_from(("system", "developer", "assistant")), texts
+    )
+    asked = st.builds(
+        lambda content: {"role": "user", "content": content}, texts | st.lists(part | picture, min_size=1, max_size=3)
+    )
+    function = {"name": "weather", "arguments": "{}"}
+    called = st.builds(
+        lambda text, calls, result: [
+            {
+                "role": "assistant",
+                "content": text,
+                "tool_calls": [{"id": f"c{n}", "type": "function", "function": function} for n in range(calls)],
+            },
+            *({"role": "tool", "tool_call_id": f"c{n}", "content": result} for n in range(calls)),
+        ],
+        st.none() | texts,
+        st.integers(1, 3),
+        texts | st.lists(part, min_size=1, max_size=2),
+    )
+    turns = st.lists(st.one_of(said.map(lambda m: [m]), asked.map(lambda m: [m]), called), max_size=5)
+    return turns.map(lambda told: [message for turn in told for message in turn])
+
+
+@given(_chats(), st.sampled_from([None, "none", "low", "high"]), st.sampled_from([None, "auto", "required", "none"]))
+def test_whatever_the_chat_cohere_would_take_it(
+    messages: list[dict[str, Any]], effort: str | None, choice: str | None
+) -> None:
+    fields = {"reasoning_effort": effort, "tools": [TOOL, CLOCK], "tool_choice": choice}
+    body({"role": "user", "content": "Begin."}, *messages, **fields)

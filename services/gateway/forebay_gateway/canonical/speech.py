@@ -15,7 +15,7 @@ import orjson
 from forebay_gateway.accounting import Usage
 from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError, read_usage
 from forebay_gateway.canonical.dialect import Translation
-from forebay_gateway.canonical.forms import CHAT, Form
+from forebay_gateway.canonical.forms import CHAT, RERANK, Form
 from forebay_gateway.canonical.structured import Answer, AskedBefore, Gathered, Mending, WantedForm, answers_in
 from forebay_gateway.canonical.thoughts import name_thoughts
 from forebay_gateway.canonical.upload import Upload
@@ -208,6 +208,8 @@ class OpenAISpeech:
             told = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise NoAnswer(StreamError("Its answer is not valid JSON.")) from error
+        if asked.form is RERANK and isinstance(told, list):
+            told = {"results": told}  # SGLang's ranking is the bare list
         if not isinstance(told, dict) or not isinstance(told.get(asked.form.results), list):
             error_body = told.get("error") if isinstance(told, dict) else None
             body = error_body if isinstance(error_body, dict) else None
