@@ -20,6 +20,10 @@ held to the real server by tests of its own, those of SGLang and Ollama follow t
 providers check requests as their documentation says. Not shown is that Ollama refuses to think with a model that cannot,
 that only some models have vectors that can be made shorter, and that a provider's models differ in what they take.
 
+These are the libraries for Python. Those for JavaScript are tried by `make test-js` with the features that they have words
+for, in front of all but the cloud providers, and every cell must work: `openai` 7 and 6, `@anthropic-ai/sdk`, `ollama`, and
+the AI SDK (`ai`) 7 and 6. `make targets-dialects` counts both.
+
 ✓ works, streamed and whole · – the dialect has no words for it · *refused*: an error in the client's dialect that says why.
 """
 

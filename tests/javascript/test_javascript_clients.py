@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.compatibility.matrix import ENGINES, Engine, Outcome, serving
-from tests.fakes.engine_flavours import Flavour
-from tests.gateway.house import MODEL
+from tests.compatibility.matrix import Engine, Outcome
+from tests.javascript.cells import ENGINES_TRIED, HERE, cells_before
 
-HERE = Path(__file__).parent
 CLIENTS = {
     "openai 7: chat.completions",
     "openai 7: responses",
@@ -31,31 +27,12 @@ CLIENTS = {
 }
 _CELLS_OF_A_CLIENT = 34
 """All features, most of them streamed and whole."""
-_WITHIN_S = 110.0
-
 pytestmark = pytest.mark.javascript
 
-_ENGINES = [engine for engine in ENGINES if isinstance(engine.fake, Flavour)]
-"""Cloud providers refuse by name what they cannot do; that is told cell by cell with the libraries for Python."""
 
-
-@pytest.mark.parametrize("engine", _ENGINES, ids=lambda engine: engine.name)
+@pytest.mark.parametrize("engine", ENGINES_TRIED, ids=lambda engine: engine.name)
 async def test_every_feature_works_with_every_client_that_has_words_for_it(tmp_path: Path, engine: Engine) -> None:
-    node = shutil.which("node")
-    assert node is not None, "there is no node on the path"
-    async with serving(tmp_path / "house", engine) as (house, fake):
-        runs = await asyncio.create_subprocess_exec(
-            node, "run.mjs", house.url, str(house.key), MODEL, fake.url, cwd=HERE, stdout=-1, stderr=-1
-        )
-        try:
-            async with asyncio.timeout(_WITHIN_S):
-                told, complaints = await runs.communicate()
-        finally:
-            if runs.returncode is None:
-                runs.kill()
-                await runs.wait()
-    assert runs.returncode == 0, complaints.decode()
-    cells = [json.loads(line) for line in told.splitlines()]
+    cells = await cells_before(tmp_path / "house", engine)
     assert Counter(cell["client"] for cell in cells) == dict.fromkeys(CLIENTS, _CELLS_OF_A_CLIENT)
     amiss = [
         f"{cell['client']} / {cell['feature']} / {'stream' if cell['stream'] else 'whole'}: {cell['outcome']}: {cell['why']}"
