@@ -83,6 +83,7 @@ def killable(fake_engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFa
     running.stop()
 
 
+@pytest.mark.slow
 async def test_whoever_is_killed_no_line_is_done_twice(killable: Installation) -> None:
     lines, dice = 90, random.Random(11)
     secret = await asyncio.to_thread(killable.make_key, "batcher")

@@ -13,6 +13,8 @@ import pytest
 
 from tests.system.installation import Installation, Streamed, ask, stream
 
+pytestmark = pytest.mark.slow
+
 TOKENS = 60  # three seconds each at the fake engine's pace; eight clients on four slots
 BODY = ask("Go on.", model="fake-model", max_tokens=TOKENS)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.system.installation import Installation, ask, eventually, stream
 
@@ -115,6 +116,7 @@ async def test_a_budget_that_is_used_up_ends_the_answer_and_refuses_the_next(
     assert _spent(with_standby, "thrifty") == used
 
 
+@pytest.mark.slow
 async def test_what_was_spent_outlives_the_schedulers_and_is_counted_once(
     with_standby: Installation, client: aiohttp.ClientSession
 ) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.system.conftest import FakeEngineProcess
 from tests.system.installation import Installation, ask, eventually, stream
@@ -52,6 +53,7 @@ async def test_one_leads_and_the_other_is_alive_and_not_ready(
     assert [with_standby.pid(part) for part in (leads, stands_by)] == pids, "one that stands by is let be"
 
 
+@pytest.mark.slow
 async def test_the_leader_dies_under_load_and_the_other_grants_within_three_seconds(
     with_standby: Installation, own_engine: FakeEngineProcess, client: aiohttp.ClientSession
 ) -> None:
