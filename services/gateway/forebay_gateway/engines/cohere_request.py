@@ -18,6 +18,7 @@ from forebay_gateway.engines.chat_parts import (
 )
 from forebay_gateway.engines.cohere_conversation import messages_for
 from forebay_gateway.engines.thinking_wish import Effort, wished_effort
+from forebay_gateway.engines.unspoken import texts_to_embed
 from forebay_gateway.refused import BadField
 
 MOST_EMBEDDED = 96
@@ -60,16 +61,7 @@ def chat_body(fields: Mapping[str, Any], model: str, *, streamed: bool) -> Json:
 
 def embed_body(fields: Mapping[str, Any], model: str) -> Json:
     """Raises BadField."""
-    given = fields["input"]
-    texts = [given] if isinstance(given, str) else given
-    if not all(isinstance(text, str) for text in texts):
-        raise BadField("`input` can only have texts with this model: Cohere takes no tokens.", param="input")
-    if len(texts) > MOST_EMBEDDED:
-        raise BadField(
-            f"`input` has {len(texts)} texts; Cohere takes at most {MOST_EMBEDDED} in one request.",
-            param="input",
-            code="invalid_value",
-        )
+    texts = texts_to_embed(fields["input"], "Cohere", MOST_EMBEDDED)
     size = {"output_dimension": fields["dimensions"]} if fields.get("dimensions") else {}
     input_type = fields.get("input_type") or USUAL_INPUT_TYPE
     return {"model": model, "texts": texts, "input_type": input_type, "embedding_types": ["float"], **size}

@@ -19,6 +19,7 @@ from forebay_gateway.engines.chat_parts import (
 from forebay_gateway.engines.gemini_conversation import system_and_contents
 from forebay_gateway.engines.gemini_thinking import is_older, thinking_config
 from forebay_gateway.engines.thinking_wish import wished_effort
+from forebay_gateway.engines.unspoken import texts_to_embed
 from forebay_gateway.refused import BadField
 
 MOST_CANDIDATES = 8
@@ -51,16 +52,7 @@ def generate_body(fields: Mapping[str, Any], model: str) -> Json:
 
 def embed_body(fields: Mapping[str, Any], model: str) -> Json:
     """Raises BadField."""
-    given = fields["input"]
-    texts = [given] if isinstance(given, str) else given
-    if not all(isinstance(text, str) for text in texts):
-        raise BadField("`input` can only have texts with this model: Gemini takes no tokens.", param="input")
-    if len(texts) > MOST_EMBEDDED:
-        raise BadField(
-            f"`input` has {len(texts)} texts; Gemini takes at most {MOST_EMBEDDED} in one request.",
-            param="input",
-            code="invalid_value",
-        )
+    texts = texts_to_embed(fields["input"], "Gemini", MOST_EMBEDDED)
     size = {"outputDimensionality": fields["dimensions"]} if fields.get("dimensions") else {}
     return {
         "requests": [{"model": f"models/{model}", "content": {"parts": [{"text": text}]}, **size} for text in texts]

@@ -15,6 +15,7 @@ from forebay_gateway.canonical.forms import COMPLETION, EMBEDDING, Form
 from forebay_gateway.canonical.speech import Said, Whole
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.local_speech import TemplateSpeech
+from forebay_gateway.engines.unspoken import beyond
 from forebay_gateway.refused import BadField
 
 
@@ -53,25 +54,16 @@ class LlamaCppSpeech(TemplateSpeech):
 def unspoken_by_llamacpp(fields: Mapping[str, Any], form: Form) -> BadField | None:
     """For what it would leave out, and answer something else than what was asked."""
     if form is EMBEDDING and fields.get("dimensions") is not None:
-        return _unsupported("dimensions", "gives vectors as long as the model makes them")
+        return beyond("llama.cpp's server", "dimensions", "gives vectors as long as the model makes them")
     if form is not COMPLETION:
         return None
     if fields.get("echo"):
-        return _unsupported("echo", "does not repeat the prompt")
+        return beyond("llama.cpp's server", "echo", "does not repeat the prompt")
     if fields.get("suffix"):
-        return _unsupported("suffix", "fills no gaps here")
+        return beyond("llama.cpp's server", "suffix", "fills no gaps here")
     if (fields.get("best_of") or 1) > (fields.get("n") or 1):
-        return _unsupported("best_of", "gives every answer that it makes")
+        return beyond("llama.cpp's server", "best_of", "gives every answer that it makes")
     return None
-
-
-def _unsupported(name: str, what_it_does: str) -> BadField:
-    return BadField(
-        f"`{name}` is more than llama.cpp's server can do, which has this model: it {what_it_does}. Leave it out, or ask "
-        "for a model of another engine.",
-        param=name,
-        code="unsupported_parameter",
-    )
 
 
 class _Offsets:

@@ -10,6 +10,7 @@ from typing import Any
 
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.forms import CHAT, COMPLETION, MODERATION, RERANK, SCORE, SPEECH, TRANSLATION, Form
+from forebay_gateway.engines.unspoken import beyond
 from forebay_gateway.refused import BadField
 
 NOT_OLLAMAS = (MODERATION, RERANK, SCORE, SPEECH, TRANSLATION)
@@ -66,30 +67,21 @@ def unspoken_by_ollama(fields: Mapping[str, Any], form: Form) -> BadField | None
     if form in NOT_OLLAMAS:
         return BadField(f"Ollama has nothing like {form.path}.", param="model", code="unsupported_model")
     if form in (CHAT, COMPLETION) and (fields.get("n") or 1) > 1:
-        return _unsupported("n", "gives one answer to a request")
+        return beyond("Ollama", "n", "gives one answer to a request")
     if form is not COMPLETION:
         return None
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and not (len(prompt) == 1 and isinstance(prompt[0], str)):
-        return _unsupported("prompt", "takes one text as a prompt, no list and no tokens")
+        return beyond("Ollama", "prompt", "takes one text as a prompt, no list and no tokens")
     if (fields.get("best_of") or 1) > 1:
-        return _unsupported("best_of", "gives one answer to a request")
+        return beyond("Ollama", "best_of", "gives one answer to a request")
     if fields.get("echo"):
-        return _unsupported("echo", "does not repeat the prompt")
+        return beyond("Ollama", "echo", "does not repeat the prompt")
     if fields.get("logprobs") is not None and fields.get("logprobs") is not False:  # 0 tells the chosen tokens' own
-        return _unsupported("logprobs", "tells no probabilities of completions (those of a chat it does)")
+        return beyond("Ollama", "logprobs", "tells no probabilities of completions (those of a chat it does)")
     if fields.get("max_completion_tokens", fields.get("max_tokens")) == 0:
-        return _unsupported("max_tokens", "takes 0 for no limit")
+        return beyond("Ollama", "max_tokens", "takes 0 for no limit")
     return None
-
-
-def _unsupported(name: str, what_it_does: str) -> BadField:
-    return BadField(
-        f"`{name}` is more than Ollama can do, which has this model: it {what_it_does}. Leave it out, or ask for a model "
-        "of another engine.",
-        param=name,
-        code="unsupported_parameter",
-    )
 
 
 def _known_roles(fields: Mapping[str, Any], thoughts_as: str = "reasoning_content") -> Json:
