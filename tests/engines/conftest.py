@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -49,17 +50,28 @@ def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def speaking_house(speech_server: str, tmp_path: Path) -> AsyncIterator[House]:
     async with open_house(tmp_path) as house:
-        house.registry.put("b1", speech_server, kind=types_pb2.ENGINE_KIND_OPENAI, models=(VOICE, EAR), slots=2)
-        house.scheduler.slots["b1"] = 2
+        await put_engine(house, speech_server, types_pb2.ENGINE_KIND_OPENAI, 2, models=(VOICE, EAR))
         yield house
 
 
 @pytest.fixture
 async def embedding_house(sentence_model: str, tmp_path: Path) -> AsyncIterator[House]:
     async with open_house(tmp_path) as house:
-        house.registry.put("b1", sentence_model, kind=types_pb2.ENGINE_KIND_LLAMACPP, slots=2)
-        house.scheduler.slots["b1"] = 2
+        await put_engine(house, sentence_model, types_pb2.ENGINE_KIND_LLAMACPP, 2)
         yield house
+
+
+async def put_engine(
+    house: House, url: str, kind: types_pb2.EngineKind.ValueType, slots: int, models: tuple[str, ...] = (MODEL,)
+) -> None:
+    """When this returns, the gateway has heard of it."""
+    house.registry.put("b1", url, kind=kind, models=models, slots=slots)
+    house.scheduler.slots["b1"] = slots
+    async with asyncio.timeout(10):
+        while True:
+            async with house.client.get(f"{house.url}/v1/models/{models[0]}", headers=house.headers) as answer:
+                if answer.status == 200:
+                    return
 
 
 def openai_of(house: House) -> AsyncOpenAI:

@@ -22,7 +22,7 @@ from tests.compatibility.matrix import CLIENTS, client_of
 from tests.compatibility.openai_clients import OpenAICompletions
 from tests.compatibility.wants import Client, NotInDialect, Said, Want
 from tests.conftest import free_port
-from tests.engines.conftest import openai_of
+from tests.engines.conftest import openai_of, put_engine
 from tests.engines.program import BUILT, python_of, running, text_at
 from tests.gateway.house import MODEL, OUTCOME, House, eventually, open_house
 
@@ -74,8 +74,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @asynccontextmanager
 async def serving(directory: Path, url: str) -> AsyncIterator[House]:
     async with open_house(directory) as house:
-        house.registry.put("b1", url, kind=types_pb2.ENGINE_KIND_VLLM, slots=4)
-        house.scheduler.slots["b1"] = 4
+        await put_engine(house, url, types_pb2.ENGINE_KIND_VLLM, 4)
         house.engine_url = url
         yield house
 
