@@ -48,12 +48,6 @@ class BadField(BadInput):
         self.code = code
 
 
-class WidthTooLarge(BadField):
-    """So many choices cannot be made at once."""
-
-    reason = Refusal.WIDTH_TOO_LARGE
-
-
 class NotKept(BadField):
     """Nothing that this user keeps has this id."""
 

@@ -6,6 +6,7 @@ settled before its client sees the end."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
@@ -24,7 +25,7 @@ class RecordTooLong(Exception):
     """A record grows beyond what is ever reasonable; nobody would ever see its end. The text goes on after its name."""
 
 
-class PassedStream(Generic[R]):
+class PassedStream(ABC, Generic[R]):
     """Feed it what the engine sends. After `is_done` or `error` nothing more is taken."""
 
     record = "a record"
@@ -43,27 +44,27 @@ class PassedStream(Generic[R]):
 
     # --- what each dialect has of its own ---------------------------------------------------------------------------
 
+    @abstractmethod
     def split(self, piece: bytes) -> Iterable[R]:
         """The records that this piece completes. Raises RecordTooLong after the last that is not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rest(self) -> R | None:
         """What came after the last record's end, if it is one all the same."""
-        raise NotImplementedError
 
-    def data_of(self, record: R) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def data_of(self, record: R) -> bytes: ...
 
+    @abstractmethod
     def take(self, told: Json, record: R) -> bytes:
         """Of a record that says `told`. Gives what goes to the client now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, used: Usage) -> None:
         """The answer is cut here; what ends it waits for `tail`."""
-        raise NotImplementedError
 
-    def usage(self, estimated_prompt: int) -> Usage:
-        raise NotImplementedError
+    @abstractmethod
+    def usage(self, estimated_prompt: int) -> Usage: ...
 
     # --- the same for all -------------------------------------------------------------------------------------------
 

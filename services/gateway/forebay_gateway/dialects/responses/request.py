@@ -5,13 +5,11 @@ builds on was looked up by whoever calls; where nobody did, such a request is re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import orjson
 
 from forebay_gateway.asked import Asked
 from forebay_gateway.canonical.dialect import Json
-from forebay_gateway.canonical.fields import count_in, flag_in, model_in, parse_object, wrong_type
+from forebay_gateway.canonical.fields import count_in, flag_in, model_in, wrong_type
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.canonical.typed import (
     bad_value,
@@ -32,33 +30,28 @@ from forebay_gateway.dialects.responses.tools import tool_fields, tools_in
 from forebay_gateway.dialects.responses.truncation import shortened
 
 _MOST_LOGPROBS = 20
-_STORED = ("previous_response_id", "conversation", "prompt")
 NEEDED_FIELDS = "`model` and `input`"
 
 
-def parse_response(raw: bytes) -> Asked:
-    """A request that has all of its input. Raises BadField."""
-    return ask_for_response(parse_object(raw, NEEDED_FIELDS), None)
-
-
-def ask_for_response(body: Json, ground: Ground | None) -> Asked:
-    """`ground`: what it builds on; None: that was not looked up. Raises BadField."""
+def ask_for_response(body: Json, ground: Ground) -> Asked:
+    """`ground`: what it builds on. Raises BadField."""
     model, stream = model_in(body), flag_in(body, "stream")
-    _refuse_stored(body, ("prompt",) if ground is not None else _STORED)
-    if flag_in(body, "background") and ground is None:
-        raise bad_value("background", "`background` is true, and nobody here keeps what is answered: leave it out.")
+    if body.get("prompt") is not None:
+        raise bad_value(
+            "prompt", "`prompt` builds on something stored that is not to be had here: send the whole input."
+        )
     _check_the_rest(body)
     tools = tools_in(body)
     max_output_tokens = count_in(body, "max_output_tokens")
     fields: Json = {
         "model": model,
-        "messages": messages_in(body, ground.items, ground.thoughts) if ground else messages_in(body),
+        "messages": messages_in(body, ground.items, ground.thoughts),
         **tool_fields(body, tools),
     }
     fields |= _sampling(body) | _logprobs(body) | _reasoning(body) | _format(body) | _user(body)
     if max_output_tokens is not None:
         fields["max_tokens"] = max_output_tokens  # the newer name is not known to every engine
-    echo = {**echo_of(body, tools), **(ground.echo if ground else {})}
+    echo = {**echo_of(body, tools), **ground.echo}
     _demand_shallow(echo)
     return Asked(
         form=CHAT,
@@ -76,16 +69,8 @@ def ask_for_response(body: Json, ground: Ground | None) -> Asked:
     )
 
 
-def _refuse_stored(body: Json, names: Iterable[str]) -> None:
-    for name in names:
-        if body.get(name) is not None:
-            raise bad_value(
-                name, f"`{name}` builds on something stored that is not to be had here: send the whole input."
-            )
-
-
-def _concealing(body: Json, ground: Ground | None) -> Thoughts | None:
-    if ground is None or "reasoning.encrypted_content" not in _include(body):
+def _concealing(body: Json, ground: Ground) -> Thoughts | None:
+    if "reasoning.encrypted_content" not in _include(body):
         return None
     return ground.thoughts
 
