@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from forebay.database import Database, open_database
+from forebay_registry.keeping.store import MIGRATIONS, Store
 from forebay_registry.service import open_session
-from forebay_registry.store import MIGRATIONS, Store
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from forebay.config import read_file, read_settings
 from forebay.errors import BadSettings
 from forebay_registry.backend import EngineKind
-from forebay_registry.catalog import AddBackend
 from forebay_registry.config import FILE_ACTOR, RegistrySettings, read_backend
+from forebay_registry.wanted.catalog import AddBackend
 
 NEEDED = {"FOREBAY_REGISTRY_TOKEN_FILE": "/t", "FOREBAY_REGISTRY_CALLERS_FILE": "/c"}
 SAMPLE = Path(__file__).resolve().parents[2] / "services" / "registry" / "registry.toml"

@@ -7,10 +7,10 @@ from typing import Any
 
 from forebay.wire.v1 import registry_pb2 as wire
 from forebay.wire.v1.registry_pb2_grpc import RegistryServicer
-from forebay_registry.catalog import models_of
-from forebay_registry.ingest import Ingest
+from forebay_registry.fleet.watch import Watchers
+from forebay_registry.nodes.ingest import Ingest
 from forebay_registry.roster import Roster
-from forebay_registry.watch import Watchers
+from forebay_registry.wanted.catalog import models_of
 from forebay_registry.wire import add_order, to_backend, to_fleet_model, to_node, to_update
 
 RIGHTS = {

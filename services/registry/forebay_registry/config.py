@@ -10,9 +10,9 @@ from typing import Any
 from forebay.config import setting
 from forebay.errors import BadInput, BadSettings
 from forebay_registry.backend import EngineKind
-from forebay_registry.catalog import AddBackend, parse_add
-from forebay_registry.health import Rhythm, Thresholds
-from forebay_registry.patrol import Beat
+from forebay_registry.health.conditions import Rhythm, Thresholds
+from forebay_registry.health.patrol import Beat
+from forebay_registry.wanted.catalog import AddBackend, parse_add
 
 FILE_ACTOR = "forebay.toml"
 """Who wants the backends that the configuration names."""

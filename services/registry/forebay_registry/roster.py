@@ -13,13 +13,13 @@ from typing import Protocol
 
 from forebay.clock import Clock
 from forebay.errors import Unavailable
-from forebay_registry import catalog
 from forebay_registry.backend import BackendId, Desired, Kept, Node, NodeId, Observed, Seen
-from forebay_registry.catalog import AddBackend
-from forebay_registry.fleet import Fleet, View, view_of
-from forebay_registry.patrol import Patrol
-from forebay_registry.probe import Target
-from forebay_registry.watch import Watchers
+from forebay_registry.engines.probe import Target
+from forebay_registry.fleet.fleet import Fleet, View, view_of
+from forebay_registry.fleet.watch import Watchers
+from forebay_registry.health.patrol import Patrol
+from forebay_registry.wanted import catalog
+from forebay_registry.wanted.catalog import AddBackend
 
 log = logging.getLogger(__name__)
 

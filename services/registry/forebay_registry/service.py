@@ -25,17 +25,17 @@ from forebay_registry.backend import Condition
 from forebay_registry.calls import RIGHTS, Calls
 from forebay_registry.config import RegistrySettings, read_backend
 from forebay_registry.credentials import Credentials
-from forebay_registry.fleet import Fleet
-from forebay_registry.health import Outcome
-from forebay_registry.ingest import Ingest, Tally
-from forebay_registry.keeping import Keeper
-from forebay_registry.patrol import Patrol
-from forebay_registry.probe import Probe
+from forebay_registry.engines.probe import Probe
+from forebay_registry.fleet.fleet import Fleet
+from forebay_registry.fleet.watch import Watchers
+from forebay_registry.health.conditions import Outcome
+from forebay_registry.health.patrol import Patrol
+from forebay_registry.keeping.keeper import Keeper
+from forebay_registry.keeping.store import Store
+from forebay_registry.keeping.tables import SCHEMA
+from forebay_registry.nodes.ingest import Ingest, Tally
+from forebay_registry.nodes.samples import Dropped
 from forebay_registry.roster import Roster
-from forebay_registry.samples import Dropped
-from forebay_registry.store import Store
-from forebay_registry.tables import SCHEMA
-from forebay_registry.watch import Watchers
 
 
 @asynccontextmanager

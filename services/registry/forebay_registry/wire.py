@@ -7,9 +7,9 @@ from forebay.wire.v1 import registry_pb2 as wire
 from forebay.wire.v1 import types_pb2 as words
 from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import Condition, EngineKind, Load, Model, Node
-from forebay_registry.catalog import AddBackend, FleetModel, parse_add
-from forebay_registry.fleet import Update, View
-from forebay_registry.samples import Hearing
+from forebay_registry.fleet.fleet import Update, View
+from forebay_registry.nodes.samples import Hearing
+from forebay_registry.wanted.catalog import AddBackend, FleetModel, parse_add
 
 _KINDS = {
     EngineKind.OPENAI: words.ENGINE_KIND_OPENAI,

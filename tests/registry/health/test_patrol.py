@@ -13,9 +13,9 @@ import aiohttp
 from forebay.clock import ManualClock, SystemClock
 from forebay.metrics import Number
 from forebay_registry.backend import BackendId, Condition, EngineKind, Load, Model, Observed, Seen
-from forebay_registry.health import Outcome, Rhythm
-from forebay_registry.patrol import Beat, Patrol
-from forebay_registry.probe import Answered, Failed, Probe, Target
+from forebay_registry.engines.probe import Answered, Failed, Probe, Target
+from forebay_registry.health.conditions import Outcome, Rhythm
+from forebay_registry.health.patrol import Beat, Patrol
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 

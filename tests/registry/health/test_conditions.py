@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_registry.backend import Condition
-from forebay_registry.health import (
+from forebay_registry.health.conditions import (
     FAILURES_TO_FALL,
     REFUSALS_TO_FALL,
     SUCCESSES_TO_RETURN,

@@ -20,7 +20,7 @@ from forebay.metrics import Number
 from forebay.subjects import MAX_PAYLOAD_BYTES, TELEMETRY_OF_ALL
 from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import NodeId
-from forebay_registry.samples import Dropped, Hearing, Row, Sample, hear, judge
+from forebay_registry.nodes.samples import Dropped, Hearing, Row, Sample, hear, judge
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from forebay.database import Database
 from forebay.errors import AlreadyExists
 from forebay_registry.backend import BackendId, Desired, EngineKind, Kept, Model, Node, NodeId, Seen
-from forebay_registry.samples import Row, Sample
-from forebay_registry.tables import backend_models, backends, node_samples, nodes
+from forebay_registry.keeping.tables import backend_models, backends, node_samples, nodes
+from forebay_registry.nodes.samples import Row, Sample
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

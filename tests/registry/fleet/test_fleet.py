@@ -9,7 +9,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from forebay_registry import fleet as fleet_module
 from forebay_registry.backend import (
     ASSUMED_SLOTS,
     BackendId,
@@ -21,7 +20,8 @@ from forebay_registry.backend import (
     Observed,
     Seen,
 )
-from forebay_registry.fleet import Difference, Fleet, View, apply, difference, view_of
+from forebay_registry.fleet import fleet as fleet_module
+from forebay_registry.fleet.fleet import Difference, Fleet, View, apply, difference, view_of
 from forebay_registry.wire import to_backend
 
 WANTED = Desired(

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from forebay_registry.backend import BackendId, Condition, Desired, Load, Observed
-from forebay_registry.fleet import Fleet, Update, View, apply, view_of
-from forebay_registry.watch import Watchers
+from forebay_registry.fleet.fleet import Fleet, Update, View, apply, view_of
+from forebay_registry.fleet.watch import Watchers
 
 WANTED = Desired(BackendId("be-1"), "one", "http://one", None, "default", 1, None, changed_by="ada", changed_at=1.0)
 VIEW = view_of(WANTED, Observed(), has_credential=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from forebay_registry.fleet import Fleet, Update
+from forebay_registry.fleet.fleet import Fleet, Update
 
 LOAD_GAP_S = 0.25
 

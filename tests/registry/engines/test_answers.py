@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay_registry import answers
-from forebay_registry.answers import BadAnswer
 from forebay_registry.backend import EngineKind, Load, Model
+from forebay_registry.engines import answers
+from forebay_registry.engines.answers import BadAnswer
 
 LLAMACPP = {
     "models": [{"name": "gemma", "model": "gemma", "capabilities": ["completion"]}],

@@ -22,7 +22,7 @@ from forebay_registry.backend import (
     NodeId,
     Observed,
 )
-from forebay_registry.model_names import Names, as_the_fleet_calls
+from forebay_registry.fleet.model_names import Names, as_the_fleet_calls
 
 LOAD_REFRESH_S = 4.0
 """An unchanged load is told again when it is this much younger: whoever waits for an engine to agree that it is idle needs

@@ -14,8 +14,8 @@ from typing import Protocol
 from forebay.clock import Clock
 from forebay.metrics import Number
 from forebay_registry.backend import BackendId, Condition, EngineKind, Load, Observed, Seen
-from forebay_registry.health import Health, Outcome, Rhythm, Thresholds, next_look_s, step
-from forebay_registry.probe import Answered, Failed, Target
+from forebay_registry.engines.probe import Answered, Failed, Target
+from forebay_registry.health.conditions import Health, Outcome, Rhythm, Thresholds, next_look_s, step
 
 log = logging.getLogger(__name__)
 

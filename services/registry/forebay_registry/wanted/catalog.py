@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from forebay.errors import AlreadyExists, BadInput, NotFound
 from forebay_registry.backend import DEFAULT_POOL, BackendId, Condition, Desired, EngineKind, Node, NodeId
-from forebay_registry.fleet import View
-from forebay_registry.model_names import Names, changed, demand_names
-from forebay_registry.providers import base_of, provider_at
+from forebay_registry.engines.providers import base_of, provider_at
+from forebay_registry.fleet.fleet import View
+from forebay_registry.fleet.model_names import Names, changed, demand_names
 
 MAX_SLOTS = 100_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from forebay.clock import Clock
-from forebay_registry import answers, provider_answers
-from forebay_registry.answers import BadAnswer
 from forebay_registry.backend import EngineKind, Load, Model, Seen
-from forebay_registry.health import Outcome
+from forebay_registry.engines import answers, provider_answers
+from forebay_registry.engines.answers import BadAnswer
+from forebay_registry.health.conditions import Outcome
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _ANTHROPIC_LIST = "/v1/models?limit=1000"

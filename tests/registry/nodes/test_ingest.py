@@ -16,11 +16,11 @@ from forebay.clock import ManualClock
 from forebay.errors import Unavailable
 from forebay.memory_bus import MemoryBus
 from forebay.wire.v1.telemetry_pb2 import HostSample, TelemetrySample
-from forebay_registry import ingest as ingest_module
 from forebay_registry.backend import Node, NodeId
-from forebay_registry.ingest import Ingest
-from forebay_registry.samples import Dropped, Row, Sample
-from forebay_registry.store import Store
+from forebay_registry.keeping.store import Store
+from forebay_registry.nodes import ingest as ingest_module
+from forebay_registry.nodes.ingest import Ingest
+from forebay_registry.nodes.samples import Dropped, Row, Sample
 
 NODE = Node(NodeId("no-1"), "gpu-1", 1.0, "ada")
 ENROLLED = {NODE.name: NODE.id}

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.errors import AlreadyExists, BadInput, NotFound
-from forebay_registry import catalog
 from forebay_registry.backend import BackendId, Condition, Desired, EngineKind, Model, Node, NodeId, Observed, Seen
-from forebay_registry.catalog import Added, models_of, normal_url, parse_add
-from forebay_registry.fleet import View, view_of
+from forebay_registry.fleet.fleet import View, view_of
+from forebay_registry.wanted import catalog
+from forebay_registry.wanted.catalog import Added, models_of, normal_url, parse_add
 
 NODES = {NodeId("no-1"): Node(NodeId("no-1"), "gpu-1", 1.0, "ada")}
 

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, text
 
 from forebay.database import Database
 from forebay.errors import AlreadyExists
-from forebay_registry import snapshot
 from forebay_registry.backend import BackendId, Desired, EngineKind, Kept, Model, Node, NodeId, Seen
-from forebay_registry.samples import Row, Sample
-from forebay_registry.store import Store
-from forebay_registry.tables import METADATA, SCHEMA
+from forebay_registry.keeping import snapshot
+from forebay_registry.keeping.store import Store
+from forebay_registry.keeping.tables import METADATA, SCHEMA
+from forebay_registry.nodes.samples import Row, Sample
 
 NODE = Node(NodeId("no-1"), "gpu-1", 1_800_000_000.25, "ada")
 BACKEND = Desired(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forebay.errors import BadInput, NotFound
 from forebay_registry.backend import EngineKind, Model
-from forebay_registry.model_names import Names, as_the_fleet_calls, changed, demand_names
+from forebay_registry.fleet.model_names import Names, as_the_fleet_calls, changed, demand_names
 
 VLLM, OLLAMA, OPENAI = EngineKind.VLLM, EngineKind.OLLAMA, EngineKind.OPENAI
 NAME = st.sampled_from(["a", "b", "c", "d:latest", "d"])

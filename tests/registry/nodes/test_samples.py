@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_registry.backend import NodeId
-from forebay_registry.samples import Dropped, Hearing, Sample, hear, judge
+from forebay_registry.nodes.samples import Dropped, Hearing, Sample, hear, judge
 
 ENROLLED = {"gpu-1": NodeId("no-1")}
 

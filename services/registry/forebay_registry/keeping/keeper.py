@@ -15,10 +15,10 @@ from forebay.database import Database
 from forebay.errors import ForebayError, Unavailable
 from forebay.ops import Ops
 from forebay.sealed import SnapshotFile
-from forebay_registry import snapshot
-from forebay_registry.catalog import AddBackend
+from forebay_registry.keeping import snapshot
+from forebay_registry.keeping.store import MIGRATIONS, Store
 from forebay_registry.roster import Roster
-from forebay_registry.store import MIGRATIONS, Store
+from forebay_registry.wanted.catalog import AddBackend
 
 log = logging.getLogger(__name__)
 

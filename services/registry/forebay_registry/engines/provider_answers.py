@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from forebay_registry.answers import (
+from forebay_registry.backend import Model
+from forebay_registry.engines.answers import (
     MAX_TOKENS,
     BadAnswer,
     ModelPage,
@@ -14,7 +15,6 @@ from forebay_registry.answers import (
     whole,
     words_in,
 )
-from forebay_registry.backend import Model
 
 _COHERE_ENDPOINTS = {"chat": "chat", "embed": "embedding", "rerank": "rerank"}
 _COHERE_FEATURES = {"tools": "tools", "vision": "vision", "reasoning": "thinking", "thinking": "thinking"}

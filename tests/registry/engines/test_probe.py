@@ -14,8 +14,8 @@ from aiohttp import web
 
 from forebay.clock import ManualClock
 from forebay_registry.backend import EngineKind, Load, Model
-from forebay_registry.health import Outcome
-from forebay_registry.probe import MAX_BODY_BYTES, Answered, Failed, Probe, Target
+from forebay_registry.engines.probe import MAX_BODY_BYTES, Answered, Failed, Probe, Target
+from forebay_registry.health.conditions import Outcome
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_flavours import Flavour

@@ -1,0 +1,1 @@
+"""What engines say of themselves: asking them, and reading the answers."""

@@ -1,0 +1,1 @@
+"""How backends are, and when to look at them again."""

@@ -1,0 +1,1 @@
+"""What outlives the process: Postgres, and the sealed snapshot for when it is away."""

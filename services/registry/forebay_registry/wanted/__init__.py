@@ -1,0 +1,1 @@
+"""What operators want: backends, nodes, and what they may say about them."""
