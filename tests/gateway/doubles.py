@@ -301,7 +301,7 @@ class AdminDouble:
 
 class RegistryDouble:
     def __init__(self) -> None:
-        self._version = 0
+        self.version = 0
         self._backends: dict[str, registry_pb2.Backend] = {}
         self._fleet = _Broadcast()
 
@@ -320,7 +320,7 @@ class RegistryDouble:
         capabilities: Sequence[str] = (),
         engine_names: Mapping[str, str] | None = None,
     ) -> None:
-        self._version += 1
+        self.version += 1
         backend = registry_pb2.Backend(
             id=backend_id,
             name=f"name-of-{backend_id}",
@@ -342,11 +342,11 @@ class RegistryDouble:
             ],
         )
         self._backends[backend_id] = backend
-        self._fleet.send(registry_pb2.FleetUpdate(version=self._version, backends=[backend]))
+        self._fleet.send(registry_pb2.FleetUpdate(version=self.version, backends=[backend]))
 
     async def WatchFleet(self, request: Any, context: Any) -> AsyncIterator[registry_pb2.FleetUpdate]:
         first = registry_pb2.FleetUpdate(
-            term_us=1, version=self._version, snapshot=True, backends=self._backends.values()
+            term_us=1, version=self.version, snapshot=True, backends=self._backends.values()
         )
         async for update in self._fleet.stream(first):
             yield update

@@ -71,6 +71,13 @@ class House:
     async def wait_ready(self) -> None:
         await eventually(lambda: not self.ops.missing, lambda: f"not ready: {self.ops.missing}")
 
+    async def put(self, backend_id: str, url: str, **changes: Any) -> None:
+        """Adds or changes a backend, and waits until the gateway knows it. `changes`: as RegistryDouble.put."""
+        self.registry.put(backend_id, url, **changes)
+        if self.gateway is not None and "RegistryDouble" in self.servers:
+            wanted = self.registry.version
+            await eventually(lambda: self.metric("forebay_gateway_fleet_version") >= wanted, "the fleet is not heard of")
+
     async def start_server(self, double: Any) -> str:
         """Gives the address; once more, at the same one."""
         name = type(double).__name__

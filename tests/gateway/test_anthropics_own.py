@@ -101,7 +101,7 @@ async def with_another(house: House) -> AsyncIterator[FakeEngine]:
     """That speaks OpenAI's dialect and has the model too."""
     async with FakeEngine(slots=4, pace=QUICK) as other:
         house.scheduler.slots["b2"] = 4
-        house.registry.put("b2", other.url)
+        await house.put("b2", other.url)
         yield other
 
 

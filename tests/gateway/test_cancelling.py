@@ -55,7 +55,7 @@ async def test_in_every_dialect_a_running_request_ends_when_its_client_goes(
     engine = FakeEngine(flavour=flavour, pace=Pace(tokens_per_s=50.0, answer_tokens=2000))
     async with open_house(tmp_path, engine) as house:
         if flavour is Flavour.OLLAMA:
-            house.registry.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
+            await house.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
         _, writer = await connect(house, {"model": ask()["model"], "stream": streamed, **OTHERS[path]}, path)
         await eventually(lambda: engine.record.requests and engine.record.requests[0].tokens_made >= 5)
         began = time.monotonic()

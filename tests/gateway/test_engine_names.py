@@ -32,8 +32,8 @@ async def open_llamas(directory: Path) -> AsyncIterator[tuple[House, FakeEngine,
     vllm = FakeEngine(models=(AT_VLLM,), flavour=Flavour.VLLM, pace=QUICK)
     other = FakeEngine(models=(AT_OLLAMA,), flavour=Flavour.OLLAMA, pace=QUICK)
     async with open_house(directory, vllm, other) as house:
-        house.registry.put("b1", vllm.url, models=["llama"], kind=VLLM, engine_names={"llama": AT_VLLM})
-        house.registry.put("b2", other.url, models=["llama"], kind=OLLAMA, engine_names={"llama": AT_OLLAMA})
+        await house.put("b1", vllm.url, models=["llama"], kind=VLLM, engine_names={"llama": AT_VLLM})
+        await house.put("b2", other.url, models=["llama"], kind=OLLAMA, engine_names={"llama": AT_OLLAMA})
         async with asyncio.timeout(5):
             while True:
                 async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
@@ -118,7 +118,7 @@ async def test_a_prompt_above_the_cap_is_refused_as_the_engine_counts_it(tmp_pat
 async def test_an_estimate_refuses_nothing(tmp_path: Path) -> None:
     big = FakeEngine(models=("big",), pace=QUICK)
     async with open_pair(tmp_path, big=big) as (house, *_):
-        house.registry.put("b1", big.url, models=["big"], kind=types_pb2.ENGINE_KIND_OPENAI)
+        await house.put("b1", big.url, models=["big"], kind=types_pb2.ENGINE_KIND_OPENAI)
         await heard(house, rules=[capped(100)])
         async with house.post(ask(model="big", messages=words(1000))) as answer:
             assert answer.status == 200

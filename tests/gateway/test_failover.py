@@ -56,7 +56,7 @@ async def test_another_backend_takes_over(tmp_path: Path, fault: Fault, blame: s
 
 async def test_a_backend_that_does_not_listen_is_unreachable(tmp_path: Path) -> None:
     async with open_house(tmp_path, FakeEngine(pace=QUICK), FakeEngine(pace=QUICK)) as house:
-        house.registry.put("b1", "http://127.0.0.1:9")  # the discard port, where nobody listens
+        await house.put("b1", "http://127.0.0.1:9")  # the discard port, where nobody listens
         await asyncio.sleep(0.1)
         assert "word3" in text_of(await stream(house))
         (nack,) = house.scheduler.nacks
@@ -169,7 +169,7 @@ async def test_an_engine_that_hangs_is_left_when_the_registry_loses_it(tmp_path:
         await eventually(lambda: house.scheduler.first_tokens)
         await asyncio.sleep(1.5)
         assert not streaming.done(), "a silent engine that is healthy is waited for"
-        house.registry.put("b1", engine.url, healthy=False)
+        await house.put("b1", engine.url, healthy=False)
         told = await asyncio.wait_for(streaming, 3)
         assert told[-1]["error"]["code"] == "engine_failed"
         await eventually(lambda: engine.slots.running == 0)
@@ -198,7 +198,7 @@ async def test_a_request_that_had_no_answer_yet_moves_away_from_an_engine_that_h
     async with open_house(tmp_path, engine, FakeEngine(pace=QUICK), lost_idle_s=0.2) as house:
         streaming = asyncio.create_task(stream(house))
         await eventually(lambda: engine.record.requests)
-        house.registry.put("b1", engine.url, healthy=False)
+        await house.put("b1", engine.url, healthy=False)
         assert "word3" in text_of(await asyncio.wait_for(streaming, 4))
         (row,) = await house.rows(1)
         assert (OUTCOME(row.outcome), row.attempts) == ("OUTCOME_FINISHED", 2)
@@ -242,7 +242,7 @@ async def test_the_engines_credential_travels_to_it_and_the_callers_key_does_not
     engine = FakeEngine(pace=QUICK, api_key="the-engines-own")
     async with open_house(tmp_path, engine) as house:
         house.admin.set_credential("b1", "the-engines-own")
-        house.registry.put("b1", engine.url, has_credential=True)
+        await house.put("b1", engine.url, has_credential=True)
         await asyncio.sleep(0.1)
         headers = {**house.headers, "x-request-id": "mine-1", "x-secret": "no"}
         async with house.post(ask(), headers=headers) as answer:

@@ -173,8 +173,8 @@ async def open_pair(
     """`b1` has the model `big`, `b2` all `others`."""
     big, small = big or FakeEngine(models=("big",), pace=QUICK), FakeEngine(models=others, pace=QUICK)
     async with open_house(directory, big, small, **settings) as house:
-        house.registry.put("b1", big.url, models=["big"], slots=big.slots.total)
-        house.registry.put("b2", small.url, models=others)
+        await house.put("b1", big.url, models=["big"], slots=big.slots.total)
+        await house.put("b2", small.url, models=others)
         house.scheduler.serves = {"b1": {"big"}, "b2": set(others)}
         await heard(house, *(fallbacks or (fallback(),)))
         yield house, big, small
@@ -260,9 +260,9 @@ async def test_after_the_first_byte_nobody_else_is_asked(tmp_path: Path) -> None
 async def test_a_prompt_that_is_too_long_goes_to_a_model_that_takes_more(tmp_path: Path, streamed: bool) -> None:
     big = FakeEngine(models=("big",), context_tokens=50, pace=QUICK)
     async with open_pair(tmp_path, fallback("same", "small"), big=big, others=("small", "same")) as (house, _, small):
-        house.registry.put("b1", big.url, models=["big"], context_length=50)
-        house.registry.put("b2", small.url, models=["small"], context_length=4096)
-        house.registry.put("b3", small.url, models=["same"], context_length=50)
+        await house.put("b1", big.url, models=["big"], context_length=50)
+        await house.put("b2", small.url, models=["small"], context_length=4096)
+        await house.put("b3", small.url, models=["same"], context_length=50)
         await heard(house, fallback("same", "small"))
         messages = [{"role": "user", "content": "word " * 100}]
         async with house.post(ask(model="big", messages=messages, stream=streamed)) as answer:
@@ -278,7 +278,7 @@ async def test_a_prompt_that_is_too_long_goes_to_a_model_that_takes_more(tmp_pat
 async def test_without_a_longer_context_a_prompt_that_is_too_long_stays_so(tmp_path: Path) -> None:
     big = FakeEngine(models=("big",), context_tokens=50)
     async with open_pair(tmp_path, big=big) as (house, _, small):
-        house.registry.put("b2", small.url, models=["small"], context_length=None)
+        await house.put("b2", small.url, models=["small"], context_length=None)
         await heard(house, fallback())
         async with house.post(ask(model="big", messages=[{"role": "user", "content": "word " * 100}])) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (400, "context_length_exceeded")
@@ -431,8 +431,8 @@ async def test_a_request_is_not_sent_to_a_model_that_is_known_not_to_be_able(
 ) -> None:
     chain = fallback("blind", "other")
     async with open_pair(tmp_path, chain, others=("small", "blind", "other")) as (house, _, small):
-        house.registry.put("b2", small.url, models=["small", "other"])
-        house.registry.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_OLLAMA, capabilities=can)
+        await house.put("b2", small.url, models=["small", "other"])
+        await house.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_OLLAMA, capabilities=can)
         house.scheduler.serves |= {"b2": {"small", "other"}, "b3": {"blind"}}
         house.scheduler.slots["b3"] = 4
         await heard(house, chain)
@@ -445,9 +445,9 @@ async def test_a_pdf_is_not_sent_to_a_model_whose_engines_read_none(tmp_path: Pa
     chain = fallback("blind", "other")
     pdf = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQK"}
     async with open_pair(tmp_path, chain, others=("small", "blind", "other")) as (house, big, small):
-        house.registry.put("b1", big.url, models=["big"], kind=types_pb2.ENGINE_KIND_OPENAI)
-        house.registry.put("b2", small.url, models=["small", "other"], kind=types_pb2.ENGINE_KIND_OPENAI)
-        house.registry.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_VLLM)
+        await house.put("b1", big.url, models=["big"], kind=types_pb2.ENGINE_KIND_OPENAI)
+        await house.put("b2", small.url, models=["small", "other"], kind=types_pb2.ENGINE_KIND_OPENAI)
+        await house.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_VLLM)
         house.scheduler.serves |= {"b2": {"small", "other"}, "b3": {"blind"}}
         house.scheduler.slots["b3"] = 4
         await heard(house, chain)
@@ -460,9 +460,9 @@ async def test_a_pdf_is_not_sent_to_a_model_whose_engines_read_none(tmp_path: Pa
 async def test_a_model_whose_backends_are_down_or_whose_context_is_far_too_small_is_passed_over(tmp_path: Path) -> None:
     chain = fallback("down", "tiny", "small")
     async with open_pair(tmp_path, chain, others=("small", "down", "tiny")) as (house, _, small):
-        house.registry.put("b2", small.url, models=["small"])
-        house.registry.put("b3", small.url, models=["down"], healthy=False)
-        house.registry.put("b4", small.url, models=["tiny"], context_length=8)
+        await house.put("b2", small.url, models=["small"])
+        await house.put("b3", small.url, models=["down"], healthy=False)
+        await house.put("b4", small.url, models=["tiny"], context_length=8)
         await heard(house, chain)
         house.scheduler.rejects["big"] = refusal("queue_full")
         async with house.post(ask(model="big", messages=[{"role": "user", "content": "word " * 100}])) as answer:
@@ -496,8 +496,8 @@ async def test_what_a_request_needs_is_known_though_it_is_put_away_while_it_wait
     big = FakeEngine(models=("big",), slots=1, pace=SLOW)
     chain = fallback("blind", "small", after_ms=400)
     async with open_pair(tmp_path, chain, big=big, others=("small", "blind")) as (house, _, small):
-        house.registry.put("b2", small.url, models=["small"], context_length=None)
-        house.registry.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_OLLAMA, capabilities=["chat"])
+        await house.put("b2", small.url, models=["small"], context_length=None)
+        await house.put("b3", small.url, models=["blind"], kind=types_pb2.ENGINE_KIND_OLLAMA, capabilities=["chat"])
         await heard(house, chain)
         first = asyncio.create_task(stream(house, model="big"))
         await eventually(lambda: house.scheduler.held)
@@ -630,7 +630,7 @@ async def test_each_model_has_its_own_rules_and_aliases_are_resolved(tmp_path: P
 @pytest.mark.parametrize("kind", [types_pb2.ENGINE_KIND_VLLM, types_pb2.ENGINE_KIND_OLLAMA], ids=["vllm", "ollama"])
 async def test_ollamas_clients_hear_which_model_answered(tmp_path: Path, streamed: bool, kind: Any) -> None:
     async with open_pair(tmp_path) as (house, _, small):
-        house.registry.put("b2", small.url, models=["small"], kind=kind)
+        await house.put("b2", small.url, models=["small"], kind=kind)
         rule = admin_pb2.ModelRule(scope=admin_pb2.ModelRuleScope(model="big"), pinned={"seed": "1"})
         await heard(house, fallback(), rules=[rule])
         house.scheduler.rejects["big"] = refusal("queue_full")

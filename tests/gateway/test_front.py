@@ -132,7 +132,7 @@ async def test_bad_keys_are_refused_each_with_its_own_reason_and_one_row(tmp_pat
 
 async def test_models_are_filtered_by_what_the_key_allows(tmp_path: Path) -> None:
     async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
-        house.registry.put("b1", "http://127.0.0.1:9", models=("fake-model", "other/model"))
+        await house.put("b1", "http://127.0.0.1:9", models=("fake-model", "other/model"))
         limited = house.admin.add_key(allowed_models=["other/model"])
         await asyncio.sleep(0.1)
         headers = {"authorization": f"Bearer {limited}"}
@@ -386,7 +386,7 @@ async def test_a_model_is_called_what_the_client_called_it(tmp_path: Path) -> No
     try:
         async with open_house(tmp_path) as house:
             house.scheduler.slots["b1"] = 1
-            house.registry.put("b1", f"http://127.0.0.1:{site.port}/")
+            await house.put("b1", f"http://127.0.0.1:{site.port}/")
             await asyncio.sleep(0.1)
             async with house.post(ask()) as answer:
                 assert (await answer.json())["model"] == "fake-model"

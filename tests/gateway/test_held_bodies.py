@@ -177,7 +177,7 @@ async def test_in_every_dialect_an_engine_hears_the_same_words(
     spool.mkdir()
     async with open_house(tmp_path, engine, held_bodies_bytes=100_000, spool_dir=spool) as house:
         if flavour is Flavour.OLLAMA:
-            house.registry.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
+            await house.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
         assert await asked_of(house, path, body) == 200
         house.scheduler.slots["b1"] = 0
         asking = asyncio.create_task(asked_of(house, path, body))

@@ -36,7 +36,7 @@ async def open_local(
     directory.mkdir(exist_ok=True)
     async with open_house(directory, *engines) as house:
         for number, (flavour, engine) in enumerate(zip(flavours, engines, strict=True), 1):
-            house.registry.put(f"b{number}", engine.url, kind=KINDS[flavour], models=[model, f"sign{number}"])
+            await house.put(f"b{number}", engine.url, kind=KINDS[flavour], models=[model, f"sign{number}"])
             await known(house, f"sign{number}")
         yield house, engines
 
@@ -177,7 +177,7 @@ async def test_an_engine_without_such_an_address_makes_it_the_clients_mistake_ab
         status, told = await post(house, "/v1/rerank", asked)
         assert (status, told["error"]["param"], told["error"]["code"]) == (400, "model", "unsupported_model")
     async with open_local(tmp_path / "other", Flavour.OLLAMA) as (house, engines):
-        house.registry.put("b1", engines[0].url, kind=types_pb2.ENGINE_KIND_VLLM, models=["fake-model", "sign"])
+        await house.put("b1", engines[0].url, kind=types_pb2.ENGINE_KIND_VLLM, models=["fake-model", "sign"])
         await known(house, "sign")
         status, told = await post(house, "/v1/rerank", asked)
         assert (status, told["error"]["param"], told["error"]["code"]) == (400, "model", "unsupported_model")

@@ -71,7 +71,7 @@ class Shop:
         """As the registry tells of it afterwards; the gateway has heard it."""
         name = f"sign-{time.monotonic_ns()}"
         url = self.engines[number - 1].url
-        self.house.registry.put(f"b{number}", url, kind=OLLAMA, models=(*models, name), healthy=healthy)
+        await self.house.put(f"b{number}", url, kind=OLLAMA, models=(*models, name), healthy=healthy)
         while True:
             async with self.request("GET", "/v1/models") as answer:
                 if name in await answer.text():
@@ -90,7 +90,7 @@ async def open_shop(directory: Path, count: int = 2, **changes: Any) -> AsyncIte
     engines = tuple(FakeEngine(flavour=Flavour.OLLAMA) for _ in range(count))
     async with open_house(directory, *engines, **changes) as house, AsyncExitStack() as clients:
         for number, engine in enumerate(engines, 1):
-            house.registry.put(f"b{number}", engine.url, kind=OLLAMA)
+            await house.put(f"b{number}", engine.url, kind=OLLAMA)
         operator = house.admin.add_key(role=admin_pb2.ROLE_OPERATOR)
         shop = Shop(house, engines, operator, clients)
         while not all(engine.record.probes["/api/version"] for engine in engines):  # the gateway knows them and the key
@@ -316,7 +316,7 @@ async def test_a_backend_that_is_lost_does_not_hold_the_others(tmp_path: Path) -
         shop.engines[1].library.every_s = 60.0
         pulling = asyncio.create_task(shop.lines("/api/pull", {"model": "tiny"}))
         await eventually(lambda: "tiny" in shop.engines[0].library.models)
-        shop.house.registry.put("b2", shop.engines[1].url, kind=OLLAMA, healthy=False)
+        await shop.house.put("b2", shop.engines[1].url, kind=OLLAMA, healthy=False)
         assert f"{TWO}: It stopped answering" in (await pulling)[-1]["error"]
 
 

@@ -376,7 +376,7 @@ async def open_ruled(
     engine = FakeEngine(flavour=flavour, pace=QUICK)
     async with open_house(directory, engine) as house:
         if flavour is Flavour.OLLAMA:
-            house.registry.put("b1", engine.url, kind=OLLAMA)
+            await house.put("b1", engine.url, kind=OLLAMA)
         await ruled(house, *rules, aliases=aliases)
         yield house, engine
 

@@ -194,7 +194,7 @@ async def test_a_pdf_goes_to_providers_in_their_own_words(
 async def test_what_speaks_openais_dialect_gets_a_pdf_as_it_is(tmp_path: Path) -> None:
     fake = engine()
     async with open_house(tmp_path, fake) as house, open_sdk(house) as sdk:
-        house.registry.put("b1", fake.url, kind=types_pb2.ENGINE_KIND_OPENAI)
+        await house.put("b1", fake.url, kind=types_pb2.ENGINE_KIND_OPENAI)
         id = await keep(sdk, "a.pdf", PDF)
         await asyncio.sleep(0.1)
         expected = file_part(filename="a.pdf", file_data=PDF_URL)
@@ -222,7 +222,7 @@ async def test_where_no_engine_reads_pdfs_one_is_refused_by_its_field(tmp_path: 
 async def test_of_several_engines_only_those_that_read_pdfs_get_one(tmp_path: Path) -> None:
     blind, reader = engine(), engine()
     async with open_house(tmp_path, blind, reader) as house:
-        house.registry.put("b2", reader.url, kind=types_pb2.ENGINE_KIND_OPENAI)
+        await house.put("b2", reader.url, kind=types_pb2.ENGINE_KIND_OPENAI)
         await asyncio.sleep(0.1)
         for number in range(1, 4):
             async with house.post(chat(text("Sum up."), file_part(file_data=PDF_URL, filename="a.pdf"))) as answer:

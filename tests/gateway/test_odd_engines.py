@@ -31,7 +31,7 @@ async def house_with(tmp_path: Path, talk: Talk, **changes: object) -> AsyncIter
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     async with server, open_house(tmp_path, **changes) as house:
         house.scheduler.slots["b1"] = 4
-        house.registry.put("b1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await house.put("b1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         async with asyncio.timeout(5):
             while True:
                 async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
@@ -180,7 +180,7 @@ async def test_where_an_engine_is_that_cannot_be_reached_is_not_told_to_clients(
     async with open_house(tmp_path) as house:
         house.scheduler.slots["b1"] = 1
         for url in ("http://127.0.0.1:9", "http://nowhere.invalid:8000"):
-            house.registry.put("b1", url)
+            await house.put("b1", url)
             await asyncio.sleep(0.1)
             async with house.post(ask()) as answer:
                 told = await answer.text()

@@ -73,7 +73,7 @@ async def test_an_error_before_the_answer_sends_the_request_elsewhere_and_after_
         house_before(tmp_path, made(models=(MODEL,)), KINDS[made]) as (house, provider),
     ):
         house.scheduler.slots["b2"] = 4
-        house.registry.put("b2", other.url)
+        await house.put("b2", other.url)
         provider.faults.add(Fault(FaultKind.ERROR_EVENT_AFTER, chunks=0))
         async with house.post(ask(stream=True)) as answer:
             text = await answer.text()

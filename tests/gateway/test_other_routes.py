@@ -196,7 +196,7 @@ async def test_tokens_are_counted_by_the_engine_and_are_those_it_charges(tmp_pat
 
 async def test_an_engine_that_cannot_count_makes_it_an_estimate_that_says_so(tmp_path: Path) -> None:
     async with open_house(tmp_path, FakeEngine(flavour=Flavour.OLLAMA)) as house:
-        house.registry.put("b1", house.engine_url, kind=types_pb2.ENGINE_KIND_OLLAMA)
+        await house.put("b1", house.engine_url, kind=types_pb2.ENGINE_KIND_OLLAMA)
         status, told = await post(house, "/v1/tokenize", {"model": MODEL, "prompt": "one two three"})
         assert status == 200
         assert told["is_estimate"] is True
@@ -205,7 +205,7 @@ async def test_an_engine_that_cannot_count_makes_it_an_estimate_that_says_so(tmp
 
 async def test_models_are_listed_in_the_shape_of_whoever_asks_with_what_they_can(tmp_path: Path) -> None:
     async with open_house(tmp_path, FakeEngine()) as house:
-        house.registry.put("b1", house.engine_url, capabilities=("chat", "vision"))
+        await house.put("b1", house.engine_url, capabilities=("chat", "vision"))
         async with openai_client(house) as client:
             await eventually_async(client, lambda model: (model.model_extra or {}).get("capabilities"))
             model = await client.models.retrieve(MODEL)
@@ -228,7 +228,7 @@ async def eventually_async(client: AsyncOpenAI, is_so: Any) -> None:
 async def test_a_model_may_be_named_with_the_tag_latest_or_without(tmp_path: Path) -> None:
     engine = FakeEngine(models=("tagged:latest", MODEL))
     async with open_house(tmp_path, engine) as house:
-        house.registry.put("b1", engine.url, models=("tagged:latest", MODEL))
+        await house.put("b1", engine.url, models=("tagged:latest", MODEL))
         for name in ("tagged", f"{MODEL}:latest"):
             body = {"model": name, "messages": [{"role": "user", "content": "repeat: yes"}]}
             async with house.post(body) as answer:

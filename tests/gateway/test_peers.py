@@ -147,7 +147,7 @@ async def test_it_starts_from_its_snapshots_while_admin_and_registry_are_away(tm
     engine = FakeEngine(pace=QUICK, api_key="sealed")
     async with open_house(tmp_path, engine) as house:
         house.admin.set_credential("b1", "sealed")
-        house.registry.put("b1", engine.url, has_credential=True)
+        await house.put("b1", engine.url, has_credential=True)
         await asyncio.sleep(1.6)  # snapshots are written once a second
         await house.stop_gateway()
         await house.stop_server(house.admin)

@@ -68,7 +68,7 @@ async def test_when_it_is_overloaded_before_its_first_word_another_backend_answe
         house_before(tmp_path, made(models=(MODEL,)), kind) as (house, provider),
     ):
         house.scheduler.slots["b2"] = 4
-        house.registry.put("b2", other.url)
+        await house.put("b2", other.url)
         for number, fault in enumerate(faults, 1):
             provider.faults.add(fault)
             async with house.post(ask(stream=fault.kind is FaultKind.ERROR_EVENT_AFTER)) as answer:

@@ -25,7 +25,7 @@ def engine() -> FakeEngine:
 @pytest.fixture
 async def house(tmp_path: Path, engine: FakeEngine) -> AsyncIterator[House]:
     async with open_house(tmp_path, engine) as house:
-        house.registry.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_SGLANG, slots=4)
+        await house.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_SGLANG, slots=4)
         yield house
 
 

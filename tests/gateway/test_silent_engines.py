@@ -48,9 +48,9 @@ def looks(engine: FakeEngine) -> int:
     return sum(engine.record.probes[path] for path in ("/slots", "/metrics", "/api/ps"))
 
 
-def put(house: House, engine: FakeEngine, flavour: Flavour) -> None:
+async def put(house: House, engine: FakeEngine, flavour: Flavour) -> None:
     if flavour is Flavour.OLLAMA:
-        house.registry.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
+        await house.put("b1", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
@@ -62,7 +62,7 @@ async def test_a_request_that_its_engine_has_lost_goes_elsewhere(
     engine = FakeEngine(flavour=flavour, pace=QUICK, models=() if flavour is Flavour.OLLAMA else ("fake-model",))
     engine.faults.add(LOSE)
     async with open_house(tmp_path, engine, FakeEngine(pace=QUICK), silent_look_s=LOOK_S) as house:
-        put(house, engine, flavour)
+        await put(house, engine, flavour)
         async with house.post(ask(stream=streamed)) as answer:
             assert answer.headers["x-forebay-attempts"] == "2"
             assert b"word3" in await answer.read()
@@ -111,7 +111,7 @@ async def test_an_ollama_that_has_or_loads_a_model_is_waited_for(tmp_path: Path)
     engine = FakeEngine(flavour=Flavour.OLLAMA, pace=QUICK)
     engine.faults.add(Fault(FaultKind.SLOW_HEADERS, seconds=1.5))
     async with open_house(tmp_path, engine, FakeEngine(pace=QUICK), silent_look_s=LOOK_S) as house:
-        put(house, engine, Flavour.OLLAMA)
+        await put(house, engine, Flavour.OLLAMA)
         assert "word3" in (await wait_through_looks(house, engine))["text"]
         assert not house.scheduler.nacks
 

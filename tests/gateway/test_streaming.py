@@ -142,7 +142,7 @@ async def test_a_slow_client_slows_the_engine(tmp_path: Path) -> None:
     try:
         async with open_house(tmp_path) as house:
             house.scheduler.slots["b1"] = 4
-            house.registry.put("b1", f"http://127.0.0.1:{site.port}")
+            await house.put("b1", f"http://127.0.0.1:{site.port}")
             await asyncio.sleep(0.1)
             host, port = house.url.removeprefix("http://").split(":")
             _reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

@@ -190,7 +190,7 @@ async def known_as(
         f"sign-{next(_changes)}",
         f"heard-{next(_changes)}",
     )  # not there before, or nothing would be waited for
-    house.registry.put("b1", engine.url, kind=kind, models=(MODEL, sign))
+    await house.put("b1", engine.url, kind=kind, models=(MODEL, sign))
     scope = admin_pb2.ModelRuleScope(everyone=True)
     rules = [] if way is None else [admin_pb2.ModelRule(scope=scope, structured=way)]
     house.admin.rule(rules, [admin_pb2.ModelAlias(alias=heard, model=MODEL)])
@@ -477,7 +477,7 @@ async def test_a_completion_can_be_judged_and_not_be_asked_again(tmp_path: Path)
 
 async def test_when_the_engine_fails_meanwhile_another_begins_anew(tmp_path: Path) -> None:
     async with open_held(tmp_path, ASK_AGAIN) as (house, engine), FakeEngine(pace=QUICK) as other:
-        house.registry.put("b2", other.url, kind=OPENAI)
+        await house.put("b2", other.url, kind=OPENAI)
         house.scheduler.slots["b2"] = 4
         engine.faults.add(Fault(FaultKind.MALFORMED_SSE, times=1))
         engine.pace = other.pace

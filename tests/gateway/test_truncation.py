@@ -87,8 +87,8 @@ async def test_an_operators_cap_makes_it_shorter_before_it_is_asked(tmp_path: Pa
 async def test_a_model_that_takes_all_of_it_is_asked_instead(tmp_path: Path) -> None:
     big = FakeEngine(models=("big",), context_tokens=100, pace=QUICK)
     async with open_pair(tmp_path, fallback("small"), big=big) as (house, _, small), sdk_of(house) as sdk:
-        house.registry.put("b1", big.url, models=["big"], context_length=100)
-        house.registry.put("b2", small.url, models=["small"], context_length=4096)
+        await house.put("b1", big.url, models=["big"], context_length=100)
+        await house.put("b2", small.url, models=["small"], context_length=4096)
         await heard(house, fallback("small"))
         answer = await sdk.responses.create(model="big", input=LONG, truncation="auto")
         assert (answer.output_text, answer.model) == (HI, "small")

@@ -122,7 +122,7 @@ async def test_ollamas_own_dialect_fails_over_as_well(tmp_path: Path) -> None:
     without, other = (FakeEngine(flavour=Flavour.OLLAMA, models=(name,), pace=QUICK) for name in ("another", MODEL))
     async with open_house(tmp_path, without, other) as house:
         for number, engine in enumerate((without, other), 1):
-            house.registry.put(f"b{number}", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
+            await house.put(f"b{number}", engine.url, kind=types_pb2.ENGINE_KIND_OLLAMA)
         body = ask(stream=False)
         async with house.client.post(f"{house.url}/api/chat", json=body, headers=house.headers) as answer:
             assert "word3" in (await answer.json())["message"]["content"]

@@ -34,6 +34,8 @@ class FleetWatch:
         self._metadata = peer.metadata
         self._fleet = fleet
         self._wire: dict[str, registry_pb2.Backend] = {}
+        self.version = 0
+        """Of the last update, by the registry's count; 0 before the first."""
 
     def watch(self) -> AsyncIterable[registry_pb2.FleetUpdate]:
         calls: AsyncIterable[registry_pb2.FleetUpdate] = self._stub.WatchFleet(
@@ -52,6 +54,7 @@ class FleetWatch:
             self._wire[backend.id] = backend
         for backend_id in update.removed_backend_ids:
             self._wire.pop(backend_id, None)
+        self.version = update.version
 
     def dump(self) -> bytes:
         return registry_pb2.FleetUpdate(snapshot=True, backends=self._wire.values()).SerializeToString()

@@ -107,12 +107,13 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             ):
                 generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
                 publisher = RecordPublisher(journal, bus, settings.name)
+                fleet_watch = FleetWatch(registry, fleet)
                 followers = [
                     Follower(followed, _snapshot_file(settings, followed), clock, ops)
                     for followed in (
                         PrincipalsWatch(admin, principals, on_keys_ended, on_keys_cut),
                         credentials,
-                        FleetWatch(registry, fleet),
+                        fleet_watch,
                     )
                 ]
                 # Without any rule yet, or with an admin that knows of none, requests pass as they come.
@@ -176,6 +177,12 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     "From asking for a model to its first token, waiting included, as lately seen of what is streamed.",
                     ("pool", "model"),
                     lambda: [((pool, model), s) for pool, model, s in first_tokens.lately(clock.monotonic())],
+                )
+                ops.metrics.gauge(
+                    "forebay_gateway_fleet_version",
+                    "Of the newest change of the fleet that is known here, by the registry's count.",
+                    (),
+                    _reading(lambda: fleet_watch.version),
                 )
                 _add_gauges(ops.metrics, running, journal, session, places, bodies)
                 for follower in followers:

@@ -100,7 +100,7 @@ async def test_a_request_that_it_would_cut_short_goes_to_an_engine_that_serves_a
         for id_, fake, kind in zip(
             ("b1", "b2"), fakes, (types_pb2.ENGINE_KIND_LLAMACPP, types_pb2.ENGINE_KIND_VLLM), strict=True
         ):
-            house.registry.put(id_, fake.url, kind=kind, slots=4)
+            await house.put(id_, fake.url, kind=kind, slots=4)
         for _ in range(4):
             body = {"model": MODEL, "prompt": "Once", "echo": True}
             async with house.client.post(f"{house.url}/v1/completions", json=body, headers=house.headers) as answer:
