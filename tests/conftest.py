@@ -19,11 +19,18 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from forebay.local.nats import Nats, open_nats
 from forebay.local.postgres import Postgres, open_postgres
 
 T = TypeVar("T")
+
+# The same examples each time, and as many as fit into a run before every change; no deadline, since a busy machine is no
+# fault. FOREBAY_THOROUGH=20 searches twenty times as far, elsewhere each time.
+_times = int(os.environ.get("FOREBAY_THOROUGH", "1"))
+settings.register_profile("forebay", max_examples=30 * _times, derandomize=_times == 1, deadline=None, print_blob=True)
+settings.load_profile("forebay")
 
 _EXCUSES = (
     "needs a GPU",

@@ -342,7 +342,7 @@ class RegistryDouble:
             ],
         )
         self._backends[backend_id] = backend
-        self._fleet.send(registry_pb2.FleetUpdate(version=self.version, backends=[backend]))
+        self._fleet.send(registry_pb2.FleetUpdate(term_us=1, version=self.version, backends=[backend]))
 
     async def WatchFleet(self, request: Any, context: Any) -> AsyncIterator[registry_pb2.FleetUpdate]:
         first = registry_pb2.FleetUpdate(

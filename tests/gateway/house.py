@@ -76,7 +76,9 @@ class House:
         self.registry.put(backend_id, url, **changes)
         if self.gateway is not None and "RegistryDouble" in self.servers:
             wanted = self.registry.version
-            await eventually(lambda: self.metric("forebay_gateway_fleet_version") >= wanted, "the fleet is not heard of")
+            await eventually(
+                lambda: self.metric("forebay_gateway_fleet_version") >= wanted, "the fleet is not heard of"
+            )
 
     async def start_server(self, double: Any) -> str:
         """Gives the address; once more, at the same one."""
@@ -103,7 +105,7 @@ class House:
         deadline = time.monotonic() + wait_s
         while len(self.rows_read) < wanted and time.monotonic() < deadline:
             await self._fetch(consumer, 0.1)
-        await self._fetch(consumer, 0.15)
+        await self._fetch(consumer, 0.05)
         assert len(self.rows_read) == wanted, self.rows_read
         return self.rows_read
 

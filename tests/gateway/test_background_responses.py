@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay_gateway.keeping.background import BackgroundResponse
+from forebay_gateway.pages import background as background_page
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_orders import Pace
@@ -155,7 +156,10 @@ async def test_a_background_response_must_be_stored(tmp_path: Path) -> None:
         assert house.metric("forebay_gateway_background") == 0
 
 
-async def test_what_is_refused_at_once_is_told_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_what_is_refused_at_once_is_told_at_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_page, "_REFUSED_WITHIN_S", 10.0)  # what is at once, on a busy machine
     engine = FakeEngine(pace=QUICK)
     engine.faults.add(Fault(FaultKind.STATUS, status=400, times=None))
     async with open_house(tmp_path, engine) as house, open_sdk(house) as sdk:

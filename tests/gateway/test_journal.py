@@ -230,7 +230,7 @@ steps = st.lists(st.tuples(st.sampled_from(["open", "close", "ack", "crash"]), s
 
 
 @given(steps)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_happens_the_journal_knows_what_was_told(tmp_path: Path, steps: list[tuple[str, int]]) -> None:
     """Against a model: a dictionary of what is open and one of what is closed."""
     directory = tmp_path / os.urandom(4).hex()

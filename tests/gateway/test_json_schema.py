@@ -354,7 +354,7 @@ def ending(schema: Any, document: Any) -> str:
     return "kept" if found is None else "broken" if found.why else ""
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+@settings(suppress_health_check=list(HealthCheck))
 @given(SCHEMAS, DOCUMENTS)
 def test_whatever_comes_it_ends_soon_and_in_one_of_four_ways(schema: Any, document: Any) -> None:
     began = time.thread_time()
@@ -373,7 +373,7 @@ def _without(schema: Any, names: tuple[str, ...]) -> Any:
     return [_without(inner, names) for inner in schema] if isinstance(schema, list) else schema
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
+@settings(suppress_health_check=list(HealthCheck))
 @given(SCHEMAS, DOCUMENTS, st.sampled_from(ORACLES))
 def test_what_is_kept_and_what_is_broken_is_what_another_says(schema: Any, document: Any, oracle: Any) -> None:
     schema = orjson.loads(orjson.dumps({**_without(schema, _UNLIKE), "$schema": oracle.META_SCHEMA["$schema"]}))
@@ -401,7 +401,6 @@ def test_whatever_is_sent_as_a_schema_it_is_taken_or_refused(sent: Any) -> None:
     assert ending(orjson.loads(schema), {"a": 1}) in ("refused", "given up", "kept", "broken")
 
 
-@settings(deadline=None, max_examples=80)
 @given(
     st.from_regex(r"\^?([ab.]|\[ab\]|\\d)([*+?]|\{1,3\})?([ab.]|\[ab\])([*+?]|\{2\})?\$?", fullmatch=True),
     st.text("ab1", max_size=30),

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.clock import ManualClock
@@ -177,7 +177,6 @@ class Story:
         self.places.welcomed(self.epoch)
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.lists(STEPS, min_size=25, max_size=70))
 def test_the_books_are_right_whatever_happens(steps: list[tuple[str, int]]) -> None:
     async def tell() -> None:

@@ -10,7 +10,7 @@ import anthropic
 import httpx2
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.canonical.dialect import Translation
@@ -351,7 +351,6 @@ def blocks_by_the_grammar(told: Sequence[Json]) -> list[Json]:
     return blocks
 
 
-@settings(max_examples=120, deadline=None)
 @given(engine_chunks())
 def test_any_answer_keeps_the_grammar_and_loses_nothing(answer: tuple[list[Json], str, str, dict[int, str]]) -> None:
     chunks, said, thought_of, written = answer

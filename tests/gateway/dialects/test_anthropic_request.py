@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
@@ -458,7 +458,6 @@ def bodies(draw: st.DrawFn) -> Any:
     return body
 
 
-@settings(max_examples=120, deadline=None)
 @given(bodies() | ANYTHING)
 def test_whatever_comes_is_understood_or_refused(body: Any) -> None:
     try:
@@ -470,13 +469,11 @@ def test_whatever_comes_is_understood_or_refused(body: Any) -> None:
     assert orjson.loads(orjson.dumps(got.fields)) == got.fields
 
 
-@settings(max_examples=50, deadline=None)
 @given(RIGHT_BODIES)
 def test_what_is_right_is_understood(body: Any) -> None:
     assert parse_messages(orjson.dumps(body)).fields["messages"]
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60))
 def test_whatever_bytes_come_are_refused(raw: bytes) -> None:
     with pytest.raises(BadField):

@@ -10,7 +10,7 @@ import httpx
 import ollama
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
@@ -268,7 +268,6 @@ _CHUNK = st.builds(
 ) | st.sampled_from([{"choices": []}, {"choices": [{"index": 0, "delta": None, "logprobs": 1}]}, {}])
 
 
-@settings(max_examples=100, deadline=None)
 @given(chunks=st.lists(_CHUNK, max_size=12), form=st.sampled_from([CHAT_ANSWER, GENERATED]))
 def test_whatever_comes_is_told_in_lines_of_which_the_last_is_done(
     chunks: list[dict[str, Any]], form: AnswerForm

@@ -9,7 +9,7 @@ import httpx
 import ollama
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.dialects.ollama.listing import as_capabilities, least_version, running, shown, tags
@@ -167,7 +167,6 @@ _VALUES = st.recursive(
 _PAGE = _VALUES | st.fixed_dictionaries({"models": st.lists(_VALUES, max_size=3) | _VALUES})
 
 
-@settings(max_examples=80, deadline=None)
 @given(told=st.lists(_PAGE, max_size=3))
 def test_nonsense_is_passed_over(told: list[Any]) -> None:
     models = offered("a", "b")

@@ -9,7 +9,7 @@ import httpx
 import ollama
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.accounting import Usage, UsageSource
@@ -100,7 +100,6 @@ def test_the_model_has_the_name_that_the_client_used_and_nothing_else_changes() 
     assert [each["model"] for each in objects_in(out)] == ["M"] * 3
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     cuts=st.lists(st.integers(0, len(ANSWER) + 3), max_size=12),
     model=st.sampled_from(["m", "m:latest"]),
@@ -267,7 +266,6 @@ def test_what_is_no_answer_is_none(raw: bytes) -> None:
 # --- whatever comes ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     pieces=st.lists(
         st.binary(max_size=12)

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
@@ -467,7 +467,6 @@ PROVIDERS = (EngineKind.ANTHROPIC, EngineKind.COHERE, EngineKind.GEMINI)
 
 
 @pytest.mark.parametrize("parse", PARSERS)
-@settings(max_examples=40, deadline=None)
 @given(body=_BODY)
 def test_whatever_comes_is_asked_or_loaded_or_refused(parse: Parser, body: dict[str, Any]) -> None:
     try:

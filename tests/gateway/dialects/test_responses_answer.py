@@ -518,7 +518,6 @@ def all_said(response: Json) -> dict[str, str]:
 CUSTOMS = st.sampled_from([[], [{"type": "custom", "name": "f0"}, {"type": "custom", "name": "f2"}]])
 
 
-@settings(max_examples=100, deadline=None)
 @given(any_answer() | orderly_answer(), CUSTOMS)
 def test_any_answer_is_told_by_the_grammar_and_nothing_of_it_is_lost(chunks: list[Json], tools: list[Json]) -> None:
     told = read(written(*chunks, tools=tools))
@@ -530,7 +529,6 @@ def test_any_answer_is_told_by_the_grammar_and_nothing_of_it_is_lost(chunks: lis
     assert all_said(response) == all_said(whole(*chunks, tools=tools))
 
 
-@settings(max_examples=60, deadline=None)
 @given(orderly_answer())
 def test_an_orderly_answer_is_the_same_whole_and_in_pieces(chunks: list[Json]) -> None:
     assert nameless(final(*chunks)) == nameless(whole(*chunks))

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.asked import Asked
@@ -604,7 +604,6 @@ def bodies(draw: st.DrawFn) -> Any:
     return body
 
 
-@settings(max_examples=200, deadline=None)
 @given(bodies() | NOISE)
 def test_whatever_comes_there_is_a_request_or_a_complaint(body: Any) -> None:
     try:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_gateway.dialects.responses.answer import ResponseTranslation
@@ -69,7 +69,6 @@ def write_all(chunks: list[Json], translation: ResponseTranslation, ending: str)
     return cut_up(out)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.one_of(any_answer(), orderly_answer()), ENDINGS, st.data())
 def test_any_answer_is_told_again_from_any_number(chunks: list[Json], ending: str, data: st.DataObject) -> None:
     translation, announced = queued()
@@ -89,7 +88,6 @@ def test_any_answer_is_told_again_from_any_number(chunks: list[Json], ending: st
     assert all_of(through_the_store(telling.final, telling.cuts()), after) == told[after + 1 :]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.one_of(any_answer(), orderly_answer()), st.data())
 def test_one_who_comes_and_goes_while_it_is_written_misses_nothing(chunks: list[Json], data: st.DataObject) -> None:
     translation, announced = queued()
