@@ -12,8 +12,9 @@ import socket
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
+from forebay.database import open_database
 from forebay.local.nats import Nats, open_nats
 from forebay.local.postgres import Postgres, open_postgres
 
@@ -130,14 +132,47 @@ _numbers = itertools.count(1)
 @pytest.fixture
 async def postgres_url(postgres_server: Postgres) -> AsyncIterator[str]:
     """The address of a database of this test's own, empty, with the superuser's rights."""
+    async with database_like(postgres_server, "template1") as url:
+        yield url
+
+
+@asynccontextmanager
+async def database_like(server: Postgres, template: str) -> AsyncIterator[str]:
+    """The address of a database that begins as a copy of that one."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    connection = await asyncpg.connect(postgres_server.superuser_url)
+    connection = await asyncpg.connect(server.superuser_url)
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
-        yield postgres_server.superuser_url.rpartition("/")[0] + "/" + name
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield f"{server.superuser_url.rpartition('/')[0]}/{name}"
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()
+
+
+Migrated = Callable[[str, Path], str]
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_server: Postgres, _background: _BackgroundLoop) -> Migrated:
+    """Gives the name of a database with the tables of a schema, made once: to copy it costs a tenth of making them."""
+
+    @cache
+    def make(schema: str, migrations: Path) -> str:
+        name = f"like_{schema}_{os.getpid()}"
+        _background.run(_make_migrated(postgres_server.superuser_url, name, schema, migrations))
+        return name
+
+    return make
+
+
+async def _make_migrated(superuser_url: str, name: str, schema: str, migrations: Path) -> None:
+    connection = await asyncpg.connect(superuser_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    async with open_database(f"{superuser_url.rpartition('/')[0]}/{name}", schema) as database:
+        await database.prepare(migrations)
 
 
 @dataclass(frozen=True)
