@@ -4,6 +4,7 @@ isort:skip_file
 Admin owns people, keys and the ledger, and is the one address that operators talk to."""
 
 from collections import abc as _abc
+from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
 from forebay.wire.v1 import registry_pb2 as _registry_pb2
 from forebay.wire.v1 import scheduler_pb2 as _scheduler_pb2
 from forebay.wire.v1 import types_pb2 as _types_pb2
@@ -1530,6 +1531,7 @@ class RegisterBackendRequest(_message.Message):
     REPLACE_FIELD_NUMBER: _builtins.int
     BEARER_FIELD_NUMBER: _builtins.int
     MODEL_NAMES_FIELD_NUMBER: _builtins.int
+    GPU_INDICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     url: _builtins.str
     kind: _types_pb2.EngineKind.ValueType
@@ -1543,6 +1545,10 @@ class RegisterBackendRequest(_message.Message):
     def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """in the fleet → at the engine"""
 
+    @_builtins.property
+    def gpu_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of its node; empty: as it was, else all"""
+
     def __init__(
         self,
         *,
@@ -1555,10 +1561,11 @@ class RegisterBackendRequest(_message.Message):
         replace: _builtins.bool = ...,
         bearer: _builtins.str = ...,
         model_names: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer", b"bearer", "kind", b"kind", "model_names", b"model_names", "name", b"name", "node", b"node", "pool", b"pool", "replace", b"replace", "slots", b"slots", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bearer", b"bearer", "gpu_indices", b"gpu_indices", "kind", b"kind", "model_names", b"model_names", "name", b"name", "node", b"node", "pool", b"pool", "replace", b"replace", "slots", b"slots", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3280,26 +3287,37 @@ class Pool(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
+    DESCRIBED_FIELD_NUMBER: _builtins.int
     is_default: _builtins.bool
     """nobody has set terms for it"""
     backends: _builtins.int
     """in it; absent while the registry is away"""
     @_builtins.property
     def terms(self) -> Global___PoolPolicy: ...
+    @_builtins.property
+    def described(self) -> _fleet_pb2.PoolSpec:
+        """what the registry keeps of it, where an operator has described it"""
+
     def __init__(
         self,
         *,
         terms: Global___PoolPolicy | None = ...,
         is_default: _builtins.bool = ...,
         backends: _builtins.int | None = ...,
+        described: _fleet_pb2.PoolSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backends", b"_backends", "backends", b"backends", "terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backends", b"_backends", "_described", b"_described", "backends", b"backends", "described", b"described", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backends", b"_backends", "backends", b"backends", "is_default", b"is_default", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backends", b"_backends", "_described", b"_described", "backends", b"backends", "described", b"described", "is_default", b"is_default", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backends: _TypeAlias = _typing.Literal["backends"]  # noqa: Y015
     _WhichOneofArgType__backends: _TypeAlias = _typing.Literal["_backends", b"_backends"]  # noqa: Y015
+    _WhichOneofReturnType__described: _TypeAlias = _typing.Literal["described"]  # noqa: Y015
+    _WhichOneofArgType__described: _TypeAlias = _typing.Literal["_described", b"_described"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backends) -> _WhichOneofReturnType__backends | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__described) -> _WhichOneofReturnType__described | None: ...
 
 Global___Pool: _TypeAlias = Pool  # noqa: Y015
 
@@ -3524,20 +3542,27 @@ class DrainBackendRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     UNDO_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     deadline_s: _builtins.int
     """then what has no first token yet is placed elsewhere; 0: let all of it finish"""
     undo: _builtins.bool
+    force: _builtins.bool
+    """what still runs at the deadline is ended"""
+    reason: _builtins.str
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         deadline_s: _builtins.int = ...,
         undo: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "name", b"name", "undo", b"undo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "force", b"force", "name", b"name", "reason", b"reason", "undo", b"undo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3551,10 +3576,13 @@ class DrainBackendResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     DRAINED_FIELD_NUMBER: _builtins.int
+    RUNNING_UNKNOWN_FIELD_NUMBER: _builtins.int
     backend_id: _builtins.str
     name: _builtins.str
     running: _builtins.int
     drained: _builtins.bool
+    running_unknown: _builtins.bool
+    """no scheduler told"""
     def __init__(
         self,
         *,
@@ -3562,14 +3590,66 @@ class DrainBackendResponse(_message.Message):
         name: _builtins.str = ...,
         running: _builtins.int = ...,
         drained: _builtins.bool = ...,
+        running_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "drained", b"drained", "name", b"name", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "drained", b"drained", "name", b"name", "running", b"running", "running_unknown", b"running_unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainBackendResponse: _TypeAlias = DrainBackendResponse  # noqa: Y015
+
+@_typing.final
+class DrainNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    DEADLINE_S_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    deadline_s: _builtins.int
+    undo: _builtins.bool
+    force: _builtins.bool
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        deadline_s: _builtins.int = ...,
+        undo: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "force", b"force", "node", b"node", "reason", b"reason", "undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainNodeRequest: _TypeAlias = DrainNodeRequest  # noqa: Y015
+
+@_typing.final
+class DrainNodeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___DrainBackendResponse]: ...
+    def __init__(
+        self,
+        *,
+        backends: _abc.Iterable[Global___DrainBackendResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainNodeResponse: _TypeAlias = DrainNodeResponse  # noqa: Y015
 
 @_typing.final
 class SetModelAliasRequest(_message.Message):

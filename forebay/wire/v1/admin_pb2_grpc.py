@@ -4,6 +4,14 @@ import grpc
 import warnings
 
 from forebay.wire.v1 import admin_pb2 as forebay_dot_wire_dot_v1_dot_admin__pb2
+from forebay.wire.v1 import alerts_pb2 as forebay_dot_wire_dot_v1_dot_alerts__pb2
+from forebay.wire.v1 import commands_pb2 as forebay_dot_wire_dot_v1_dot_commands__pb2
+from forebay.wire.v1 import discovery_pb2 as forebay_dot_wire_dot_v1_dot_discovery__pb2
+from forebay.wire.v1 import fleet_pb2 as forebay_dot_wire_dot_v1_dot_fleet__pb2
+from forebay.wire.v1 import history_pb2 as forebay_dot_wire_dot_v1_dot_history__pb2
+from forebay.wire.v1 import library_pb2 as forebay_dot_wire_dot_v1_dot_library__pb2
+from forebay.wire.v1 import lifecycle_pb2 as forebay_dot_wire_dot_v1_dot_lifecycle__pb2
+from forebay.wire.v1 import status_pb2 as forebay_dot_wire_dot_v1_dot_status__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -439,6 +447,36 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.FromString,
                 _registered_method=True)
+        self.ApplyFleet = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ApplyFleet',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetResponse.FromString,
+                _registered_method=True)
+        self.ExportFleet = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ExportFleet',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ExportFleetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ExportFleetResponse.FromString,
+                _registered_method=True)
+        self.ShowFleetVersions = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowFleetVersions',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsResponse.FromString,
+                _registered_method=True)
+        self.ShowHistory = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowHistory',
+                request_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryResponse.FromString,
+                _registered_method=True)
+        self.ShowSeries = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowSeries',
+                request_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesResponse.FromString,
+                _registered_method=True)
+        self.ShowEnergy = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowEnergy',
+                request_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ShowEnergyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ShowEnergyResponse.FromString,
+                _registered_method=True)
         self.SetModelAlias = channel.unary_unary(
                 '/forebay.wire.v1.Operator/SetModelAlias',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasRequest.SerializeToString,
@@ -493,6 +531,126 @@ class OperatorStub:
                 '/forebay.wire.v1.Operator/DrainBackend',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/forebay.wire.v1.Operator/DrainNode',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
+        self.ScheduleMaintenance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ScheduleMaintenance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.AddMaintenanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.AddMaintenanceResponse.FromString,
+                _registered_method=True)
+        self.ShowMaintenance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowMaintenance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ListMaintenanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ListMaintenanceResponse.FromString,
+                _registered_method=True)
+        self.CancelMaintenance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/CancelMaintenance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.RemoveMaintenanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.RemoveMaintenanceResponse.FromString,
+                _registered_method=True)
+        self.ShowBackendHealth = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowBackendHealth',
+                request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.FromString,
+                _registered_method=True)
+        self.StartModelJob = channel.unary_unary(
+                '/forebay.wire.v1.Operator/StartModelJob',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobResponse.FromString,
+                _registered_method=True)
+        self.ListModelJobs = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListModelJobs',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelJobsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelJobsResponse.FromString,
+                _registered_method=True)
+        self.FollowModelJob = channel.unary_stream(
+                '/forebay.wire.v1.Operator/FollowModelJob',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.FollowModelJobRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.ModelJob.FromString,
+                _registered_method=True)
+        self.CancelModelJob = channel.unary_unary(
+                '/forebay.wire.v1.Operator/CancelModelJob',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.CancelModelJobRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.CancelModelJobResponse.FromString,
+                _registered_method=True)
+        self.DescribeModel = channel.unary_unary(
+                '/forebay.wire.v1.Operator/DescribeModel',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.DescribeModelRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.DescribeModelResponse.FromString,
+                _registered_method=True)
+        self.PinModel = channel.unary_unary(
+                '/forebay.wire.v1.Operator/PinModel',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.PinModelRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.PinModelResponse.FromString,
+                _registered_method=True)
+        self.ListModelPins = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListModelPins',
+                request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelPinsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelPinsResponse.FromString,
+                _registered_method=True)
+        self.ShowFoundBackends = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowFoundBackends',
+                request_serializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.ListFoundBackendsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.ListFoundBackendsResponse.FromString,
+                _registered_method=True)
+        self.AdoptBackend = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AdoptBackend',
+                request_serializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.AdoptBackendRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.AdoptBackendResponse.FromString,
+                _registered_method=True)
+        self.SetNodeDiscovery = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetNodeDiscovery',
+                request_serializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.SetNodeDiscoveryRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.SetNodeDiscoveryResponse.FromString,
+                _registered_method=True)
+        self.CommandNode = channel.unary_stream(
+                '/forebay.wire.v1.Operator/CommandNode',
+                request_serializer=forebay_dot_wire_dot_v1_dot_commands__pb2.CommandNodeRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_commands__pb2.CommandNodeResponse.FromString,
+                _registered_method=True)
+        self.ListAlerts = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListAlerts',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ListAlertsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ListAlertsResponse.FromString,
+                _registered_method=True)
+        self.ShowAlert = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowAlert',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ShowAlertRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ShowAlertResponse.FromString,
+                _registered_method=True)
+        self.AckAlert = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AckAlert',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.AckAlertRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.AckAlertResponse.FromString,
+                _registered_method=True)
+        self.SilenceAlerts = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SilenceAlerts',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.SilenceAlertsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.SilenceAlertsResponse.FromString,
+                _registered_method=True)
+        self.UnsilenceAlerts = channel.unary_unary(
+                '/forebay.wire.v1.Operator/UnsilenceAlerts',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.UnsilenceAlertsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.UnsilenceAlertsResponse.FromString,
+                _registered_method=True)
+        self.WatchAlerts = channel.unary_stream(
+                '/forebay.wire.v1.Operator/WatchAlerts',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.WatchAlertsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.WatchAlertsResponse.FromString,
+                _registered_method=True)
+        self.TestAlerts = channel.unary_unary(
+                '/forebay.wire.v1.Operator/TestAlerts',
+                request_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.TestAlertsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.TestAlertsResponse.FromString,
+                _registered_method=True)
+        self.ShowStatus = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowStatus',
+                request_serializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusResponse.FromString,
                 _registered_method=True)
 
 
@@ -729,6 +887,43 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyFleet(self, request, context):
+        """The desired state of the fleet as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportFleet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowFleetVersions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowHistory(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowSeries(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowEnergy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetModelAlias(self, request, context):
         """What gateways do to requests.
         """
@@ -792,6 +987,153 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainBackend(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScheduleMaintenance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowMaintenance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelMaintenance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowBackendHealth(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartModelJob(self, request, context):
+        """Models on the engines; asked of the registry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelJobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowModelJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelModelJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeModel(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinModel(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelPins(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowFoundBackends(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptBackend(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetNodeDiscovery(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommandNode(self, request, context):
+        """each answer of its agent, until one ends it
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlerts(self, request, context):
+        """What has to be looked after, and how the whole is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowAlert(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AckAlert(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SilenceAlerts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnsilenceAlerts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchAlerts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestAlerts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -990,6 +1332,36 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.SerializeToString,
             ),
+            'ApplyFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyFleet,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetResponse.SerializeToString,
+            ),
+            'ExportFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportFleet,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ExportFleetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ExportFleetResponse.SerializeToString,
+            ),
+            'ShowFleetVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowFleetVersions,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsResponse.SerializeToString,
+            ),
+            'ShowHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowHistory,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryResponse.SerializeToString,
+            ),
+            'ShowSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowSeries,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesResponse.SerializeToString,
+            ),
+            'ShowEnergy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowEnergy,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ShowEnergyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ShowEnergyResponse.SerializeToString,
+            ),
             'SetModelAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetModelAlias,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetModelAliasRequest.FromString,
@@ -1044,6 +1416,126 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.DrainBackend,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainNodeRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'ScheduleMaintenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScheduleMaintenance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.AddMaintenanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.AddMaintenanceResponse.SerializeToString,
+            ),
+            'ShowMaintenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowMaintenance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ListMaintenanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ListMaintenanceResponse.SerializeToString,
+            ),
+            'CancelMaintenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelMaintenance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.RemoveMaintenanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.RemoveMaintenanceResponse.SerializeToString,
+            ),
+            'ShowBackendHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowBackendHealth,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.SerializeToString,
+            ),
+            'StartModelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartModelJob,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobResponse.SerializeToString,
+            ),
+            'ListModelJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelJobs,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelJobsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelJobsResponse.SerializeToString,
+            ),
+            'FollowModelJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowModelJob,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.FollowModelJobRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.ModelJob.SerializeToString,
+            ),
+            'CancelModelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelModelJob,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.CancelModelJobRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.CancelModelJobResponse.SerializeToString,
+            ),
+            'DescribeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeModel,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.DescribeModelRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.DescribeModelResponse.SerializeToString,
+            ),
+            'PinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinModel,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.PinModelRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.PinModelResponse.SerializeToString,
+            ),
+            'ListModelPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelPins,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelPinsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.ListModelPinsResponse.SerializeToString,
+            ),
+            'ShowFoundBackends': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowFoundBackends,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.ListFoundBackendsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.ListFoundBackendsResponse.SerializeToString,
+            ),
+            'AdoptBackend': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptBackend,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.AdoptBackendRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.AdoptBackendResponse.SerializeToString,
+            ),
+            'SetNodeDiscovery': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetNodeDiscovery,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.SetNodeDiscoveryRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_discovery__pb2.SetNodeDiscoveryResponse.SerializeToString,
+            ),
+            'CommandNode': grpc.unary_stream_rpc_method_handler(
+                    servicer.CommandNode,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_commands__pb2.CommandNodeRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_commands__pb2.CommandNodeResponse.SerializeToString,
+            ),
+            'ListAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlerts,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ListAlertsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ListAlertsResponse.SerializeToString,
+            ),
+            'ShowAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowAlert,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ShowAlertRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.ShowAlertResponse.SerializeToString,
+            ),
+            'AckAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.AckAlert,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.AckAlertRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.AckAlertResponse.SerializeToString,
+            ),
+            'SilenceAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SilenceAlerts,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.SilenceAlertsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.SilenceAlertsResponse.SerializeToString,
+            ),
+            'UnsilenceAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnsilenceAlerts,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.UnsilenceAlertsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.UnsilenceAlertsResponse.SerializeToString,
+            ),
+            'WatchAlerts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAlerts,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.WatchAlertsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.WatchAlertsResponse.SerializeToString,
+            ),
+            'TestAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestAlerts,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.TestAlertsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_alerts__pb2.TestAlertsResponse.SerializeToString,
+            ),
+            'ShowStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowStatus,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2084,6 +2576,168 @@ class Operator:
             _registered_method=True)
 
     @staticmethod
+    def ApplyFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ApplyFleet',
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ExportFleet',
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ExportFleetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ExportFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowFleetVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowFleetVersions',
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowHistory',
+            forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowSeries',
+            forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowEnergy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowEnergy',
+            forebay_dot_wire_dot_v1_dot_history__pb2.ShowEnergyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_history__pb2.ShowEnergyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetModelAlias(request,
             target,
             options=(),
@@ -2370,6 +3024,654 @@ class Operator:
             '/forebay.wire.v1.Operator/DrainBackend',
             forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.DrainBackendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/DrainNode',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.DrainNodeRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScheduleMaintenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ScheduleMaintenance',
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.AddMaintenanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.AddMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowMaintenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowMaintenance',
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ListMaintenanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ListMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelMaintenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/CancelMaintenance',
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.RemoveMaintenanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.RemoveMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowBackendHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowBackendHealth',
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartModelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/StartModelJob',
+            forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListModelJobs',
+            forebay_dot_wire_dot_v1_dot_library__pb2.ListModelJobsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.ListModelJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowModelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/FollowModelJob',
+            forebay_dot_wire_dot_v1_dot_library__pb2.FollowModelJobRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.ModelJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelModelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/CancelModelJob',
+            forebay_dot_wire_dot_v1_dot_library__pb2.CancelModelJobRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.CancelModelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/DescribeModel',
+            forebay_dot_wire_dot_v1_dot_library__pb2.DescribeModelRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.DescribeModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/PinModel',
+            forebay_dot_wire_dot_v1_dot_library__pb2.PinModelRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.PinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListModelPins',
+            forebay_dot_wire_dot_v1_dot_library__pb2.ListModelPinsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_library__pb2.ListModelPinsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowFoundBackends(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowFoundBackends',
+            forebay_dot_wire_dot_v1_dot_discovery__pb2.ListFoundBackendsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_discovery__pb2.ListFoundBackendsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptBackend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AdoptBackend',
+            forebay_dot_wire_dot_v1_dot_discovery__pb2.AdoptBackendRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_discovery__pb2.AdoptBackendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetNodeDiscovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetNodeDiscovery',
+            forebay_dot_wire_dot_v1_dot_discovery__pb2.SetNodeDiscoveryRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_discovery__pb2.SetNodeDiscoveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommandNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/CommandNode',
+            forebay_dot_wire_dot_v1_dot_commands__pb2.CommandNodeRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_commands__pb2.CommandNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListAlerts',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.ListAlertsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.ListAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowAlert',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.ShowAlertRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.ShowAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AckAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AckAlert',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.AckAlertRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.AckAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SilenceAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SilenceAlerts',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.SilenceAlertsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.SilenceAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnsilenceAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/UnsilenceAlerts',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.UnsilenceAlertsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.UnsilenceAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/WatchAlerts',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.WatchAlertsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.WatchAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/TestAlerts',
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.TestAlertsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_alerts__pb2.TestAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowStatus',
+            forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,14 @@ Admin owns people, keys and the ledger, and is the one address that operators ta
 
 from collections import abc as _abc
 from forebay.wire.v1 import admin_pb2 as _admin_pb2
+from forebay.wire.v1 import alerts_pb2 as _alerts_pb2
+from forebay.wire.v1 import commands_pb2 as _commands_pb2
+from forebay.wire.v1 import discovery_pb2 as _discovery_pb2
+from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
+from forebay.wire.v1 import history_pb2 as _history_pb2
+from forebay.wire.v1 import library_pb2 as _library_pb2
+from forebay.wire.v1 import lifecycle_pb2 as _lifecycle_pb2
+from forebay.wire.v1 import status_pb2 as _status_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -148,6 +156,13 @@ class OperatorStub:
     SetPoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]
     RemovePoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]
     ListPools: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]
+    ApplyFleet: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ApplyFleetRequest, _fleet_pb2.ApplyFleetResponse]
+    """The desired state of the fleet as a whole."""
+    ExportFleet: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ExportFleetRequest, _fleet_pb2.ExportFleetResponse]
+    ShowFleetVersions: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ShowFleetVersionsRequest, _fleet_pb2.ShowFleetVersionsResponse]
+    ShowHistory: _grpc.UnaryUnaryMultiCallable[_history_pb2.ReadHistoryRequest, _history_pb2.ReadHistoryResponse]
+    ShowSeries: _grpc.UnaryUnaryMultiCallable[_history_pb2.ListSeriesRequest, _history_pb2.ListSeriesResponse]
+    ShowEnergy: _grpc.UnaryUnaryMultiCallable[_history_pb2.ShowEnergyRequest, _history_pb2.ShowEnergyResponse]
     SetModelAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelAliasRequest, _admin_pb2.SetModelAliasResponse]
     """What gateways do to requests."""
     RemoveModelAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelAliasRequest, _admin_pb2.RemoveModelAliasResponse]
@@ -161,6 +176,33 @@ class OperatorStub:
     ViewExplanation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]
     ViewDump: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ViewDumpRequest, _admin_pb2.ViewDumpResponse]
     DrainBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainBackendRequest, _admin_pb2.DrainBackendResponse]
+    DrainNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainNodeRequest, _admin_pb2.DrainNodeResponse]
+    ScheduleMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.AddMaintenanceRequest, _lifecycle_pb2.AddMaintenanceResponse]
+    ShowMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.ListMaintenanceRequest, _lifecycle_pb2.ListMaintenanceResponse]
+    CancelMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.RemoveMaintenanceRequest, _lifecycle_pb2.RemoveMaintenanceResponse]
+    ShowBackendHealth: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.ShowHealthRequest, _lifecycle_pb2.ShowHealthResponse]
+    StartModelJob: _grpc.UnaryUnaryMultiCallable[_library_pb2.StartModelJobRequest, _library_pb2.StartModelJobResponse]
+    """Models on the engines; asked of the registry."""
+    ListModelJobs: _grpc.UnaryUnaryMultiCallable[_library_pb2.ListModelJobsRequest, _library_pb2.ListModelJobsResponse]
+    FollowModelJob: _grpc.UnaryStreamMultiCallable[_library_pb2.FollowModelJobRequest, _library_pb2.ModelJob]
+    CancelModelJob: _grpc.UnaryUnaryMultiCallable[_library_pb2.CancelModelJobRequest, _library_pb2.CancelModelJobResponse]
+    DescribeModel: _grpc.UnaryUnaryMultiCallable[_library_pb2.DescribeModelRequest, _library_pb2.DescribeModelResponse]
+    PinModel: _grpc.UnaryUnaryMultiCallable[_library_pb2.PinModelRequest, _library_pb2.PinModelResponse]
+    ListModelPins: _grpc.UnaryUnaryMultiCallable[_library_pb2.ListModelPinsRequest, _library_pb2.ListModelPinsResponse]
+    ShowFoundBackends: _grpc.UnaryUnaryMultiCallable[_discovery_pb2.ListFoundBackendsRequest, _discovery_pb2.ListFoundBackendsResponse]
+    AdoptBackend: _grpc.UnaryUnaryMultiCallable[_discovery_pb2.AdoptBackendRequest, _discovery_pb2.AdoptBackendResponse]
+    SetNodeDiscovery: _grpc.UnaryUnaryMultiCallable[_discovery_pb2.SetNodeDiscoveryRequest, _discovery_pb2.SetNodeDiscoveryResponse]
+    CommandNode: _grpc.UnaryStreamMultiCallable[_commands_pb2.CommandNodeRequest, _commands_pb2.CommandNodeResponse]
+    """each answer of its agent, until one ends it"""
+    ListAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.ListAlertsResponse]
+    """What has to be looked after, and how the whole is."""
+    ShowAlert: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ShowAlertRequest, _alerts_pb2.ShowAlertResponse]
+    AckAlert: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.AckAlertRequest, _alerts_pb2.AckAlertResponse]
+    SilenceAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.SilenceAlertsRequest, _alerts_pb2.SilenceAlertsResponse]
+    UnsilenceAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.UnsilenceAlertsRequest, _alerts_pb2.UnsilenceAlertsResponse]
+    WatchAlerts: _grpc.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]
+    TestAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.TestAlertsRequest, _alerts_pb2.TestAlertsResponse]
+    ShowStatus: _grpc.UnaryUnaryMultiCallable[_status_pb2.ShowStatusRequest, _status_pb2.ShowStatusResponse]
 
 @_typing.type_check_only
 class OperatorAsyncStub(OperatorStub):
@@ -206,6 +248,13 @@ class OperatorAsyncStub(OperatorStub):
     SetPoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]  # type: ignore[assignment]
     RemovePoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]  # type: ignore[assignment]
     ListPools: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    ApplyFleet: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ApplyFleetRequest, _fleet_pb2.ApplyFleetResponse]  # type: ignore[assignment]
+    """The desired state of the fleet as a whole."""
+    ExportFleet: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ExportFleetRequest, _fleet_pb2.ExportFleetResponse]  # type: ignore[assignment]
+    ShowFleetVersions: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ShowFleetVersionsRequest, _fleet_pb2.ShowFleetVersionsResponse]  # type: ignore[assignment]
+    ShowHistory: _aio.UnaryUnaryMultiCallable[_history_pb2.ReadHistoryRequest, _history_pb2.ReadHistoryResponse]  # type: ignore[assignment]
+    ShowSeries: _aio.UnaryUnaryMultiCallable[_history_pb2.ListSeriesRequest, _history_pb2.ListSeriesResponse]  # type: ignore[assignment]
+    ShowEnergy: _aio.UnaryUnaryMultiCallable[_history_pb2.ShowEnergyRequest, _history_pb2.ShowEnergyResponse]  # type: ignore[assignment]
     SetModelAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelAliasRequest, _admin_pb2.SetModelAliasResponse]  # type: ignore[assignment]
     """What gateways do to requests."""
     RemoveModelAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveModelAliasRequest, _admin_pb2.RemoveModelAliasResponse]  # type: ignore[assignment]
@@ -219,6 +268,33 @@ class OperatorAsyncStub(OperatorStub):
     ViewExplanation: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewExplanationRequest, _admin_pb2.ViewExplanationResponse]  # type: ignore[assignment]
     ViewDump: _aio.UnaryUnaryMultiCallable[_admin_pb2.ViewDumpRequest, _admin_pb2.ViewDumpResponse]  # type: ignore[assignment]
     DrainBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainBackendRequest, _admin_pb2.DrainBackendResponse]  # type: ignore[assignment]
+    DrainNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainNodeRequest, _admin_pb2.DrainNodeResponse]  # type: ignore[assignment]
+    ScheduleMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.AddMaintenanceRequest, _lifecycle_pb2.AddMaintenanceResponse]  # type: ignore[assignment]
+    ShowMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.ListMaintenanceRequest, _lifecycle_pb2.ListMaintenanceResponse]  # type: ignore[assignment]
+    CancelMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.RemoveMaintenanceRequest, _lifecycle_pb2.RemoveMaintenanceResponse]  # type: ignore[assignment]
+    ShowBackendHealth: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.ShowHealthRequest, _lifecycle_pb2.ShowHealthResponse]  # type: ignore[assignment]
+    StartModelJob: _aio.UnaryUnaryMultiCallable[_library_pb2.StartModelJobRequest, _library_pb2.StartModelJobResponse]  # type: ignore[assignment]
+    """Models on the engines; asked of the registry."""
+    ListModelJobs: _aio.UnaryUnaryMultiCallable[_library_pb2.ListModelJobsRequest, _library_pb2.ListModelJobsResponse]  # type: ignore[assignment]
+    FollowModelJob: _aio.UnaryStreamMultiCallable[_library_pb2.FollowModelJobRequest, _library_pb2.ModelJob]  # type: ignore[assignment]
+    CancelModelJob: _aio.UnaryUnaryMultiCallable[_library_pb2.CancelModelJobRequest, _library_pb2.CancelModelJobResponse]  # type: ignore[assignment]
+    DescribeModel: _aio.UnaryUnaryMultiCallable[_library_pb2.DescribeModelRequest, _library_pb2.DescribeModelResponse]  # type: ignore[assignment]
+    PinModel: _aio.UnaryUnaryMultiCallable[_library_pb2.PinModelRequest, _library_pb2.PinModelResponse]  # type: ignore[assignment]
+    ListModelPins: _aio.UnaryUnaryMultiCallable[_library_pb2.ListModelPinsRequest, _library_pb2.ListModelPinsResponse]  # type: ignore[assignment]
+    ShowFoundBackends: _aio.UnaryUnaryMultiCallable[_discovery_pb2.ListFoundBackendsRequest, _discovery_pb2.ListFoundBackendsResponse]  # type: ignore[assignment]
+    AdoptBackend: _aio.UnaryUnaryMultiCallable[_discovery_pb2.AdoptBackendRequest, _discovery_pb2.AdoptBackendResponse]  # type: ignore[assignment]
+    SetNodeDiscovery: _aio.UnaryUnaryMultiCallable[_discovery_pb2.SetNodeDiscoveryRequest, _discovery_pb2.SetNodeDiscoveryResponse]  # type: ignore[assignment]
+    CommandNode: _aio.UnaryStreamMultiCallable[_commands_pb2.CommandNodeRequest, _commands_pb2.CommandNodeResponse]  # type: ignore[assignment]
+    """each answer of its agent, until one ends it"""
+    ListAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.ListAlertsResponse]  # type: ignore[assignment]
+    """What has to be looked after, and how the whole is."""
+    ShowAlert: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ShowAlertRequest, _alerts_pb2.ShowAlertResponse]  # type: ignore[assignment]
+    AckAlert: _aio.UnaryUnaryMultiCallable[_alerts_pb2.AckAlertRequest, _alerts_pb2.AckAlertResponse]  # type: ignore[assignment]
+    SilenceAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.SilenceAlertsRequest, _alerts_pb2.SilenceAlertsResponse]  # type: ignore[assignment]
+    UnsilenceAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.UnsilenceAlertsRequest, _alerts_pb2.UnsilenceAlertsResponse]  # type: ignore[assignment]
+    WatchAlerts: _aio.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]  # type: ignore[assignment]
+    TestAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.TestAlertsRequest, _alerts_pb2.TestAlertsResponse]  # type: ignore[assignment]
+    ShowStatus: _aio.UnaryUnaryMultiCallable[_status_pb2.ShowStatusRequest, _status_pb2.ShowStatusResponse]  # type: ignore[assignment]
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
     """What operators call, with `authorization: Bearer <Forebay key>` of a user whose role allows it."""
@@ -491,6 +567,49 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListPoolsResponse, _abc.Awaitable[_admin_pb2.ListPoolsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ApplyFleet(
+        self,
+        request: _fleet_pb2.ApplyFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ApplyFleetResponse, _abc.Awaitable[_fleet_pb2.ApplyFleetResponse]]:
+        """The desired state of the fleet as a whole."""
+
+    @_abc_1.abstractmethod
+    def ExportFleet(
+        self,
+        request: _fleet_pb2.ExportFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ExportFleetResponse, _abc.Awaitable[_fleet_pb2.ExportFleetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowFleetVersions(
+        self,
+        request: _fleet_pb2.ShowFleetVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ShowFleetVersionsResponse, _abc.Awaitable[_fleet_pb2.ShowFleetVersionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowHistory(
+        self,
+        request: _history_pb2.ReadHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_history_pb2.ReadHistoryResponse, _abc.Awaitable[_history_pb2.ReadHistoryResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowSeries(
+        self,
+        request: _history_pb2.ListSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_history_pb2.ListSeriesResponse, _abc.Awaitable[_history_pb2.ListSeriesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowEnergy(
+        self,
+        request: _history_pb2.ShowEnergyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_history_pb2.ShowEnergyResponse, _abc.Awaitable[_history_pb2.ShowEnergyResponse]]: ...
+
+    @_abc_1.abstractmethod
     def SetModelAlias(
         self,
         request: _admin_pb2.SetModelAliasRequest,
@@ -568,5 +687,176 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DrainBackendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainBackendResponse, _abc.Awaitable[_admin_pb2.DrainBackendResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DrainNode(
+        self,
+        request: _admin_pb2.DrainNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DrainNodeResponse, _abc.Awaitable[_admin_pb2.DrainNodeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ScheduleMaintenance(
+        self,
+        request: _lifecycle_pb2.AddMaintenanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lifecycle_pb2.AddMaintenanceResponse, _abc.Awaitable[_lifecycle_pb2.AddMaintenanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowMaintenance(
+        self,
+        request: _lifecycle_pb2.ListMaintenanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lifecycle_pb2.ListMaintenanceResponse, _abc.Awaitable[_lifecycle_pb2.ListMaintenanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CancelMaintenance(
+        self,
+        request: _lifecycle_pb2.RemoveMaintenanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lifecycle_pb2.RemoveMaintenanceResponse, _abc.Awaitable[_lifecycle_pb2.RemoveMaintenanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowBackendHealth(
+        self,
+        request: _lifecycle_pb2.ShowHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lifecycle_pb2.ShowHealthResponse, _abc.Awaitable[_lifecycle_pb2.ShowHealthResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def StartModelJob(
+        self,
+        request: _library_pb2.StartModelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.StartModelJobResponse, _abc.Awaitable[_library_pb2.StartModelJobResponse]]:
+        """Models on the engines; asked of the registry."""
+
+    @_abc_1.abstractmethod
+    def ListModelJobs(
+        self,
+        request: _library_pb2.ListModelJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.ListModelJobsResponse, _abc.Awaitable[_library_pb2.ListModelJobsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def FollowModelJob(
+        self,
+        request: _library_pb2.FollowModelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_library_pb2.ModelJob], _abc.AsyncIterator[_library_pb2.ModelJob]]: ...
+
+    @_abc_1.abstractmethod
+    def CancelModelJob(
+        self,
+        request: _library_pb2.CancelModelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.CancelModelJobResponse, _abc.Awaitable[_library_pb2.CancelModelJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DescribeModel(
+        self,
+        request: _library_pb2.DescribeModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.DescribeModelResponse, _abc.Awaitable[_library_pb2.DescribeModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _library_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.PinModelResponse, _abc.Awaitable[_library_pb2.PinModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListModelPins(
+        self,
+        request: _library_pb2.ListModelPinsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.ListModelPinsResponse, _abc.Awaitable[_library_pb2.ListModelPinsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowFoundBackends(
+        self,
+        request: _discovery_pb2.ListFoundBackendsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_discovery_pb2.ListFoundBackendsResponse, _abc.Awaitable[_discovery_pb2.ListFoundBackendsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AdoptBackend(
+        self,
+        request: _discovery_pb2.AdoptBackendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_discovery_pb2.AdoptBackendResponse, _abc.Awaitable[_discovery_pb2.AdoptBackendResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetNodeDiscovery(
+        self,
+        request: _discovery_pb2.SetNodeDiscoveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_discovery_pb2.SetNodeDiscoveryResponse, _abc.Awaitable[_discovery_pb2.SetNodeDiscoveryResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CommandNode(
+        self,
+        request: _commands_pb2.CommandNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_commands_pb2.CommandNodeResponse], _abc.AsyncIterator[_commands_pb2.CommandNodeResponse]]:
+        """each answer of its agent, until one ends it"""
+
+    @_abc_1.abstractmethod
+    def ListAlerts(
+        self,
+        request: _alerts_pb2.ListAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.ListAlertsResponse, _abc.Awaitable[_alerts_pb2.ListAlertsResponse]]:
+        """What has to be looked after, and how the whole is."""
+
+    @_abc_1.abstractmethod
+    def ShowAlert(
+        self,
+        request: _alerts_pb2.ShowAlertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.ShowAlertResponse, _abc.Awaitable[_alerts_pb2.ShowAlertResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AckAlert(
+        self,
+        request: _alerts_pb2.AckAlertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.AckAlertResponse, _abc.Awaitable[_alerts_pb2.AckAlertResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SilenceAlerts(
+        self,
+        request: _alerts_pb2.SilenceAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.SilenceAlertsResponse, _abc.Awaitable[_alerts_pb2.SilenceAlertsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UnsilenceAlerts(
+        self,
+        request: _alerts_pb2.UnsilenceAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.UnsilenceAlertsResponse, _abc.Awaitable[_alerts_pb2.UnsilenceAlertsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WatchAlerts(
+        self,
+        request: _alerts_pb2.WatchAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_alerts_pb2.WatchAlertsResponse], _abc.AsyncIterator[_alerts_pb2.WatchAlertsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def TestAlerts(
+        self,
+        request: _alerts_pb2.TestAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.TestAlertsResponse, _abc.Awaitable[_alerts_pb2.TestAlertsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowStatus(
+        self,
+        request: _status_pb2.ShowStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_status_pb2.ShowStatusResponse, _abc.Awaitable[_status_pb2.ShowStatusResponse]]: ...
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,11 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from forebay.wire.v1 import fleet_pb2 as forebay_dot_wire_dot_v1_dot_fleet__pb2
+from forebay.wire.v1 import history_pb2 as forebay_dot_wire_dot_v1_dot_history__pb2
 from forebay.wire.v1 import telemetry_pb2 as forebay_dot_wire_dot_v1_dot_telemetry__pb2
 from forebay.wire.v1 import types_pb2 as forebay_dot_wire_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66orebay/wire/v1/registry.proto\x12\x0f\x66orebay.wire.v1\x1a\x1f\x66orebay/wire/v1/telemetry.proto\x1a\x1b\x66orebay/wire/v1/types.proto\"\xbe\x05\n\x07\x42\x61\x63kend\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x0f\n\x07\x65nabled\x18\x08 \x01(\x08\x12.\n\x06health\x18\t \x01(\x0e\x32\x1e.forebay.wire.v1.BackendHealth\x12\x15\n\rhealth_reason\x18\n \x01(\t\x12\x1a\n\rchecked_at_us\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12-\n\x06models\x18\x0c \x03(\x0b\x32\x1d.forebay.wire.v1.BackendModel\x12.\n\x04load\x18\r \x01(\x0b\x32\x1b.forebay.wire.v1.EngineLoadH\x01\x88\x01\x01\x12\x16\n\x0ehas_credential\x18\x0e \x01(\x08\x12\x15\n\rslots_assumed\x18\x0f \x01(\x08\x12\x16\n\tkv_tokens\x18\x10 \x01(\x04H\x02\x88\x01\x01\x12 \n\x13requests_per_minute\x18\x11 \x01(\rH\x03\x88\x01\x01\x12\x1b\n\x0emodels_at_once\x18\x12 \x01(\rH\x04\x88\x01\x01\x12\x14\n\x0cweight_milli\x18\x13 \x01(\r\x12=\n\x0bmodel_names\x18\x1e \x03(\x0b\x32(.forebay.wire.v1.Backend.ModelNamesEntry\x1a\x31\n\x0fModelNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_checked_at_usB\x07\n\x05_loadB\x0c\n\n_kv_tokensB\x16\n\x14_requests_per_minuteB\x11\n\x0f_models_at_once\"\x8b\x02\n\x0c\x42\x61\x63kendModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x13\n\x06loaded\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x05slots\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nsize_bytes\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x1a\n\rexpires_at_us\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x13\n\x0b\x65ngine_name\x18\x08 \x01(\tB\x11\n\x0f_context_lengthB\t\n\x07_loadedB\x08\n\x06_slotsB\r\n\x0b_size_bytesB\x10\n\x0e_expires_at_us\"\x9c\x01\n\nEngineLoad\x12\x14\n\x07running\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07waiting\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10kv_used_fraction\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0emeasured_at_us\x18\x04 \x01(\x03\x42\n\n\x08_runningB\n\n\x08_waitingB\x13\n\x11_kv_used_fraction\"\x13\n\x11WatchFleetRequest\"\x8a\x01\n\x0b\x46leetUpdate\x12\x0f\n\x07term_us\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12*\n\x08\x62\x61\x63kends\x18\x04 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x1b\n\x13removed_backend_ids\x18\x05 \x03(\t\"\xa0\x02\n\x11\x41\x64\x64\x42\x61\x63kendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x0f\n\x07replace\x18\x08 \x01(\x08\x12G\n\x0bmodel_names\x18\x1e \x03(\x0b\x32\x32.forebay.wire.v1.AddBackendRequest.ModelNamesEntry\x1a\x31\n\x0fModelNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x12\x41\x64\x64\x42\x61\x63kendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x15\n\x13ListBackendsRequest\"B\n\x14ListBackendsResponse\x12*\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\"3\n\x14RemoveBackendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"B\n\x15RemoveBackendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\"\xa7\x01\n\x11NameModelsRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\x03put\x18\x03 \x03(\x0b\x32+.forebay.wire.v1.NameModelsRequest.PutEntry\x12\x0f\n\x07removed\x18\x04 \x03(\t\x1a*\n\x08PutEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x12NameModelsResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\"/\n\x10\x45nrolNodeRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"8\n\x11\x45nrolNodeResponse\x12#\n\x04node\x18\x01 \x01(\x0b\x32\x15.forebay.wire.v1.Node\"\xc0\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x65nrolled_at_us\x18\x03 \x01(\x03\x12\x18\n\x0bheard_at_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x35\n\x0blast_sample\x18\x05 \x01(\x0b\x32 .forebay.wire.v1.TelemetrySample\x12\x0f\n\x07samples\x18\x06 \x01(\x04\x12\x14\n\x0csamples_lost\x18\x07 \x01(\x04\x42\x0e\n\x0c_heard_at_us\"\x12\n\x10ListNodesRequest\"9\n\x11ListNodesResponse\x12$\n\x05nodes\x18\x01 \x03(\x0b\x32\x15.forebay.wire.v1.Node\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.forebay.wire.v1.FleetModel\"\x9b\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05pools\x18\x02 \x03(\t\x12\x10\n\x08\x62\x61\x63kends\x18\x03 \x03(\t\x12\x18\n\x10healthy_backends\x18\x04 \x01(\r\x12\x1b\n\x0e\x63ontext_length\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\tB\x11\n\x0f_context_length*\x85\x01\n\rBackendHealth\x12\x1e\n\x1a\x42\x41\x43KEND_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_UNKNOWN\x10\x01\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_HEALTHY\x10\x02\x12\x1c\n\x18\x42\x41\x43KEND_HEALTH_UNHEALTHY\x10\x03\x32\xc6\x05\n\x08Registry\x12P\n\nWatchFleet\x12\".forebay.wire.v1.WatchFleetRequest\x1a\x1c.forebay.wire.v1.FleetUpdate0\x01\x12U\n\nAddBackend\x12\".forebay.wire.v1.AddBackendRequest\x1a#.forebay.wire.v1.AddBackendResponse\x12[\n\x0cListBackends\x12$.forebay.wire.v1.ListBackendsRequest\x1a%.forebay.wire.v1.ListBackendsResponse\x12^\n\rRemoveBackend\x12%.forebay.wire.v1.RemoveBackendRequest\x1a&.forebay.wire.v1.RemoveBackendResponse\x12U\n\nNameModels\x12\".forebay.wire.v1.NameModelsRequest\x1a#.forebay.wire.v1.NameModelsResponse\x12R\n\tEnrolNode\x12!.forebay.wire.v1.EnrolNodeRequest\x1a\".forebay.wire.v1.EnrolNodeResponse\x12R\n\tListNodes\x12!.forebay.wire.v1.ListNodesRequest\x1a\".forebay.wire.v1.ListNodesResponse\x12U\n\nListModels\x12\".forebay.wire.v1.ListModelsRequest\x1a#.forebay.wire.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66orebay/wire/v1/registry.proto\x12\x0f\x66orebay.wire.v1\x1a\x1b\x66orebay/wire/v1/fleet.proto\x1a\x1d\x66orebay/wire/v1/history.proto\x1a\x1f\x66orebay/wire/v1/telemetry.proto\x1a\x1b\x66orebay/wire/v1/types.proto\"\xd9\x08\n\x07\x42\x61\x63kend\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\x0f\n\x07node_id\x18\x06 \x01(\t\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x0f\n\x07\x65nabled\x18\x08 \x01(\x08\x12.\n\x06health\x18\t \x01(\x0e\x32\x1e.forebay.wire.v1.BackendHealth\x12\x15\n\rhealth_reason\x18\n \x01(\t\x12\x1a\n\rchecked_at_us\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12-\n\x06models\x18\x0c \x03(\x0b\x32\x1d.forebay.wire.v1.BackendModel\x12.\n\x04load\x18\r \x01(\x0b\x32\x1b.forebay.wire.v1.EngineLoadH\x01\x88\x01\x01\x12\x16\n\x0ehas_credential\x18\x0e \x01(\x08\x12\x15\n\rslots_assumed\x18\x0f \x01(\x08\x12\x16\n\tkv_tokens\x18\x10 \x01(\x04H\x02\x88\x01\x01\x12 \n\x13requests_per_minute\x18\x11 \x01(\rH\x03\x88\x01\x01\x12\x1b\n\x0emodels_at_once\x18\x12 \x01(\rH\x04\x88\x01\x01\x12\x14\n\x0cweight_milli\x18\x13 \x01(\r\x12\x16\n\x0e\x65ngine_version\x18\x14 \x01(\t\x12\x16\n\x0emissing_models\x18\x1c \x03(\t\x12\x17\n\x0fhealth_since_us\x18\x15 \x01(\x03\x12\x14\n\x0chealth_cause\x18\x16 \x01(\t\x12\x10\n\x08\x64raining\x18\x17 \x01(\x08\x12\x1e\n\x11\x64rain_deadline_us\x18\x18 \x01(\x03H\x05\x88\x01\x01\x12\x14\n\x0c\x64rain_forced\x18\x19 \x01(\x08\x12\x14\n\x0c\x64rain_reason\x18\x1a \x01(\t\x12!\n\x14maintenance_until_us\x18\x1b \x01(\x03H\x06\x88\x01\x01\x12=\n\x0bmodel_names\x18\x1e \x03(\x0b\x32(.forebay.wire.v1.Backend.ModelNamesEntry\x12\x10\n\x08\x66ound_by\x18\x1f \x01(\t\x12\x13\n\x0bgpu_indices\x18  \x03(\r\x12\x34\n\x06labels\x18! \x03(\x0b\x32$.forebay.wire.v1.Backend.LabelsEntry\x1a\x31\n\x0fModelNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_checked_at_usB\x07\n\x05_loadB\x0c\n\n_kv_tokensB\x16\n\x14_requests_per_minuteB\x11\n\x0f_models_at_onceB\x14\n\x12_drain_deadline_usB\x17\n\x15_maintenance_until_us\"\xe9\x03\n\x0c\x42\x61\x63kendModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x0e\x63ontext_length\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x13\n\x06loaded\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x05slots\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nsize_bytes\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x1a\n\rexpires_at_us\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x13\n\x0b\x65ngine_name\x18\x08 \x01(\t\x12\x17\n\nvram_bytes\x18\t \x01(\x04H\x05\x88\x01\x01\x12\x17\n\ndisk_bytes\x18\n \x01(\x04H\x06\x88\x01\x01\x12\x0e\n\x06parent\x18\x0b \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x0c \x01(\t\x12\x16\n\x0eparameter_size\x18\r \x01(\t\x12\x14\n\x0cquantization\x18\x0e \x01(\t\x12#\n\x16trained_context_length\x18\x0f \x01(\rH\x07\x88\x01\x01\x42\x11\n\x0f_context_lengthB\t\n\x07_loadedB\x08\n\x06_slotsB\r\n\x0b_size_bytesB\x10\n\x0e_expires_at_usB\r\n\x0b_vram_bytesB\r\n\x0b_disk_bytesB\x19\n\x17_trained_context_length\"\xb8\x04\n\nEngineLoad\x12\x14\n\x07running\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07waiting\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10kv_used_fraction\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0emeasured_at_us\x18\x04 \x01(\x03\x12\r\n\x05stale\x18\x05 \x01(\x08\x12\x14\n\x07swapped\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x16\n\twindow_ms\x18\x07 \x01(\rH\x04\x88\x01\x01\x12 \n\x13prompt_tokens_per_s\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12$\n\x17\x63ompletion_tokens_per_s\x18\t \x01(\x01H\x06\x88\x01\x01\x12 \n\x13prefix_hit_fraction\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x1e\n\x11preemptions_per_s\x18\x0b \x01(\x01H\x08\x88\x01\x01\x12\x13\n\x06ttft_s\x18\x0c \x01(\x01H\t\x88\x01\x01\x12\x14\n\x07queue_s\x18\r \x01(\x01H\n\x88\x01\x01\x12\x15\n\rrunning_loras\x18\x0e \x03(\tB\n\n\x08_runningB\n\n\x08_waitingB\x13\n\x11_kv_used_fractionB\n\n\x08_swappedB\x0c\n\n_window_msB\x16\n\x14_prompt_tokens_per_sB\x1a\n\x18_completion_tokens_per_sB\x16\n\x14_prefix_hit_fractionB\x14\n\x12_preemptions_per_sB\t\n\x07_ttft_sB\n\n\x08_queue_s\"\x13\n\x11WatchFleetRequest\"\xfd\x01\n\x0b\x46leetUpdate\x12\x0f\n\x07term_us\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12*\n\x08\x62\x61\x63kends\x18\x04 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x1b\n\x13removed_backend_ids\x18\x05 \x03(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x11\n\tstands_by\x18\x07 \x01(\x08\x12\x0e\n\x06leader\x18\x08 \x01(\t\x12(\n\x05pools\x18\t \x03(\x0b\x32\x19.forebay.wire.v1.PoolSpec\x12\x15\n\rpools_changed\x18\n \x01(\x08\"\xb5\x02\n\x11\x41\x64\x64\x42\x61\x63kendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12)\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.forebay.wire.v1.EngineKind\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x0f\n\x07replace\x18\x08 \x01(\x08\x12G\n\x0bmodel_names\x18\x1e \x03(\x0b\x32\x32.forebay.wire.v1.AddBackendRequest.ModelNamesEntry\x12\x13\n\x0bgpu_indices\x18  \x03(\r\x1a\x31\n\x0fModelNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x12\x41\x64\x64\x42\x61\x63kendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x15\n\x13ListBackendsRequest\"B\n\x14ListBackendsResponse\x12*\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x18.forebay.wire.v1.Backend\"3\n\x14RemoveBackendRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"B\n\x15RemoveBackendResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\"\xa7\x01\n\x11NameModelsRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\x03put\x18\x03 \x03(\x0b\x32+.forebay.wire.v1.NameModelsRequest.PutEntry\x12\x0f\n\x07removed\x18\x04 \x03(\t\x1a*\n\x08PutEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x12NameModelsResponse\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x18.forebay.wire.v1.Backend\"D\n\x10\x45nrolNodeRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bjoined_from\x18\x14 \x01(\t\"M\n\x11\x45nrolNodeResponse\x12#\n\x04node\x18\x01 \x01(\x0b\x32\x15.forebay.wire.v1.Node\x12\x13\n\x0b\x63ommand_key\x18\x14 \x01(\t\"\x87\x03\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x65nrolled_at_us\x18\x03 \x01(\x03\x12\x18\n\x0bheard_at_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x35\n\x0blast_sample\x18\x05 \x01(\x0b\x32 .forebay.wire.v1.TelemetrySample\x12\x0f\n\x07samples\x18\x06 \x01(\x04\x12\x14\n\x0csamples_lost\x18\x07 \x01(\x04\x12\x31\n\x06labels\x18\x08 \x03(\x0b\x32!.forebay.wire.v1.Node.LabelsEntry\x12\x0c\n\x04note\x18\t \x01(\t\x12\x15\n\rwithout_agent\x18\n \x01(\x08\x12\x1a\n\rclock_skew_ms\x18\r \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x08problems\x18\x0e \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_heard_at_usB\x10\n\x0e_clock_skew_ms\"\x12\n\x10ListNodesRequest\"9\n\x11ListNodesResponse\x12$\n\x05nodes\x18\x01 \x03(\x0b\x32\x15.forebay.wire.v1.Node\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.forebay.wire.v1.FleetModel\"\x80\x02\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05pools\x18\x02 \x03(\t\x12\x10\n\x08\x62\x61\x63kends\x18\x03 \x03(\t\x12\x18\n\x10healthy_backends\x18\x04 \x01(\r\x12\x1b\n\x0e\x63ontext_length\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\t\x12\x14\n\x0cquantization\x18\x07 \x01(\t\x12\x17\n\nsize_bytes\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\n \x03(\tB\x11\n\x0f_context_lengthB\r\n\x0b_size_bytes*\xb2\x02\n\rBackendHealth\x12\x1e\n\x1a\x42\x41\x43KEND_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_UNKNOWN\x10\x01\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_HEALTHY\x10\x02\x12\x1c\n\x18\x42\x41\x43KEND_HEALTH_UNHEALTHY\x10\x03\x12\x1b\n\x17\x42\x41\x43KEND_HEALTH_STARTING\x10\x04\x12\x1b\n\x17\x42\x41\x43KEND_HEALTH_DEGRADED\x10\x05\x12\x1c\n\x18\x42\x41\x43KEND_HEALTH_SATURATED\x10\x06\x12\x1b\n\x17\x42\x41\x43KEND_HEALTH_DRAINING\x10\x07\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_DRAINED\x10\x08\x12\x1a\n\x16\x42\x41\x43KEND_HEALTH_OFFLINE\x10\t2\x91\t\n\x08Registry\x12P\n\nWatchFleet\x12\".forebay.wire.v1.WatchFleetRequest\x1a\x1c.forebay.wire.v1.FleetUpdate0\x01\x12U\n\nAddBackend\x12\".forebay.wire.v1.AddBackendRequest\x1a#.forebay.wire.v1.AddBackendResponse\x12[\n\x0cListBackends\x12$.forebay.wire.v1.ListBackendsRequest\x1a%.forebay.wire.v1.ListBackendsResponse\x12^\n\rRemoveBackend\x12%.forebay.wire.v1.RemoveBackendRequest\x1a&.forebay.wire.v1.RemoveBackendResponse\x12U\n\nNameModels\x12\".forebay.wire.v1.NameModelsRequest\x1a#.forebay.wire.v1.NameModelsResponse\x12R\n\tEnrolNode\x12!.forebay.wire.v1.EnrolNodeRequest\x1a\".forebay.wire.v1.EnrolNodeResponse\x12R\n\tListNodes\x12!.forebay.wire.v1.ListNodesRequest\x1a\".forebay.wire.v1.ListNodesResponse\x12U\n\nListModels\x12\".forebay.wire.v1.ListModelsRequest\x1a#.forebay.wire.v1.ListModelsResponse\x12X\n\x0b\x43hangeFleet\x12#.forebay.wire.v1.ChangeFleetRequest\x1a$.forebay.wire.v1.ChangeFleetResponse\x12R\n\tReadFleet\x12!.forebay.wire.v1.ReadFleetRequest\x1a\".forebay.wire.v1.ReadFleetResponse\x12j\n\x11ListFleetVersions\x12).forebay.wire.v1.ListFleetVersionsRequest\x1a*.forebay.wire.v1.ListFleetVersionsResponse\x12X\n\x0bReadHistory\x12#.forebay.wire.v1.ReadHistoryRequest\x1a$.forebay.wire.v1.ReadHistoryResponse\x12U\n\nListSeries\x12\".forebay.wire.v1.ListSeriesRequest\x1a#.forebay.wire.v1.ListSeriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,60 +37,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BACKEND_MODELNAMESENTRY']._loaded_options = None
   _globals['_BACKEND_MODELNAMESENTRY']._serialized_options = b'8\001'
+  _globals['_BACKEND_LABELSENTRY']._loaded_options = None
+  _globals['_BACKEND_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_ADDBACKENDREQUEST_MODELNAMESENTRY']._loaded_options = None
   _globals['_ADDBACKENDREQUEST_MODELNAMESENTRY']._serialized_options = b'8\001'
   _globals['_NAMEMODELSREQUEST_PUTENTRY']._loaded_options = None
   _globals['_NAMEMODELSREQUEST_PUTENTRY']._serialized_options = b'8\001'
-  _globals['_BACKENDHEALTH']._serialized_start=2857
-  _globals['_BACKENDHEALTH']._serialized_end=2990
-  _globals['_BACKEND']._serialized_start=114
-  _globals['_BACKEND']._serialized_end=816
-  _globals['_BACKEND_MODELNAMESENTRY']._serialized_start=683
-  _globals['_BACKEND_MODELNAMESENTRY']._serialized_end=732
-  _globals['_BACKENDMODEL']._serialized_start=819
-  _globals['_BACKENDMODEL']._serialized_end=1086
-  _globals['_ENGINELOAD']._serialized_start=1089
-  _globals['_ENGINELOAD']._serialized_end=1245
-  _globals['_WATCHFLEETREQUEST']._serialized_start=1247
-  _globals['_WATCHFLEETREQUEST']._serialized_end=1266
-  _globals['_FLEETUPDATE']._serialized_start=1269
-  _globals['_FLEETUPDATE']._serialized_end=1407
-  _globals['_ADDBACKENDREQUEST']._serialized_start=1410
-  _globals['_ADDBACKENDREQUEST']._serialized_end=1698
-  _globals['_ADDBACKENDREQUEST_MODELNAMESENTRY']._serialized_start=683
-  _globals['_ADDBACKENDREQUEST_MODELNAMESENTRY']._serialized_end=732
-  _globals['_ADDBACKENDRESPONSE']._serialized_start=1700
-  _globals['_ADDBACKENDRESPONSE']._serialized_end=1780
-  _globals['_LISTBACKENDSREQUEST']._serialized_start=1782
-  _globals['_LISTBACKENDSREQUEST']._serialized_end=1803
-  _globals['_LISTBACKENDSRESPONSE']._serialized_start=1805
-  _globals['_LISTBACKENDSRESPONSE']._serialized_end=1871
-  _globals['_REMOVEBACKENDREQUEST']._serialized_start=1873
-  _globals['_REMOVEBACKENDREQUEST']._serialized_end=1924
-  _globals['_REMOVEBACKENDRESPONSE']._serialized_start=1926
-  _globals['_REMOVEBACKENDRESPONSE']._serialized_end=1992
-  _globals['_NAMEMODELSREQUEST']._serialized_start=1995
-  _globals['_NAMEMODELSREQUEST']._serialized_end=2162
-  _globals['_NAMEMODELSREQUEST_PUTENTRY']._serialized_start=2120
-  _globals['_NAMEMODELSREQUEST_PUTENTRY']._serialized_end=2162
-  _globals['_NAMEMODELSRESPONSE']._serialized_start=2164
-  _globals['_NAMEMODELSRESPONSE']._serialized_end=2227
-  _globals['_ENROLNODEREQUEST']._serialized_start=2229
-  _globals['_ENROLNODEREQUEST']._serialized_end=2276
-  _globals['_ENROLNODERESPONSE']._serialized_start=2278
-  _globals['_ENROLNODERESPONSE']._serialized_end=2334
-  _globals['_NODE']._serialized_start=2337
-  _globals['_NODE']._serialized_end=2529
-  _globals['_LISTNODESREQUEST']._serialized_start=2531
-  _globals['_LISTNODESREQUEST']._serialized_end=2549
-  _globals['_LISTNODESRESPONSE']._serialized_start=2551
-  _globals['_LISTNODESRESPONSE']._serialized_end=2608
-  _globals['_LISTMODELSREQUEST']._serialized_start=2610
-  _globals['_LISTMODELSREQUEST']._serialized_end=2629
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2631
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2696
-  _globals['_FLEETMODEL']._serialized_start=2699
-  _globals['_FLEETMODEL']._serialized_end=2854
-  _globals['_REGISTRY']._serialized_start=2993
-  _globals['_REGISTRY']._serialized_end=3703
+  _globals['_NODE_LABELSENTRY']._loaded_options = None
+  _globals['_NODE_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_BACKENDHEALTH']._serialized_start=4440
+  _globals['_BACKENDHEALTH']._serialized_end=4746
+  _globals['_BACKEND']._serialized_start=174
+  _globals['_BACKEND']._serialized_end=1287
+  _globals['_BACKEND_MODELNAMESENTRY']._serialized_start=1060
+  _globals['_BACKEND_MODELNAMESENTRY']._serialized_end=1109
+  _globals['_BACKEND_LABELSENTRY']._serialized_start=1111
+  _globals['_BACKEND_LABELSENTRY']._serialized_end=1156
+  _globals['_BACKENDMODEL']._serialized_start=1290
+  _globals['_BACKENDMODEL']._serialized_end=1779
+  _globals['_ENGINELOAD']._serialized_start=1782
+  _globals['_ENGINELOAD']._serialized_end=2350
+  _globals['_WATCHFLEETREQUEST']._serialized_start=2352
+  _globals['_WATCHFLEETREQUEST']._serialized_end=2371
+  _globals['_FLEETUPDATE']._serialized_start=2374
+  _globals['_FLEETUPDATE']._serialized_end=2627
+  _globals['_ADDBACKENDREQUEST']._serialized_start=2630
+  _globals['_ADDBACKENDREQUEST']._serialized_end=2939
+  _globals['_ADDBACKENDREQUEST_MODELNAMESENTRY']._serialized_start=1060
+  _globals['_ADDBACKENDREQUEST_MODELNAMESENTRY']._serialized_end=1109
+  _globals['_ADDBACKENDRESPONSE']._serialized_start=2941
+  _globals['_ADDBACKENDRESPONSE']._serialized_end=3021
+  _globals['_LISTBACKENDSREQUEST']._serialized_start=3023
+  _globals['_LISTBACKENDSREQUEST']._serialized_end=3044
+  _globals['_LISTBACKENDSRESPONSE']._serialized_start=3046
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=3112
+  _globals['_REMOVEBACKENDREQUEST']._serialized_start=3114
+  _globals['_REMOVEBACKENDREQUEST']._serialized_end=3165
+  _globals['_REMOVEBACKENDRESPONSE']._serialized_start=3167
+  _globals['_REMOVEBACKENDRESPONSE']._serialized_end=3233
+  _globals['_NAMEMODELSREQUEST']._serialized_start=3236
+  _globals['_NAMEMODELSREQUEST']._serialized_end=3403
+  _globals['_NAMEMODELSREQUEST_PUTENTRY']._serialized_start=3361
+  _globals['_NAMEMODELSREQUEST_PUTENTRY']._serialized_end=3403
+  _globals['_NAMEMODELSRESPONSE']._serialized_start=3405
+  _globals['_NAMEMODELSRESPONSE']._serialized_end=3468
+  _globals['_ENROLNODEREQUEST']._serialized_start=3470
+  _globals['_ENROLNODEREQUEST']._serialized_end=3538
+  _globals['_ENROLNODERESPONSE']._serialized_start=3540
+  _globals['_ENROLNODERESPONSE']._serialized_end=3617
+  _globals['_NODE']._serialized_start=3620
+  _globals['_NODE']._serialized_end=4011
+  _globals['_NODE_LABELSENTRY']._serialized_start=1111
+  _globals['_NODE_LABELSENTRY']._serialized_end=1156
+  _globals['_LISTNODESREQUEST']._serialized_start=4013
+  _globals['_LISTNODESREQUEST']._serialized_end=4031
+  _globals['_LISTNODESRESPONSE']._serialized_start=4033
+  _globals['_LISTNODESRESPONSE']._serialized_end=4090
+  _globals['_LISTMODELSREQUEST']._serialized_start=4092
+  _globals['_LISTMODELSREQUEST']._serialized_end=4111
+  _globals['_LISTMODELSRESPONSE']._serialized_start=4113
+  _globals['_LISTMODELSRESPONSE']._serialized_end=4178
+  _globals['_FLEETMODEL']._serialized_start=4181
+  _globals['_FLEETMODEL']._serialized_end=4437
+  _globals['_REGISTRY']._serialized_start=4749
+  _globals['_REGISTRY']._serialized_end=5918
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 The registry knows the fleet: nodes, backends, the models on them, and how they are."""
 
 from collections import abc as _abc
+from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
 from forebay.wire.v1 import telemetry_pb2 as _telemetry_pb2
 from forebay.wire.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
@@ -32,6 +33,18 @@ class _BackendHealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Backend
     """not probed yet"""
     BACKEND_HEALTH_HEALTHY: _BackendHealth.ValueType  # 2
     BACKEND_HEALTH_UNHEALTHY: _BackendHealth.ValueType  # 3
+    BACKEND_HEALTH_STARTING: _BackendHealth.ValueType  # 4
+    """it answers, and its models are still being loaded"""
+    BACKEND_HEALTH_DEGRADED: _BackendHealth.ValueType  # 5
+    """it serves, slowly or with failures"""
+    BACKEND_HEALTH_SATURATED: _BackendHealth.ValueType  # 6
+    """it serves, and is full"""
+    BACKEND_HEALTH_DRAINING: _BackendHealth.ValueType  # 7
+    """nothing new is sent there; what runs may finish"""
+    BACKEND_HEALTH_DRAINED: _BackendHealth.ValueType  # 8
+    """the same, and nothing runs there any more"""
+    BACKEND_HEALTH_OFFLINE: _BackendHealth.ValueType  # 9
+    """unhealthy for long, or its node is silent too"""
 
 class BackendHealth(_BackendHealth, metaclass=_BackendHealthEnumTypeWrapper): ...
 
@@ -40,6 +53,18 @@ BACKEND_HEALTH_UNKNOWN: BackendHealth.ValueType  # 1
 """not probed yet"""
 BACKEND_HEALTH_HEALTHY: BackendHealth.ValueType  # 2
 BACKEND_HEALTH_UNHEALTHY: BackendHealth.ValueType  # 3
+BACKEND_HEALTH_STARTING: BackendHealth.ValueType  # 4
+"""it answers, and its models are still being loaded"""
+BACKEND_HEALTH_DEGRADED: BackendHealth.ValueType  # 5
+"""it serves, slowly or with failures"""
+BACKEND_HEALTH_SATURATED: BackendHealth.ValueType  # 6
+"""it serves, and is full"""
+BACKEND_HEALTH_DRAINING: BackendHealth.ValueType  # 7
+"""nothing new is sent there; what runs may finish"""
+BACKEND_HEALTH_DRAINED: BackendHealth.ValueType  # 8
+"""the same, and nothing runs there any more"""
+BACKEND_HEALTH_OFFLINE: BackendHealth.ValueType  # 9
+"""unhealthy for long, or its node is silent too"""
 Global___BackendHealth: _TypeAlias = BackendHealth  # noqa: Y015
 
 @_typing.final
@@ -50,6 +75,26 @@ class Backend(_message.Message):
 
     @_typing.final
     class ModelNamesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -87,7 +132,19 @@ class Backend(_message.Message):
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     MODELS_AT_ONCE_FIELD_NUMBER: _builtins.int
     WEIGHT_MILLI_FIELD_NUMBER: _builtins.int
+    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    MISSING_MODELS_FIELD_NUMBER: _builtins.int
+    HEALTH_SINCE_US_FIELD_NUMBER: _builtins.int
+    HEALTH_CAUSE_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    DRAIN_DEADLINE_US_FIELD_NUMBER: _builtins.int
+    DRAIN_FORCED_FIELD_NUMBER: _builtins.int
+    DRAIN_REASON_FIELD_NUMBER: _builtins.int
+    MAINTENANCE_UNTIL_US_FIELD_NUMBER: _builtins.int
     MODEL_NAMES_FIELD_NUMBER: _builtins.int
+    FOUND_BY_FIELD_NUMBER: _builtins.int
+    GPU_INDICES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """stable, opaque"""
     name: _builtins.str
@@ -118,14 +175,42 @@ class Backend(_message.Message):
     """that it keeps in memory, where the engine swaps them"""
     weight_milli: _builtins.int
     """for the placement `weighted`; 0: its slots"""
+    engine_version: _builtins.str
+    """as the engine says it; empty: it does not"""
+    health_since_us: _builtins.int
+    """when it became as it is; 0: not known"""
+    health_cause: _builtins.str
+    """in a word: refused, loading, slow, order …"""
+    draining: _builtins.bool
+    """nothing new is sent there, by an operator's word or for maintenance"""
+    drain_deadline_us: _builtins.int
+    """then what has no first token yet is placed elsewhere"""
+    drain_forced: _builtins.bool
+    """and what runs is ended"""
+    drain_reason: _builtins.str
+    """one sentence: who drains it, and why"""
+    maintenance_until_us: _builtins.int
+    """in a maintenance window until then"""
+    found_by: _builtins.str
+    """`agent` or `kubernetes` when it was added by itself; empty: somebody wants it"""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]: ...
     @_builtins.property
     def load(self) -> Global___EngineLoad: ...
     @_builtins.property
+    def missing_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that its pool requires and it does not have, as the fleet calls them"""
+
+    @_builtins.property
     def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """in the fleet → at the engine, as an operator said"""
 
+    @_builtins.property
+    def gpu_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of its node; empty: all"""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
@@ -148,18 +233,34 @@ class Backend(_message.Message):
         requests_per_minute: _builtins.int | None = ...,
         models_at_once: _builtins.int | None = ...,
         weight_milli: _builtins.int = ...,
+        engine_version: _builtins.str = ...,
+        missing_models: _abc.Iterable[_builtins.str] | None = ...,
+        health_since_us: _builtins.int = ...,
+        health_cause: _builtins.str = ...,
+        draining: _builtins.bool = ...,
+        drain_deadline_us: _builtins.int | None = ...,
+        drain_forced: _builtins.bool = ...,
+        drain_reason: _builtins.str = ...,
+        maintenance_until_us: _builtins.int | None = ...,
         model_names: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        found_by: _builtins.str = ...,
+        gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "kv_tokens", b"kv_tokens", "load", b"load", "models_at_once", b"models_at_once", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_drain_deadline_us", b"_drain_deadline_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_maintenance_until_us", b"_maintenance_until_us", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "drain_deadline_us", b"drain_deadline_us", "kv_tokens", b"kv_tokens", "load", b"load", "maintenance_until_us", b"maintenance_until_us", "models_at_once", b"models_at_once", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "enabled", b"enabled", "has_credential", b"has_credential", "health", b"health", "health_reason", b"health_reason", "id", b"id", "kind", b"kind", "kv_tokens", b"kv_tokens", "load", b"load", "model_names", b"model_names", "models", b"models", "models_at_once", b"models_at_once", "name", b"name", "node_id", b"node_id", "pool", b"pool", "requests_per_minute", b"requests_per_minute", "slots", b"slots", "slots_assumed", b"slots_assumed", "url", b"url", "weight_milli", b"weight_milli"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us", "_drain_deadline_us", b"_drain_deadline_us", "_kv_tokens", b"_kv_tokens", "_load", b"_load", "_maintenance_until_us", b"_maintenance_until_us", "_models_at_once", b"_models_at_once", "_requests_per_minute", b"_requests_per_minute", "checked_at_us", b"checked_at_us", "drain_deadline_us", b"drain_deadline_us", "drain_forced", b"drain_forced", "drain_reason", b"drain_reason", "draining", b"draining", "enabled", b"enabled", "engine_version", b"engine_version", "found_by", b"found_by", "gpu_indices", b"gpu_indices", "has_credential", b"has_credential", "health", b"health", "health_cause", b"health_cause", "health_reason", b"health_reason", "health_since_us", b"health_since_us", "id", b"id", "kind", b"kind", "kv_tokens", b"kv_tokens", "labels", b"labels", "load", b"load", "maintenance_until_us", b"maintenance_until_us", "missing_models", b"missing_models", "model_names", b"model_names", "models", b"models", "models_at_once", b"models_at_once", "name", b"name", "node_id", b"node_id", "pool", b"pool", "requests_per_minute", b"requests_per_minute", "slots", b"slots", "slots_assumed", b"slots_assumed", "url", b"url", "weight_milli", b"weight_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checked_at_us: _TypeAlias = _typing.Literal["checked_at_us"]  # noqa: Y015
     _WhichOneofArgType__checked_at_us: _TypeAlias = _typing.Literal["_checked_at_us", b"_checked_at_us"]  # noqa: Y015
+    _WhichOneofReturnType__drain_deadline_us: _TypeAlias = _typing.Literal["drain_deadline_us"]  # noqa: Y015
+    _WhichOneofArgType__drain_deadline_us: _TypeAlias = _typing.Literal["_drain_deadline_us", b"_drain_deadline_us"]  # noqa: Y015
     _WhichOneofReturnType__kv_tokens: _TypeAlias = _typing.Literal["kv_tokens"]  # noqa: Y015
     _WhichOneofArgType__kv_tokens: _TypeAlias = _typing.Literal["_kv_tokens", b"_kv_tokens"]  # noqa: Y015
     _WhichOneofReturnType__load: _TypeAlias = _typing.Literal["load"]  # noqa: Y015
     _WhichOneofArgType__load: _TypeAlias = _typing.Literal["_load", b"_load"]  # noqa: Y015
+    _WhichOneofReturnType__maintenance_until_us: _TypeAlias = _typing.Literal["maintenance_until_us"]  # noqa: Y015
+    _WhichOneofArgType__maintenance_until_us: _TypeAlias = _typing.Literal["_maintenance_until_us", b"_maintenance_until_us"]  # noqa: Y015
     _WhichOneofReturnType__models_at_once: _TypeAlias = _typing.Literal["models_at_once"]  # noqa: Y015
     _WhichOneofArgType__models_at_once: _TypeAlias = _typing.Literal["_models_at_once", b"_models_at_once"]  # noqa: Y015
     _WhichOneofReturnType__requests_per_minute: _TypeAlias = _typing.Literal["requests_per_minute"]  # noqa: Y015
@@ -167,9 +268,13 @@ class Backend(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checked_at_us) -> _WhichOneofReturnType__checked_at_us | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drain_deadline_us) -> _WhichOneofReturnType__drain_deadline_us | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_tokens) -> _WhichOneofReturnType__kv_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__load) -> _WhichOneofReturnType__load | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maintenance_until_us) -> _WhichOneofReturnType__maintenance_until_us | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__models_at_once) -> _WhichOneofReturnType__models_at_once | None: ...
     @_typing.overload
@@ -189,6 +294,13 @@ class BackendModel(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_US_FIELD_NUMBER: _builtins.int
     ENGINE_NAME_FIELD_NUMBER: _builtins.int
+    VRAM_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
+    PARAMETER_SIZE_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    TRAINED_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """as the fleet calls it"""
     context_length: _builtins.int
@@ -203,6 +315,19 @@ class BackendModel(_message.Message):
     """when the engine unloads it unless it is used"""
     engine_name: _builtins.str
     """as the engine calls it; empty: as the fleet does"""
+    vram_bytes: _builtins.int
+    """of `size_bytes`, what lies on GPUs"""
+    disk_bytes: _builtins.int
+    parent: _builtins.str
+    """the model that this LoRA adapts, as the engine calls it"""
+    family: _builtins.str
+    """llama, gemma3 …"""
+    parameter_size: _builtins.str
+    """as the engine writes it: 8.0B"""
+    quantization: _builtins.str
+    """as the engine writes it: Q4_K_M"""
+    trained_context_length: _builtins.int
+    """tokens; what it serves is context_length"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """chat, completion, embedding, vision, tools …"""
@@ -218,13 +343,22 @@ class BackendModel(_message.Message):
         size_bytes: _builtins.int | None = ...,
         expires_at_us: _builtins.int | None = ...,
         engine_name: _builtins.str = ...,
+        vram_bytes: _builtins.int | None = ...,
+        disk_bytes: _builtins.int | None = ...,
+        parent: _builtins.str = ...,
+        family: _builtins.str = ...,
+        parameter_size: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        trained_context_length: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "context_length", b"context_length", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_disk_bytes", b"_disk_bytes", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "_trained_context_length", b"_trained_context_length", "_vram_bytes", b"_vram_bytes", "context_length", b"context_length", "disk_bytes", b"disk_bytes", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "size_bytes", b"size_bytes", "slots", b"slots", "trained_context_length", b"trained_context_length", "vram_bytes", b"vram_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "capabilities", b"capabilities", "context_length", b"context_length", "engine_name", b"engine_name", "expires_at_us", b"expires_at_us", "loaded", b"loaded", "name", b"name", "size_bytes", b"size_bytes", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_disk_bytes", b"_disk_bytes", "_expires_at_us", b"_expires_at_us", "_loaded", b"_loaded", "_size_bytes", b"_size_bytes", "_slots", b"_slots", "_trained_context_length", b"_trained_context_length", "_vram_bytes", b"_vram_bytes", "capabilities", b"capabilities", "context_length", b"context_length", "disk_bytes", b"disk_bytes", "engine_name", b"engine_name", "expires_at_us", b"expires_at_us", "family", b"family", "loaded", b"loaded", "name", b"name", "parameter_size", b"parameter_size", "parent", b"parent", "quantization", b"quantization", "size_bytes", b"size_bytes", "slots", b"slots", "trained_context_length", b"trained_context_length", "vram_bytes", b"vram_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__disk_bytes: _TypeAlias = _typing.Literal["disk_bytes"]  # noqa: Y015
+    _WhichOneofArgType__disk_bytes: _TypeAlias = _typing.Literal["_disk_bytes", b"_disk_bytes"]  # noqa: Y015
     _WhichOneofReturnType__expires_at_us: _TypeAlias = _typing.Literal["expires_at_us"]  # noqa: Y015
     _WhichOneofArgType__expires_at_us: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us"]  # noqa: Y015
     _WhichOneofReturnType__loaded: _TypeAlias = _typing.Literal["loaded"]  # noqa: Y015
@@ -233,8 +367,14 @@ class BackendModel(_message.Message):
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
     _WhichOneofReturnType__slots: _TypeAlias = _typing.Literal["slots"]  # noqa: Y015
     _WhichOneofArgType__slots: _TypeAlias = _typing.Literal["_slots", b"_slots"]  # noqa: Y015
+    _WhichOneofReturnType__trained_context_length: _TypeAlias = _typing.Literal["trained_context_length"]  # noqa: Y015
+    _WhichOneofArgType__trained_context_length: _TypeAlias = _typing.Literal["_trained_context_length", b"_trained_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__vram_bytes: _TypeAlias = _typing.Literal["vram_bytes"]  # noqa: Y015
+    _WhichOneofArgType__vram_bytes: _TypeAlias = _typing.Literal["_vram_bytes", b"_vram_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_bytes) -> _WhichOneofReturnType__disk_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_us) -> _WhichOneofReturnType__expires_at_us | None: ...
     @_typing.overload
@@ -243,6 +383,10 @@ class BackendModel(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__slots) -> _WhichOneofReturnType__slots | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trained_context_length) -> _WhichOneofReturnType__trained_context_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vram_bytes) -> _WhichOneofReturnType__vram_bytes | None: ...
 
 Global___BackendModel: _TypeAlias = BackendModel  # noqa: Y015
 
@@ -256,11 +400,40 @@ class EngineLoad(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     KV_USED_FRACTION_FIELD_NUMBER: _builtins.int
     MEASURED_AT_US_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    SWAPPED_FIELD_NUMBER: _builtins.int
+    WINDOW_MS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    PREFIX_HIT_FRACTION_FIELD_NUMBER: _builtins.int
+    PREEMPTIONS_PER_S_FIELD_NUMBER: _builtins.int
+    TTFT_S_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    RUNNING_LORAS_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     """generations"""
     waiting: _builtins.int
     kv_used_fraction: _builtins.float
     measured_at_us: _builtins.int
+    stale: _builtins.bool
+    """measured too long ago: the numbers are left out"""
+    swapped: _builtins.int
+    """generations that were moved out of the cache to make room"""
+    window_ms: _builtins.int
+    """What happened between the measurement before and this one, for as long as `window_ms`."""
+    prompt_tokens_per_s: _builtins.float
+    completion_tokens_per_s: _builtins.float
+    prefix_hit_fraction: _builtins.float
+    """of the prompts' tokens, those that were found in the cache"""
+    preemptions_per_s: _builtins.float
+    ttft_s: _builtins.float
+    """mean, inside the engine"""
+    queue_s: _builtins.float
+    """mean wait inside the engine"""
+    @_builtins.property
+    def running_loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """adapters that are in use"""
+
     def __init__(
         self,
         *,
@@ -268,23 +441,65 @@ class EngineLoad(_message.Message):
         waiting: _builtins.int | None = ...,
         kv_used_fraction: _builtins.float | None = ...,
         measured_at_us: _builtins.int = ...,
+        stale: _builtins.bool = ...,
+        swapped: _builtins.int | None = ...,
+        window_ms: _builtins.int | None = ...,
+        prompt_tokens_per_s: _builtins.float | None = ...,
+        completion_tokens_per_s: _builtins.float | None = ...,
+        prefix_hit_fraction: _builtins.float | None = ...,
+        preemptions_per_s: _builtins.float | None = ...,
+        ttft_s: _builtins.float | None = ...,
+        queue_s: _builtins.float | None = ...,
+        running_loras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_kv_used_fraction", b"_kv_used_fraction", "_running", b"_running", "_waiting", b"_waiting", "kv_used_fraction", b"kv_used_fraction", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens_per_s", b"_completion_tokens_per_s", "_kv_used_fraction", b"_kv_used_fraction", "_preemptions_per_s", b"_preemptions_per_s", "_prefix_hit_fraction", b"_prefix_hit_fraction", "_prompt_tokens_per_s", b"_prompt_tokens_per_s", "_queue_s", b"_queue_s", "_running", b"_running", "_swapped", b"_swapped", "_ttft_s", b"_ttft_s", "_waiting", b"_waiting", "_window_ms", b"_window_ms", "completion_tokens_per_s", b"completion_tokens_per_s", "kv_used_fraction", b"kv_used_fraction", "preemptions_per_s", b"preemptions_per_s", "prefix_hit_fraction", b"prefix_hit_fraction", "prompt_tokens_per_s", b"prompt_tokens_per_s", "queue_s", b"queue_s", "running", b"running", "swapped", b"swapped", "ttft_s", b"ttft_s", "waiting", b"waiting", "window_ms", b"window_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kv_used_fraction", b"_kv_used_fraction", "_running", b"_running", "_waiting", b"_waiting", "kv_used_fraction", b"kv_used_fraction", "measured_at_us", b"measured_at_us", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens_per_s", b"_completion_tokens_per_s", "_kv_used_fraction", b"_kv_used_fraction", "_preemptions_per_s", b"_preemptions_per_s", "_prefix_hit_fraction", b"_prefix_hit_fraction", "_prompt_tokens_per_s", b"_prompt_tokens_per_s", "_queue_s", b"_queue_s", "_running", b"_running", "_swapped", b"_swapped", "_ttft_s", b"_ttft_s", "_waiting", b"_waiting", "_window_ms", b"_window_ms", "completion_tokens_per_s", b"completion_tokens_per_s", "kv_used_fraction", b"kv_used_fraction", "measured_at_us", b"measured_at_us", "preemptions_per_s", b"preemptions_per_s", "prefix_hit_fraction", b"prefix_hit_fraction", "prompt_tokens_per_s", b"prompt_tokens_per_s", "queue_s", b"queue_s", "running", b"running", "running_loras", b"running_loras", "stale", b"stale", "swapped", b"swapped", "ttft_s", b"ttft_s", "waiting", b"waiting", "window_ms", b"window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__completion_tokens_per_s: _TypeAlias = _typing.Literal["completion_tokens_per_s"]  # noqa: Y015
+    _WhichOneofArgType__completion_tokens_per_s: _TypeAlias = _typing.Literal["_completion_tokens_per_s", b"_completion_tokens_per_s"]  # noqa: Y015
     _WhichOneofReturnType__kv_used_fraction: _TypeAlias = _typing.Literal["kv_used_fraction"]  # noqa: Y015
     _WhichOneofArgType__kv_used_fraction: _TypeAlias = _typing.Literal["_kv_used_fraction", b"_kv_used_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__preemptions_per_s: _TypeAlias = _typing.Literal["preemptions_per_s"]  # noqa: Y015
+    _WhichOneofArgType__preemptions_per_s: _TypeAlias = _typing.Literal["_preemptions_per_s", b"_preemptions_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__prefix_hit_fraction: _TypeAlias = _typing.Literal["prefix_hit_fraction"]  # noqa: Y015
+    _WhichOneofArgType__prefix_hit_fraction: _TypeAlias = _typing.Literal["_prefix_hit_fraction", b"_prefix_hit_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_tokens_per_s: _TypeAlias = _typing.Literal["prompt_tokens_per_s"]  # noqa: Y015
+    _WhichOneofArgType__prompt_tokens_per_s: _TypeAlias = _typing.Literal["_prompt_tokens_per_s", b"_prompt_tokens_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__queue_s: _TypeAlias = _typing.Literal["queue_s"]  # noqa: Y015
+    _WhichOneofArgType__queue_s: _TypeAlias = _typing.Literal["_queue_s", b"_queue_s"]  # noqa: Y015
     _WhichOneofReturnType__running: _TypeAlias = _typing.Literal["running"]  # noqa: Y015
     _WhichOneofArgType__running: _TypeAlias = _typing.Literal["_running", b"_running"]  # noqa: Y015
+    _WhichOneofReturnType__swapped: _TypeAlias = _typing.Literal["swapped"]  # noqa: Y015
+    _WhichOneofArgType__swapped: _TypeAlias = _typing.Literal["_swapped", b"_swapped"]  # noqa: Y015
+    _WhichOneofReturnType__ttft_s: _TypeAlias = _typing.Literal["ttft_s"]  # noqa: Y015
+    _WhichOneofArgType__ttft_s: _TypeAlias = _typing.Literal["_ttft_s", b"_ttft_s"]  # noqa: Y015
     _WhichOneofReturnType__waiting: _TypeAlias = _typing.Literal["waiting"]  # noqa: Y015
     _WhichOneofArgType__waiting: _TypeAlias = _typing.Literal["_waiting", b"_waiting"]  # noqa: Y015
+    _WhichOneofReturnType__window_ms: _TypeAlias = _typing.Literal["window_ms"]  # noqa: Y015
+    _WhichOneofArgType__window_ms: _TypeAlias = _typing.Literal["_window_ms", b"_window_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_tokens_per_s) -> _WhichOneofReturnType__completion_tokens_per_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_used_fraction) -> _WhichOneofReturnType__kv_used_fraction | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preemptions_per_s) -> _WhichOneofReturnType__preemptions_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix_hit_fraction) -> _WhichOneofReturnType__prefix_hit_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_tokens_per_s) -> _WhichOneofReturnType__prompt_tokens_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_s) -> _WhichOneofReturnType__queue_s | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__running) -> _WhichOneofReturnType__running | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swapped) -> _WhichOneofReturnType__swapped | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_s) -> _WhichOneofReturnType__ttft_s | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__waiting) -> _WhichOneofReturnType__waiting | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__window_ms) -> _WhichOneofReturnType__window_ms | None: ...
 
 Global___EngineLoad: _TypeAlias = EngineLoad  # noqa: Y015
 
@@ -312,18 +527,35 @@ class FleetUpdate(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
     REMOVED_BACKEND_IDS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STANDS_BY_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    POOLS_FIELD_NUMBER: _builtins.int
+    POOLS_CHANGED_FIELD_NUMBER: _builtins.int
     term_us: _builtins.int
-    """start of the registry that speaks: a new term always opens with a snapshot"""
+    """the epoch, for those who do not know it by its name"""
     version: _builtins.int
-    """counts up within a term"""
+    """counts up within an epoch"""
     snapshot: _builtins.bool
     """what is not in it is gone"""
+    epoch: _builtins.int
+    """Grows whenever a registry takes the lead, and always opens with a snapshot. What comes of an older one is not to be believed."""
+    stands_by: _builtins.bool
+    """another one leads, nothing of the fleet is told here; a snapshot follows when this one takes the lead"""
+    leader: _builtins.str
+    """HOST:PORT of that other one"""
+    pools_changed: _builtins.bool
+    """without it `pools` says nothing"""
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
         """new or changed"""
 
     @_builtins.property
     def removed_backend_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.PoolSpec]:
+        """all that operators have described, without what admin keeps; see pools_changed"""
+
     def __init__(
         self,
         *,
@@ -332,10 +564,15 @@ class FleetUpdate(_message.Message):
         snapshot: _builtins.bool = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
         removed_backend_ids: _abc.Iterable[_builtins.str] | None = ...,
+        epoch: _builtins.int = ...,
+        stands_by: _builtins.bool = ...,
+        leader: _builtins.str = ...,
+        pools: _abc.Iterable[_fleet_pb2.PoolSpec] | None = ...,
+        pools_changed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "removed_backend_ids", b"removed_backend_ids", "snapshot", b"snapshot", "term_us", b"term_us", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "epoch", b"epoch", "leader", b"leader", "pools", b"pools", "pools_changed", b"pools_changed", "removed_backend_ids", b"removed_backend_ids", "snapshot", b"snapshot", "stands_by", b"stands_by", "term_us", b"term_us", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,6 +611,7 @@ class AddBackendRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
     MODEL_NAMES_FIELD_NUMBER: _builtins.int
+    GPU_INDICES_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     name: _builtins.str
     url: _builtins.str
@@ -391,6 +629,10 @@ class AddBackendRequest(_message.Message):
     def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """in the fleet → at the engine"""
 
+    @_builtins.property
+    def gpu_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of its node; empty: as it was, else all"""
+
     def __init__(
         self,
         *,
@@ -403,10 +645,11 @@ class AddBackendRequest(_message.Message):
         node: _builtins.str = ...,
         replace: _builtins.bool = ...,
         model_names: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "model_names", b"model_names", "name", b"name", "node", b"node", "pool", b"pool", "replace", b"replace", "slots", b"slots", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "gpu_indices", b"gpu_indices", "kind", b"kind", "model_names", b"model_names", "name", b"name", "node", b"node", "pool", b"pool", "replace", b"replace", "slots", b"slots", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,17 +836,21 @@ class EnrolNodeRequest(_message.Message):
 
     ACTOR_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    JOINED_FROM_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     name: _builtins.str
+    joined_from: _builtins.str
+    """the address that admin saw it come from; empty: not told"""
     def __init__(
         self,
         *,
         actor: _builtins.str = ...,
         name: _builtins.str = ...,
+        joined_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "joined_from", b"joined_from", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -614,16 +861,20 @@ class EnrolNodeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    COMMAND_KEY_FIELD_NUMBER: _builtins.int
+    command_key: _builtins.str
+    """`ssh-ed25519 …`: what commands to it are signed with; empty: none are sent"""
     @_builtins.property
     def node(self) -> Global___Node: ...
     def __init__(
         self,
         *,
         node: Global___Node | None = ...,
+        command_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_key", b"command_key", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -633,6 +884,26 @@ Global___EnrolNodeResponse: _TypeAlias = EnrolNodeResponse  # noqa: Y015
 class Node(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ENROLLED_AT_US_FIELD_NUMBER: _builtins.int
@@ -640,6 +911,11 @@ class Node(_message.Message):
     LAST_SAMPLE_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     SAMPLES_LOST_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    WITHOUT_AGENT_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     enrolled_at_us: _builtins.int
@@ -649,8 +925,20 @@ class Node(_message.Message):
     """received since the registry started"""
     samples_lost: _builtins.int
     """gaps in the sequence, likewise"""
+    note: _builtins.str
+    """for people"""
+    without_agent: _builtins.bool
+    """described by an operator; no agent has joined as it yet"""
+    clock_skew_ms: _builtins.int
+    """of the node's clock against the registry's; positive: ahead"""
     @_builtins.property
     def last_sample(self) -> _telemetry_pb2.TelemetrySample: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sentences: silent, a wrong clock, two agents with one name, another machine"""
+
     def __init__(
         self,
         *,
@@ -661,13 +949,23 @@ class Node(_message.Message):
         last_sample: _telemetry_pb2.TelemetrySample | None = ...,
         samples: _builtins.int = ...,
         samples_lost: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        note: _builtins.str = ...,
+        without_agent: _builtins.bool = ...,
+        clock_skew_ms: _builtins.int | None = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_heard_at_us", b"_heard_at_us", "heard_at_us", b"heard_at_us", "last_sample", b"last_sample"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "_heard_at_us", b"_heard_at_us", "clock_skew_ms", b"clock_skew_ms", "heard_at_us", b"heard_at_us", "last_sample", b"last_sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heard_at_us", b"_heard_at_us", "enrolled_at_us", b"enrolled_at_us", "heard_at_us", b"heard_at_us", "id", b"id", "last_sample", b"last_sample", "name", b"name", "samples", b"samples", "samples_lost", b"samples_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "_heard_at_us", b"_heard_at_us", "clock_skew_ms", b"clock_skew_ms", "enrolled_at_us", b"enrolled_at_us", "heard_at_us", b"heard_at_us", "id", b"id", "labels", b"labels", "last_sample", b"last_sample", "name", b"name", "note", b"note", "problems", b"problems", "samples", b"samples", "samples_lost", b"samples_lost", "without_agent", b"without_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clock_skew_ms: _TypeAlias = _typing.Literal["clock_skew_ms"]  # noqa: Y015
+    _WhichOneofArgType__clock_skew_ms: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms"]  # noqa: Y015
     _WhichOneofReturnType__heard_at_us: _TypeAlias = _typing.Literal["heard_at_us"]  # noqa: Y015
     _WhichOneofArgType__heard_at_us: _TypeAlias = _typing.Literal["_heard_at_us", b"_heard_at_us"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_skew_ms) -> _WhichOneofReturnType__clock_skew_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_at_us) -> _WhichOneofReturnType__heard_at_us | None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
@@ -752,10 +1050,18 @@ class FleetModel(_message.Message):
     HEALTHY_BACKENDS_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     healthy_backends: _builtins.int
     context_length: _builtins.int
-    """the smallest among healthy backends"""
+    """as an operator says, else the smallest among healthy backends"""
+    quantization: _builtins.str
+    size_bytes: _builtins.int
+    """in memory"""
+    description: _builtins.str
     @_builtins.property
     def pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -764,6 +1070,10 @@ class FleetModel(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of the fields above that an operator said"""
+
     def __init__(
         self,
         *,
@@ -773,13 +1083,22 @@ class FleetModel(_message.Message):
         healthy_backends: _builtins.int = ...,
         context_length: _builtins.int | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        quantization: _builtins.str = ...,
+        size_bytes: _builtins.int | None = ...,
+        description: _builtins.str = ...,
+        declared: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "context_length", b"context_length"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_size_bytes", b"_size_bytes", "context_length", b"context_length", "size_bytes", b"size_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "backends", b"backends", "capabilities", b"capabilities", "context_length", b"context_length", "healthy_backends", b"healthy_backends", "name", b"name", "pools", b"pools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_size_bytes", b"_size_bytes", "backends", b"backends", "capabilities", b"capabilities", "context_length", b"context_length", "declared", b"declared", "description", b"description", "healthy_backends", b"healthy_backends", "name", b"name", "pools", b"pools", "quantization", b"quantization", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
     _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
+    _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
 
 Global___FleetModel: _TypeAlias = FleetModel  # noqa: Y015

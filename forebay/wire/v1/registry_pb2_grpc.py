@@ -3,6 +3,8 @@
 import grpc
 import warnings
 
+from forebay.wire.v1 import fleet_pb2 as forebay_dot_wire_dot_v1_dot_fleet__pb2
+from forebay.wire.v1 import history_pb2 as forebay_dot_wire_dot_v1_dot_history__pb2
 from forebay.wire.v1 import registry_pb2 as forebay_dot_wire_dot_v1_dot_registry__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -74,6 +76,31 @@ class RegistryStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_registry__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ChangeFleet = channel.unary_unary(
+                '/forebay.wire.v1.Registry/ChangeFleet',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ChangeFleetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ChangeFleetResponse.FromString,
+                _registered_method=True)
+        self.ReadFleet = channel.unary_unary(
+                '/forebay.wire.v1.Registry/ReadFleet',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ReadFleetRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ReadFleetResponse.FromString,
+                _registered_method=True)
+        self.ListFleetVersions = channel.unary_unary(
+                '/forebay.wire.v1.Registry/ListFleetVersions',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ListFleetVersionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ListFleetVersionsResponse.FromString,
+                _registered_method=True)
+        self.ReadHistory = channel.unary_unary(
+                '/forebay.wire.v1.Registry/ReadHistory',
+                request_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryResponse.FromString,
+                _registered_method=True)
+        self.ListSeries = channel.unary_unary(
+                '/forebay.wire.v1.Registry/ListSeries',
+                request_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServicer:
@@ -129,6 +156,37 @@ class RegistryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeFleet(self, request, context):
+        """The desired state as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadFleet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFleetVersions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHistory(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSeries(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -171,6 +229,31 @@ def add_RegistryServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_registry__pb2.ListModelsRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_registry__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ChangeFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeFleet,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ChangeFleetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ChangeFleetResponse.SerializeToString,
+            ),
+            'ReadFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadFleet,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ReadFleetRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ReadFleetResponse.SerializeToString,
+            ),
+            'ListFleetVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFleetVersions,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ListFleetVersionsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ListFleetVersionsResponse.SerializeToString,
+            ),
+            'ReadHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHistory,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryResponse.SerializeToString,
+            ),
+            'ListSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSeries,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -389,6 +472,141 @@ class Registry:
             '/forebay.wire.v1.Registry/ListModels',
             forebay_dot_wire_dot_v1_dot_registry__pb2.ListModelsRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_registry__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Registry/ChangeFleet',
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ChangeFleetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ChangeFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Registry/ReadFleet',
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ReadFleetRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ReadFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFleetVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Registry/ListFleetVersions',
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ListFleetVersionsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__pb2.ListFleetVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Registry/ReadHistory',
+            forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_history__pb2.ReadHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Registry/ListSeries',
+            forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_history__pb2.ListSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,8 @@ isort:skip_file
 The registry knows the fleet: nodes, backends, the models on them, and how they are."""
 
 from collections import abc as _abc
+from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
+from forebay.wire.v1 import history_pb2 as _history_pb2
 from forebay.wire.v1 import registry_pb2 as _registry_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -41,6 +43,12 @@ class RegistryStub:
     EnrolNode: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EnrolNodeRequest, _registry_pb2.EnrolNodeResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListNodesRequest, _registry_pb2.ListNodesResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]
+    ChangeFleet: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ChangeFleetRequest, _fleet_pb2.ChangeFleetResponse]
+    """The desired state as a whole."""
+    ReadFleet: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ReadFleetRequest, _fleet_pb2.ReadFleetResponse]
+    ListFleetVersions: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListFleetVersionsRequest, _fleet_pb2.ListFleetVersionsResponse]
+    ReadHistory: _grpc.UnaryUnaryMultiCallable[_history_pb2.ReadHistoryRequest, _history_pb2.ReadHistoryResponse]
+    ListSeries: _grpc.UnaryUnaryMultiCallable[_history_pb2.ListSeriesRequest, _history_pb2.ListSeriesResponse]
 
 @_typing.type_check_only
 class RegistryAsyncStub(RegistryStub):
@@ -55,6 +63,12 @@ class RegistryAsyncStub(RegistryStub):
     EnrolNode: _aio.UnaryUnaryMultiCallable[_registry_pb2.EnrolNodeRequest, _registry_pb2.EnrolNodeResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListNodesRequest, _registry_pb2.ListNodesResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListModelsRequest, _registry_pb2.ListModelsResponse]  # type: ignore[assignment]
+    ChangeFleet: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ChangeFleetRequest, _fleet_pb2.ChangeFleetResponse]  # type: ignore[assignment]
+    """The desired state as a whole."""
+    ReadFleet: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ReadFleetRequest, _fleet_pb2.ReadFleetResponse]  # type: ignore[assignment]
+    ListFleetVersions: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListFleetVersionsRequest, _fleet_pb2.ListFleetVersionsResponse]  # type: ignore[assignment]
+    ReadHistory: _aio.UnaryUnaryMultiCallable[_history_pb2.ReadHistoryRequest, _history_pb2.ReadHistoryResponse]  # type: ignore[assignment]
+    ListSeries: _aio.UnaryUnaryMultiCallable[_history_pb2.ListSeriesRequest, _history_pb2.ListSeriesResponse]  # type: ignore[assignment]
 
 class RegistryServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -114,5 +128,41 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListModelsResponse, _abc.Awaitable[_registry_pb2.ListModelsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangeFleet(
+        self,
+        request: _fleet_pb2.ChangeFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ChangeFleetResponse, _abc.Awaitable[_fleet_pb2.ChangeFleetResponse]]:
+        """The desired state as a whole."""
+
+    @_abc_1.abstractmethod
+    def ReadFleet(
+        self,
+        request: _fleet_pb2.ReadFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ReadFleetResponse, _abc.Awaitable[_fleet_pb2.ReadFleetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListFleetVersions(
+        self,
+        request: _fleet_pb2.ListFleetVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ListFleetVersionsResponse, _abc.Awaitable[_fleet_pb2.ListFleetVersionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadHistory(
+        self,
+        request: _history_pb2.ReadHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_history_pb2.ReadHistoryResponse, _abc.Awaitable[_history_pb2.ReadHistoryResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSeries(
+        self,
+        request: _history_pb2.ListSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_history_pb2.ListSeriesResponse, _abc.Awaitable[_history_pb2.ListSeriesResponse]]: ...
 
 def add_RegistryServicer_to_server(servicer: RegistryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

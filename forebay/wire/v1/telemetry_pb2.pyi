@@ -4,6 +4,7 @@ isort:skip_file
 What a node's agent publishes on `forebay.telemetry.<node>`. Anything the hardware or driver does not tell is absent."""
 
 from collections import abc as _abc
+from forebay.wire.v1 import discovery_pb2 as _discovery_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -61,6 +62,10 @@ class TelemetrySample(_message.Message):
     GPU_MESSAGE_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    ENGINES_FIELD_NUMBER: _builtins.int
+    ENGINES_AGE_S_FIELD_NUMBER: _builtins.int
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     sequence: _builtins.int
     """Counts up by one from 1 within a boot of the agent; a gap is a lost sample."""
@@ -70,10 +75,20 @@ class TelemetrySample(_message.Message):
     gpu_message: _builtins.str
     """one sentence when gpu_state is not OK"""
     agent_version: _builtins.str
+    engines_age_s: _builtins.int
+    """since they were looked for; absent: nobody looks"""
+    interval_ms: _builtins.int
+    """the next one comes within this; 0: an agent that does not say"""
+    busy: _builtins.bool
+    """a GPU works"""
     @_builtins.property
     def host(self) -> Global___HostSample: ...
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuSample]: ...
+    @_builtins.property
+    def engines(self) -> _containers.RepeatedCompositeFieldContainer[_discovery_pb2.FoundEngine]:
+        """on this host"""
+
     def __init__(
         self,
         *,
@@ -86,12 +101,18 @@ class TelemetrySample(_message.Message):
         gpu_message: _builtins.str = ...,
         gpus: _abc.Iterable[Global___GpuSample] | None = ...,
         agent_version: _builtins.str = ...,
+        engines: _abc.Iterable[_discovery_pb2.FoundEngine] | None = ...,
+        engines_age_s: _builtins.int | None = ...,
+        interval_ms: _builtins.int = ...,
+        busy: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_engines_age_s", b"_engines_age_s", "engines_age_s", b"engines_age_s", "host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_started_us", b"agent_started_us", "agent_version", b"agent_version", "gpu_message", b"gpu_message", "gpu_state", b"gpu_state", "gpus", b"gpus", "host", b"host", "node", b"node", "sampled_at_us", b"sampled_at_us", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_engines_age_s", b"_engines_age_s", "agent_started_us", b"agent_started_us", "agent_version", b"agent_version", "busy", b"busy", "engines", b"engines", "engines_age_s", b"engines_age_s", "gpu_message", b"gpu_message", "gpu_state", b"gpu_state", "gpus", b"gpus", "host", b"host", "interval_ms", b"interval_ms", "node", b"node", "sampled_at_us", b"sampled_at_us", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__engines_age_s: _TypeAlias = _typing.Literal["engines_age_s"]  # noqa: Y015
+    _WhichOneofArgType__engines_age_s: _TypeAlias = _typing.Literal["_engines_age_s", b"_engines_age_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__engines_age_s) -> _WhichOneofReturnType__engines_age_s | None: ...
 
 Global___TelemetrySample: _TypeAlias = TelemetrySample  # noqa: Y015
 
@@ -109,6 +130,21 @@ class HostSample(_message.Message):
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     NETWORK_RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
     NETWORK_SENT_BYTES_FIELD_NUMBER: _builtins.int
+    SWAP_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    SWAP_USED_BYTES_FIELD_NUMBER: _builtins.int
+    NETWORK_RECEIVED_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    NETWORK_SENT_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    LOAD_5M_FIELD_NUMBER: _builtins.int
+    LOAD_15M_FIELD_NUMBER: _builtins.int
+    BOOTED_AT_US_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    POWER_MW_FIELD_NUMBER: _builtins.int
+    POWER_SOURCE_FIELD_NUMBER: _builtins.int
+    CPU_POWER_MW_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    TEMPERATURES_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     cpu_count: _builtins.int
     cpu_percent: _builtins.float
@@ -122,6 +158,35 @@ class HostSample(_message.Message):
     network_received_bytes: _builtins.int
     """since boot, all interfaces but loopback"""
     network_sent_bytes: _builtins.int
+    swap_total_bytes: _builtins.int
+    swap_used_bytes: _builtins.int
+    network_received_bytes_per_s: _builtins.int
+    """since the reading before"""
+    network_sent_bytes_per_s: _builtins.int
+    load_5m: _builtins.float
+    load_15m: _builtins.float
+    booted_at_us: _builtins.int
+    """by the host's own clock"""
+    boot_id: _builtins.str
+    """another one after each boot"""
+    machine_id: _builtins.str
+    """the same for as long as this machine is installed; a hash, never the id itself"""
+    system: _builtins.str
+    """kernel and its version"""
+    power_mw: _builtins.int
+    """what the whole server draws"""
+    power_source: _builtins.str
+    """who says so: acpi, ipmi"""
+    cpu_power_mw: _builtins.int
+    """of the processors alone (RAPL), since the reading before"""
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiskSample]:
+        """each file system once, at most 16"""
+
+    @_builtins.property
+    def temperatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemperatureSample]:
+        """at most 32"""
+
     def __init__(
         self,
         *,
@@ -135,16 +200,118 @@ class HostSample(_message.Message):
         disk_free_bytes: _builtins.int = ...,
         network_received_bytes: _builtins.int = ...,
         network_sent_bytes: _builtins.int = ...,
+        swap_total_bytes: _builtins.int | None = ...,
+        swap_used_bytes: _builtins.int | None = ...,
+        network_received_bytes_per_s: _builtins.int | None = ...,
+        network_sent_bytes_per_s: _builtins.int | None = ...,
+        load_5m: _builtins.float | None = ...,
+        load_15m: _builtins.float | None = ...,
+        booted_at_us: _builtins.int | None = ...,
+        boot_id: _builtins.str = ...,
+        machine_id: _builtins.str = ...,
+        system: _builtins.str = ...,
+        power_mw: _builtins.int | None = ...,
+        power_source: _builtins.str = ...,
+        cpu_power_mw: _builtins.int | None = ...,
+        disks: _abc.Iterable[Global___DiskSample] | None = ...,
+        temperatures: _abc.Iterable[Global___TemperatureSample] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_percent", b"_cpu_percent", "cpu_percent", b"cpu_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_booted_at_us", b"_booted_at_us", "_cpu_percent", b"_cpu_percent", "_cpu_power_mw", b"_cpu_power_mw", "_load_15m", b"_load_15m", "_load_5m", b"_load_5m", "_network_received_bytes_per_s", b"_network_received_bytes_per_s", "_network_sent_bytes_per_s", b"_network_sent_bytes_per_s", "_power_mw", b"_power_mw", "_swap_total_bytes", b"_swap_total_bytes", "_swap_used_bytes", b"_swap_used_bytes", "booted_at_us", b"booted_at_us", "cpu_percent", b"cpu_percent", "cpu_power_mw", b"cpu_power_mw", "load_15m", b"load_15m", "load_5m", b"load_5m", "network_received_bytes_per_s", b"network_received_bytes_per_s", "network_sent_bytes_per_s", b"network_sent_bytes_per_s", "power_mw", b"power_mw", "swap_total_bytes", b"swap_total_bytes", "swap_used_bytes", b"swap_used_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_percent", b"_cpu_percent", "cpu_count", b"cpu_count", "cpu_percent", b"cpu_percent", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "hostname", b"hostname", "load_1m", b"load_1m", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "network_received_bytes", b"network_received_bytes", "network_sent_bytes", b"network_sent_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booted_at_us", b"_booted_at_us", "_cpu_percent", b"_cpu_percent", "_cpu_power_mw", b"_cpu_power_mw", "_load_15m", b"_load_15m", "_load_5m", b"_load_5m", "_network_received_bytes_per_s", b"_network_received_bytes_per_s", "_network_sent_bytes_per_s", b"_network_sent_bytes_per_s", "_power_mw", b"_power_mw", "_swap_total_bytes", b"_swap_total_bytes", "_swap_used_bytes", b"_swap_used_bytes", "boot_id", b"boot_id", "booted_at_us", b"booted_at_us", "cpu_count", b"cpu_count", "cpu_percent", b"cpu_percent", "cpu_power_mw", b"cpu_power_mw", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "disks", b"disks", "hostname", b"hostname", "load_15m", b"load_15m", "load_1m", b"load_1m", "load_5m", b"load_5m", "machine_id", b"machine_id", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "network_received_bytes", b"network_received_bytes", "network_received_bytes_per_s", b"network_received_bytes_per_s", "network_sent_bytes", b"network_sent_bytes", "network_sent_bytes_per_s", b"network_sent_bytes_per_s", "power_mw", b"power_mw", "power_source", b"power_source", "swap_total_bytes", b"swap_total_bytes", "swap_used_bytes", b"swap_used_bytes", "system", b"system", "temperatures", b"temperatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__booted_at_us: _TypeAlias = _typing.Literal["booted_at_us"]  # noqa: Y015
+    _WhichOneofArgType__booted_at_us: _TypeAlias = _typing.Literal["_booted_at_us", b"_booted_at_us"]  # noqa: Y015
     _WhichOneofReturnType__cpu_percent: _TypeAlias = _typing.Literal["cpu_percent"]  # noqa: Y015
     _WhichOneofArgType__cpu_percent: _TypeAlias = _typing.Literal["_cpu_percent", b"_cpu_percent"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_power_mw: _TypeAlias = _typing.Literal["cpu_power_mw"]  # noqa: Y015
+    _WhichOneofArgType__cpu_power_mw: _TypeAlias = _typing.Literal["_cpu_power_mw", b"_cpu_power_mw"]  # noqa: Y015
+    _WhichOneofReturnType__load_15m: _TypeAlias = _typing.Literal["load_15m"]  # noqa: Y015
+    _WhichOneofArgType__load_15m: _TypeAlias = _typing.Literal["_load_15m", b"_load_15m"]  # noqa: Y015
+    _WhichOneofReturnType__load_5m: _TypeAlias = _typing.Literal["load_5m"]  # noqa: Y015
+    _WhichOneofArgType__load_5m: _TypeAlias = _typing.Literal["_load_5m", b"_load_5m"]  # noqa: Y015
+    _WhichOneofReturnType__network_received_bytes_per_s: _TypeAlias = _typing.Literal["network_received_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__network_received_bytes_per_s: _TypeAlias = _typing.Literal["_network_received_bytes_per_s", b"_network_received_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__network_sent_bytes_per_s: _TypeAlias = _typing.Literal["network_sent_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__network_sent_bytes_per_s: _TypeAlias = _typing.Literal["_network_sent_bytes_per_s", b"_network_sent_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__power_mw: _TypeAlias = _typing.Literal["power_mw"]  # noqa: Y015
+    _WhichOneofArgType__power_mw: _TypeAlias = _typing.Literal["_power_mw", b"_power_mw"]  # noqa: Y015
+    _WhichOneofReturnType__swap_total_bytes: _TypeAlias = _typing.Literal["swap_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__swap_total_bytes: _TypeAlias = _typing.Literal["_swap_total_bytes", b"_swap_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__swap_used_bytes: _TypeAlias = _typing.Literal["swap_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__swap_used_bytes: _TypeAlias = _typing.Literal["_swap_used_bytes", b"_swap_used_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__booted_at_us) -> _WhichOneofReturnType__booted_at_us | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_percent) -> _WhichOneofReturnType__cpu_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_power_mw) -> _WhichOneofReturnType__cpu_power_mw | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__load_15m) -> _WhichOneofReturnType__load_15m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__load_5m) -> _WhichOneofReturnType__load_5m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_received_bytes_per_s) -> _WhichOneofReturnType__network_received_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_sent_bytes_per_s) -> _WhichOneofReturnType__network_sent_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_mw) -> _WhichOneofReturnType__power_mw | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_total_bytes) -> _WhichOneofReturnType__swap_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__swap_used_bytes) -> _WhichOneofReturnType__swap_used_bytes | None: ...
 
 Global___HostSample: _TypeAlias = HostSample  # noqa: Y015
+
+@_typing.final
+class DiskSample(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """that was asked for, or where it is mounted"""
+    total_bytes: _builtins.int
+    free_bytes: _builtins.int
+    """for ordinary users"""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        total_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "path", b"path", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskSample: _TypeAlias = DiskSample  # noqa: Y015
+
+@_typing.final
+class TemperatureSample(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CELSIUS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """chip and sensor"""
+    celsius: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        celsius: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["celsius", b"celsius", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemperatureSample: _TypeAlias = TemperatureSample  # noqa: Y015
 
 @_typing.final
 class GpuSample(_message.Message):
@@ -167,6 +334,43 @@ class GpuSample(_message.Message):
     PROCESSES_FIELD_NUMBER: _builtins.int
     DRIVER_VERSION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    MEMORY_TEMPERATURE_C_FIELD_NUMBER: _builtins.int
+    MAX_SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
+    MAX_MEMORY_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
+    ENERGY_MJ_FIELD_NUMBER: _builtins.int
+    PERFORMANCE_STATE_FIELD_NUMBER: _builtins.int
+    CLOCK_REASONS_FIELD_NUMBER: _builtins.int
+    ECC_ENABLED_FIELD_NUMBER: _builtins.int
+    ECC_CORRECTED_VOLATILE_FIELD_NUMBER: _builtins.int
+    ECC_UNCORRECTED_VOLATILE_FIELD_NUMBER: _builtins.int
+    ECC_CORRECTED_AGGREGATE_FIELD_NUMBER: _builtins.int
+    ECC_UNCORRECTED_AGGREGATE_FIELD_NUMBER: _builtins.int
+    RETIRED_PAGES_CORRECTED_FIELD_NUMBER: _builtins.int
+    RETIRED_PAGES_UNCORRECTED_FIELD_NUMBER: _builtins.int
+    REMAPPED_ROWS_CORRECTED_FIELD_NUMBER: _builtins.int
+    REMAPPED_ROWS_UNCORRECTED_FIELD_NUMBER: _builtins.int
+    REPAIR_PENDING_FIELD_NUMBER: _builtins.int
+    REPAIR_FAILED_FIELD_NUMBER: _builtins.int
+    PCIE_TX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    PCIE_RX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    PCIE_GENERATION_FIELD_NUMBER: _builtins.int
+    PCIE_WIDTH_FIELD_NUMBER: _builtins.int
+    MAX_PCIE_GENERATION_FIELD_NUMBER: _builtins.int
+    MAX_PCIE_WIDTH_FIELD_NUMBER: _builtins.int
+    NVLINK_TX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    NVLINK_RX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    NVLINKS_FIELD_NUMBER: _builtins.int
+    NVLINKS_ACTIVE_FIELD_NUMBER: _builtins.int
+    MIG_ENABLED_FIELD_NUMBER: _builtins.int
+    MIG_INSTANCES_FIELD_NUMBER: _builtins.int
+    PROCESSES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    PCI_BUS_ID_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    COMPUTE_CAPABILITY_FIELD_NUMBER: _builtins.int
+    CUDA_VERSION_FIELD_NUMBER: _builtins.int
+    XIDS_FIELD_NUMBER: _builtins.int
+    LAST_XID_FIELD_NUMBER: _builtins.int
+    LAST_XID_AT_US_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     uuid: _builtins.str
     name: _builtins.str
@@ -185,8 +389,64 @@ class GpuSample(_message.Message):
     driver_version: _builtins.str
     error: _builtins.str
     """the driver's word when this GPU could not be read, such as GPU_IS_LOST"""
+    memory_temperature_c: _builtins.int
+    max_sm_clock_mhz: _builtins.int
+    max_memory_clock_mhz: _builtins.int
+    energy_mj: _builtins.int
+    """since the driver was loaded"""
+    performance_state: _builtins.int
+    """0 the fastest, 15 the slowest"""
+    ecc_enabled: _builtins.bool
+    ecc_corrected_volatile: _builtins.int
+    """since the driver was loaded"""
+    ecc_uncorrected_volatile: _builtins.int
+    ecc_corrected_aggregate: _builtins.int
+    """of the GPU's life"""
+    ecc_uncorrected_aggregate: _builtins.int
+    retired_pages_corrected: _builtins.int
+    """after many corrected errors"""
+    retired_pages_uncorrected: _builtins.int
+    """after one that could not be corrected"""
+    remapped_rows_corrected: _builtins.int
+    remapped_rows_uncorrected: _builtins.int
+    repair_pending: _builtins.bool
+    """a page or a row is taken out of use at the next reset"""
+    repair_failed: _builtins.bool
+    """a row could not be remapped: the GPU is to be replaced"""
+    pcie_tx_bytes_per_s: _builtins.int
+    """seen from the GPU"""
+    pcie_rx_bytes_per_s: _builtins.int
+    pcie_generation: _builtins.int
+    pcie_width: _builtins.int
+    """lanes"""
+    max_pcie_generation: _builtins.int
+    max_pcie_width: _builtins.int
+    nvlink_tx_bytes_per_s: _builtins.int
+    """all links, since the reading before"""
+    nvlink_rx_bytes_per_s: _builtins.int
+    nvlinks: _builtins.int
+    nvlinks_active: _builtins.int
+    mig_enabled: _builtins.bool
+    processes_left_out: _builtins.int
+    """those with the least memory"""
+    pci_bus_id: _builtins.str
+    serial: _builtins.str
+    compute_capability: _builtins.str
+    """such as 9.0"""
+    cuda_version: _builtins.str
+    """the newest that the driver runs, such as 12.8"""
+    xids: _builtins.int
+    """errors that the driver reported since the agent looks; absent where it cannot look"""
+    last_xid: _builtins.int
+    last_xid_at_us: _builtins.int
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuProcess]: ...
+    @_builtins.property
+    def clock_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """why the clocks are below their most: gpu_idle, sw_power_cap, hw_thermal_slowdown …"""
+
+    @_builtins.property
+    def mig_instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigInstance]: ...
     def __init__(
         self,
         *,
@@ -207,39 +467,162 @@ class GpuSample(_message.Message):
         processes: _abc.Iterable[Global___GpuProcess] | None = ...,
         driver_version: _builtins.str = ...,
         error: _builtins.str = ...,
+        memory_temperature_c: _builtins.int | None = ...,
+        max_sm_clock_mhz: _builtins.int | None = ...,
+        max_memory_clock_mhz: _builtins.int | None = ...,
+        energy_mj: _builtins.int | None = ...,
+        performance_state: _builtins.int | None = ...,
+        clock_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        ecc_enabled: _builtins.bool | None = ...,
+        ecc_corrected_volatile: _builtins.int | None = ...,
+        ecc_uncorrected_volatile: _builtins.int | None = ...,
+        ecc_corrected_aggregate: _builtins.int | None = ...,
+        ecc_uncorrected_aggregate: _builtins.int | None = ...,
+        retired_pages_corrected: _builtins.int | None = ...,
+        retired_pages_uncorrected: _builtins.int | None = ...,
+        remapped_rows_corrected: _builtins.int | None = ...,
+        remapped_rows_uncorrected: _builtins.int | None = ...,
+        repair_pending: _builtins.bool | None = ...,
+        repair_failed: _builtins.bool | None = ...,
+        pcie_tx_bytes_per_s: _builtins.int | None = ...,
+        pcie_rx_bytes_per_s: _builtins.int | None = ...,
+        pcie_generation: _builtins.int | None = ...,
+        pcie_width: _builtins.int | None = ...,
+        max_pcie_generation: _builtins.int | None = ...,
+        max_pcie_width: _builtins.int | None = ...,
+        nvlink_tx_bytes_per_s: _builtins.int | None = ...,
+        nvlink_rx_bytes_per_s: _builtins.int | None = ...,
+        nvlinks: _builtins.int | None = ...,
+        nvlinks_active: _builtins.int | None = ...,
+        mig_enabled: _builtins.bool | None = ...,
+        mig_instances: _abc.Iterable[Global___MigInstance] | None = ...,
+        processes_left_out: _builtins.int = ...,
+        pci_bus_id: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        compute_capability: _builtins.str = ...,
+        cuda_version: _builtins.str = ...,
+        xids: _builtins.int | None = ...,
+        last_xid: _builtins.int | None = ...,
+        last_xid_at_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fan_percent", b"_fan_percent", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_memory_utilization_percent", b"_memory_utilization_percent", "_power_limit_mw", b"_power_limit_mw", "_power_mw", b"_power_mw", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_c", b"_temperature_c", "_utilization_percent", b"_utilization_percent", "fan_percent", b"fan_percent", "memory_clock_mhz", b"memory_clock_mhz", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "memory_utilization_percent", b"memory_utilization_percent", "power_limit_mw", b"power_limit_mw", "power_mw", b"power_mw", "sm_clock_mhz", b"sm_clock_mhz", "temperature_c", b"temperature_c", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_corrected_aggregate", b"_ecc_corrected_aggregate", "_ecc_corrected_volatile", b"_ecc_corrected_volatile", "_ecc_enabled", b"_ecc_enabled", "_ecc_uncorrected_aggregate", b"_ecc_uncorrected_aggregate", "_ecc_uncorrected_volatile", b"_ecc_uncorrected_volatile", "_energy_mj", b"_energy_mj", "_fan_percent", b"_fan_percent", "_last_xid", b"_last_xid", "_last_xid_at_us", b"_last_xid_at_us", "_max_memory_clock_mhz", b"_max_memory_clock_mhz", "_max_pcie_generation", b"_max_pcie_generation", "_max_pcie_width", b"_max_pcie_width", "_max_sm_clock_mhz", b"_max_sm_clock_mhz", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_free_bytes", b"_memory_free_bytes", "_memory_temperature_c", b"_memory_temperature_c", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_memory_utilization_percent", b"_memory_utilization_percent", "_mig_enabled", b"_mig_enabled", "_nvlink_rx_bytes_per_s", b"_nvlink_rx_bytes_per_s", "_nvlink_tx_bytes_per_s", b"_nvlink_tx_bytes_per_s", "_nvlinks", b"_nvlinks", "_nvlinks_active", b"_nvlinks_active", "_pcie_generation", b"_pcie_generation", "_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s", "_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s", "_pcie_width", b"_pcie_width", "_performance_state", b"_performance_state", "_power_limit_mw", b"_power_limit_mw", "_power_mw", b"_power_mw", "_remapped_rows_corrected", b"_remapped_rows_corrected", "_remapped_rows_uncorrected", b"_remapped_rows_uncorrected", "_repair_failed", b"_repair_failed", "_repair_pending", b"_repair_pending", "_retired_pages_corrected", b"_retired_pages_corrected", "_retired_pages_uncorrected", b"_retired_pages_uncorrected", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_c", b"_temperature_c", "_utilization_percent", b"_utilization_percent", "_xids", b"_xids", "ecc_corrected_aggregate", b"ecc_corrected_aggregate", "ecc_corrected_volatile", b"ecc_corrected_volatile", "ecc_enabled", b"ecc_enabled", "ecc_uncorrected_aggregate", b"ecc_uncorrected_aggregate", "ecc_uncorrected_volatile", b"ecc_uncorrected_volatile", "energy_mj", b"energy_mj", "fan_percent", b"fan_percent", "last_xid", b"last_xid", "last_xid_at_us", b"last_xid_at_us", "max_memory_clock_mhz", b"max_memory_clock_mhz", "max_pcie_generation", b"max_pcie_generation", "max_pcie_width", b"max_pcie_width", "max_sm_clock_mhz", b"max_sm_clock_mhz", "memory_clock_mhz", b"memory_clock_mhz", "memory_free_bytes", b"memory_free_bytes", "memory_temperature_c", b"memory_temperature_c", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "memory_utilization_percent", b"memory_utilization_percent", "mig_enabled", b"mig_enabled", "nvlink_rx_bytes_per_s", b"nvlink_rx_bytes_per_s", "nvlink_tx_bytes_per_s", b"nvlink_tx_bytes_per_s", "nvlinks", b"nvlinks", "nvlinks_active", b"nvlinks_active", "pcie_generation", b"pcie_generation", "pcie_rx_bytes_per_s", b"pcie_rx_bytes_per_s", "pcie_tx_bytes_per_s", b"pcie_tx_bytes_per_s", "pcie_width", b"pcie_width", "performance_state", b"performance_state", "power_limit_mw", b"power_limit_mw", "power_mw", b"power_mw", "remapped_rows_corrected", b"remapped_rows_corrected", "remapped_rows_uncorrected", b"remapped_rows_uncorrected", "repair_failed", b"repair_failed", "repair_pending", b"repair_pending", "retired_pages_corrected", b"retired_pages_corrected", "retired_pages_uncorrected", b"retired_pages_uncorrected", "sm_clock_mhz", b"sm_clock_mhz", "temperature_c", b"temperature_c", "utilization_percent", b"utilization_percent", "xids", b"xids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fan_percent", b"_fan_percent", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_memory_utilization_percent", b"_memory_utilization_percent", "_power_limit_mw", b"_power_limit_mw", "_power_mw", b"_power_mw", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_c", b"_temperature_c", "_utilization_percent", b"_utilization_percent", "driver_version", b"driver_version", "error", b"error", "fan_percent", b"fan_percent", "index", b"index", "memory_clock_mhz", b"memory_clock_mhz", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "memory_utilization_percent", b"memory_utilization_percent", "name", b"name", "power_limit_mw", b"power_limit_mw", "power_mw", b"power_mw", "processes", b"processes", "sm_clock_mhz", b"sm_clock_mhz", "temperature_c", b"temperature_c", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_corrected_aggregate", b"_ecc_corrected_aggregate", "_ecc_corrected_volatile", b"_ecc_corrected_volatile", "_ecc_enabled", b"_ecc_enabled", "_ecc_uncorrected_aggregate", b"_ecc_uncorrected_aggregate", "_ecc_uncorrected_volatile", b"_ecc_uncorrected_volatile", "_energy_mj", b"_energy_mj", "_fan_percent", b"_fan_percent", "_last_xid", b"_last_xid", "_last_xid_at_us", b"_last_xid_at_us", "_max_memory_clock_mhz", b"_max_memory_clock_mhz", "_max_pcie_generation", b"_max_pcie_generation", "_max_pcie_width", b"_max_pcie_width", "_max_sm_clock_mhz", b"_max_sm_clock_mhz", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_free_bytes", b"_memory_free_bytes", "_memory_temperature_c", b"_memory_temperature_c", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_memory_utilization_percent", b"_memory_utilization_percent", "_mig_enabled", b"_mig_enabled", "_nvlink_rx_bytes_per_s", b"_nvlink_rx_bytes_per_s", "_nvlink_tx_bytes_per_s", b"_nvlink_tx_bytes_per_s", "_nvlinks", b"_nvlinks", "_nvlinks_active", b"_nvlinks_active", "_pcie_generation", b"_pcie_generation", "_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s", "_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s", "_pcie_width", b"_pcie_width", "_performance_state", b"_performance_state", "_power_limit_mw", b"_power_limit_mw", "_power_mw", b"_power_mw", "_remapped_rows_corrected", b"_remapped_rows_corrected", "_remapped_rows_uncorrected", b"_remapped_rows_uncorrected", "_repair_failed", b"_repair_failed", "_repair_pending", b"_repair_pending", "_retired_pages_corrected", b"_retired_pages_corrected", "_retired_pages_uncorrected", b"_retired_pages_uncorrected", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_c", b"_temperature_c", "_utilization_percent", b"_utilization_percent", "_xids", b"_xids", "clock_reasons", b"clock_reasons", "compute_capability", b"compute_capability", "cuda_version", b"cuda_version", "driver_version", b"driver_version", "ecc_corrected_aggregate", b"ecc_corrected_aggregate", "ecc_corrected_volatile", b"ecc_corrected_volatile", "ecc_enabled", b"ecc_enabled", "ecc_uncorrected_aggregate", b"ecc_uncorrected_aggregate", "ecc_uncorrected_volatile", b"ecc_uncorrected_volatile", "energy_mj", b"energy_mj", "error", b"error", "fan_percent", b"fan_percent", "index", b"index", "last_xid", b"last_xid", "last_xid_at_us", b"last_xid_at_us", "max_memory_clock_mhz", b"max_memory_clock_mhz", "max_pcie_generation", b"max_pcie_generation", "max_pcie_width", b"max_pcie_width", "max_sm_clock_mhz", b"max_sm_clock_mhz", "memory_clock_mhz", b"memory_clock_mhz", "memory_free_bytes", b"memory_free_bytes", "memory_temperature_c", b"memory_temperature_c", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "memory_utilization_percent", b"memory_utilization_percent", "mig_enabled", b"mig_enabled", "mig_instances", b"mig_instances", "name", b"name", "nvlink_rx_bytes_per_s", b"nvlink_rx_bytes_per_s", "nvlink_tx_bytes_per_s", b"nvlink_tx_bytes_per_s", "nvlinks", b"nvlinks", "nvlinks_active", b"nvlinks_active", "pci_bus_id", b"pci_bus_id", "pcie_generation", b"pcie_generation", "pcie_rx_bytes_per_s", b"pcie_rx_bytes_per_s", "pcie_tx_bytes_per_s", b"pcie_tx_bytes_per_s", "pcie_width", b"pcie_width", "performance_state", b"performance_state", "power_limit_mw", b"power_limit_mw", "power_mw", b"power_mw", "processes", b"processes", "processes_left_out", b"processes_left_out", "remapped_rows_corrected", b"remapped_rows_corrected", "remapped_rows_uncorrected", b"remapped_rows_uncorrected", "repair_failed", b"repair_failed", "repair_pending", b"repair_pending", "retired_pages_corrected", b"retired_pages_corrected", "retired_pages_uncorrected", b"retired_pages_uncorrected", "serial", b"serial", "sm_clock_mhz", b"sm_clock_mhz", "temperature_c", b"temperature_c", "utilization_percent", b"utilization_percent", "uuid", b"uuid", "xids", b"xids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ecc_corrected_aggregate: _TypeAlias = _typing.Literal["ecc_corrected_aggregate"]  # noqa: Y015
+    _WhichOneofArgType__ecc_corrected_aggregate: _TypeAlias = _typing.Literal["_ecc_corrected_aggregate", b"_ecc_corrected_aggregate"]  # noqa: Y015
+    _WhichOneofReturnType__ecc_corrected_volatile: _TypeAlias = _typing.Literal["ecc_corrected_volatile"]  # noqa: Y015
+    _WhichOneofArgType__ecc_corrected_volatile: _TypeAlias = _typing.Literal["_ecc_corrected_volatile", b"_ecc_corrected_volatile"]  # noqa: Y015
+    _WhichOneofReturnType__ecc_enabled: _TypeAlias = _typing.Literal["ecc_enabled"]  # noqa: Y015
+    _WhichOneofArgType__ecc_enabled: _TypeAlias = _typing.Literal["_ecc_enabled", b"_ecc_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__ecc_uncorrected_aggregate: _TypeAlias = _typing.Literal["ecc_uncorrected_aggregate"]  # noqa: Y015
+    _WhichOneofArgType__ecc_uncorrected_aggregate: _TypeAlias = _typing.Literal["_ecc_uncorrected_aggregate", b"_ecc_uncorrected_aggregate"]  # noqa: Y015
+    _WhichOneofReturnType__ecc_uncorrected_volatile: _TypeAlias = _typing.Literal["ecc_uncorrected_volatile"]  # noqa: Y015
+    _WhichOneofArgType__ecc_uncorrected_volatile: _TypeAlias = _typing.Literal["_ecc_uncorrected_volatile", b"_ecc_uncorrected_volatile"]  # noqa: Y015
+    _WhichOneofReturnType__energy_mj: _TypeAlias = _typing.Literal["energy_mj"]  # noqa: Y015
+    _WhichOneofArgType__energy_mj: _TypeAlias = _typing.Literal["_energy_mj", b"_energy_mj"]  # noqa: Y015
     _WhichOneofReturnType__fan_percent: _TypeAlias = _typing.Literal["fan_percent"]  # noqa: Y015
     _WhichOneofArgType__fan_percent: _TypeAlias = _typing.Literal["_fan_percent", b"_fan_percent"]  # noqa: Y015
+    _WhichOneofReturnType__last_xid: _TypeAlias = _typing.Literal["last_xid"]  # noqa: Y015
+    _WhichOneofArgType__last_xid: _TypeAlias = _typing.Literal["_last_xid", b"_last_xid"]  # noqa: Y015
+    _WhichOneofReturnType__last_xid_at_us: _TypeAlias = _typing.Literal["last_xid_at_us"]  # noqa: Y015
+    _WhichOneofArgType__last_xid_at_us: _TypeAlias = _typing.Literal["_last_xid_at_us", b"_last_xid_at_us"]  # noqa: Y015
+    _WhichOneofReturnType__max_memory_clock_mhz: _TypeAlias = _typing.Literal["max_memory_clock_mhz"]  # noqa: Y015
+    _WhichOneofArgType__max_memory_clock_mhz: _TypeAlias = _typing.Literal["_max_memory_clock_mhz", b"_max_memory_clock_mhz"]  # noqa: Y015
+    _WhichOneofReturnType__max_pcie_generation: _TypeAlias = _typing.Literal["max_pcie_generation"]  # noqa: Y015
+    _WhichOneofArgType__max_pcie_generation: _TypeAlias = _typing.Literal["_max_pcie_generation", b"_max_pcie_generation"]  # noqa: Y015
+    _WhichOneofReturnType__max_pcie_width: _TypeAlias = _typing.Literal["max_pcie_width"]  # noqa: Y015
+    _WhichOneofArgType__max_pcie_width: _TypeAlias = _typing.Literal["_max_pcie_width", b"_max_pcie_width"]  # noqa: Y015
+    _WhichOneofReturnType__max_sm_clock_mhz: _TypeAlias = _typing.Literal["max_sm_clock_mhz"]  # noqa: Y015
+    _WhichOneofArgType__max_sm_clock_mhz: _TypeAlias = _typing.Literal["_max_sm_clock_mhz", b"_max_sm_clock_mhz"]  # noqa: Y015
     _WhichOneofReturnType__memory_clock_mhz: _TypeAlias = _typing.Literal["memory_clock_mhz"]  # noqa: Y015
     _WhichOneofArgType__memory_clock_mhz: _TypeAlias = _typing.Literal["_memory_clock_mhz", b"_memory_clock_mhz"]  # noqa: Y015
     _WhichOneofReturnType__memory_free_bytes: _TypeAlias = _typing.Literal["memory_free_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_free_bytes: _TypeAlias = _typing.Literal["_memory_free_bytes", b"_memory_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_temperature_c: _TypeAlias = _typing.Literal["memory_temperature_c"]  # noqa: Y015
+    _WhichOneofArgType__memory_temperature_c: _TypeAlias = _typing.Literal["_memory_temperature_c", b"_memory_temperature_c"]  # noqa: Y015
     _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_utilization_percent: _TypeAlias = _typing.Literal["memory_utilization_percent"]  # noqa: Y015
     _WhichOneofArgType__memory_utilization_percent: _TypeAlias = _typing.Literal["_memory_utilization_percent", b"_memory_utilization_percent"]  # noqa: Y015
+    _WhichOneofReturnType__mig_enabled: _TypeAlias = _typing.Literal["mig_enabled"]  # noqa: Y015
+    _WhichOneofArgType__mig_enabled: _TypeAlias = _typing.Literal["_mig_enabled", b"_mig_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_rx_bytes_per_s: _TypeAlias = _typing.Literal["nvlink_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_rx_bytes_per_s: _TypeAlias = _typing.Literal["_nvlink_rx_bytes_per_s", b"_nvlink_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_tx_bytes_per_s: _TypeAlias = _typing.Literal["nvlink_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_tx_bytes_per_s: _TypeAlias = _typing.Literal["_nvlink_tx_bytes_per_s", b"_nvlink_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__nvlinks: _TypeAlias = _typing.Literal["nvlinks"]  # noqa: Y015
+    _WhichOneofArgType__nvlinks: _TypeAlias = _typing.Literal["_nvlinks", b"_nvlinks"]  # noqa: Y015
+    _WhichOneofReturnType__nvlinks_active: _TypeAlias = _typing.Literal["nvlinks_active"]  # noqa: Y015
+    _WhichOneofArgType__nvlinks_active: _TypeAlias = _typing.Literal["_nvlinks_active", b"_nvlinks_active"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_generation: _TypeAlias = _typing.Literal["pcie_generation"]  # noqa: Y015
+    _WhichOneofArgType__pcie_generation: _TypeAlias = _typing.Literal["_pcie_generation", b"_pcie_generation"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_rx_bytes_per_s: _TypeAlias = _typing.Literal["pcie_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__pcie_rx_bytes_per_s: _TypeAlias = _typing.Literal["_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_tx_bytes_per_s: _TypeAlias = _typing.Literal["pcie_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__pcie_tx_bytes_per_s: _TypeAlias = _typing.Literal["_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_width: _TypeAlias = _typing.Literal["pcie_width"]  # noqa: Y015
+    _WhichOneofArgType__pcie_width: _TypeAlias = _typing.Literal["_pcie_width", b"_pcie_width"]  # noqa: Y015
+    _WhichOneofReturnType__performance_state: _TypeAlias = _typing.Literal["performance_state"]  # noqa: Y015
+    _WhichOneofArgType__performance_state: _TypeAlias = _typing.Literal["_performance_state", b"_performance_state"]  # noqa: Y015
     _WhichOneofReturnType__power_limit_mw: _TypeAlias = _typing.Literal["power_limit_mw"]  # noqa: Y015
     _WhichOneofArgType__power_limit_mw: _TypeAlias = _typing.Literal["_power_limit_mw", b"_power_limit_mw"]  # noqa: Y015
     _WhichOneofReturnType__power_mw: _TypeAlias = _typing.Literal["power_mw"]  # noqa: Y015
     _WhichOneofArgType__power_mw: _TypeAlias = _typing.Literal["_power_mw", b"_power_mw"]  # noqa: Y015
+    _WhichOneofReturnType__remapped_rows_corrected: _TypeAlias = _typing.Literal["remapped_rows_corrected"]  # noqa: Y015
+    _WhichOneofArgType__remapped_rows_corrected: _TypeAlias = _typing.Literal["_remapped_rows_corrected", b"_remapped_rows_corrected"]  # noqa: Y015
+    _WhichOneofReturnType__remapped_rows_uncorrected: _TypeAlias = _typing.Literal["remapped_rows_uncorrected"]  # noqa: Y015
+    _WhichOneofArgType__remapped_rows_uncorrected: _TypeAlias = _typing.Literal["_remapped_rows_uncorrected", b"_remapped_rows_uncorrected"]  # noqa: Y015
+    _WhichOneofReturnType__repair_failed: _TypeAlias = _typing.Literal["repair_failed"]  # noqa: Y015
+    _WhichOneofArgType__repair_failed: _TypeAlias = _typing.Literal["_repair_failed", b"_repair_failed"]  # noqa: Y015
+    _WhichOneofReturnType__repair_pending: _TypeAlias = _typing.Literal["repair_pending"]  # noqa: Y015
+    _WhichOneofArgType__repair_pending: _TypeAlias = _typing.Literal["_repair_pending", b"_repair_pending"]  # noqa: Y015
+    _WhichOneofReturnType__retired_pages_corrected: _TypeAlias = _typing.Literal["retired_pages_corrected"]  # noqa: Y015
+    _WhichOneofArgType__retired_pages_corrected: _TypeAlias = _typing.Literal["_retired_pages_corrected", b"_retired_pages_corrected"]  # noqa: Y015
+    _WhichOneofReturnType__retired_pages_uncorrected: _TypeAlias = _typing.Literal["retired_pages_uncorrected"]  # noqa: Y015
+    _WhichOneofArgType__retired_pages_uncorrected: _TypeAlias = _typing.Literal["_retired_pages_uncorrected", b"_retired_pages_uncorrected"]  # noqa: Y015
     _WhichOneofReturnType__sm_clock_mhz: _TypeAlias = _typing.Literal["sm_clock_mhz"]  # noqa: Y015
     _WhichOneofArgType__sm_clock_mhz: _TypeAlias = _typing.Literal["_sm_clock_mhz", b"_sm_clock_mhz"]  # noqa: Y015
     _WhichOneofReturnType__temperature_c: _TypeAlias = _typing.Literal["temperature_c"]  # noqa: Y015
     _WhichOneofArgType__temperature_c: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c"]  # noqa: Y015
     _WhichOneofReturnType__utilization_percent: _TypeAlias = _typing.Literal["utilization_percent"]  # noqa: Y015
     _WhichOneofArgType__utilization_percent: _TypeAlias = _typing.Literal["_utilization_percent", b"_utilization_percent"]  # noqa: Y015
+    _WhichOneofReturnType__xids: _TypeAlias = _typing.Literal["xids"]  # noqa: Y015
+    _WhichOneofArgType__xids: _TypeAlias = _typing.Literal["_xids", b"_xids"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_corrected_aggregate) -> _WhichOneofReturnType__ecc_corrected_aggregate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_corrected_volatile) -> _WhichOneofReturnType__ecc_corrected_volatile | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_enabled) -> _WhichOneofReturnType__ecc_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_uncorrected_aggregate) -> _WhichOneofReturnType__ecc_uncorrected_aggregate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_uncorrected_volatile) -> _WhichOneofReturnType__ecc_uncorrected_volatile | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__energy_mj) -> _WhichOneofReturnType__energy_mj | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fan_percent) -> _WhichOneofReturnType__fan_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_xid) -> _WhichOneofReturnType__last_xid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_xid_at_us) -> _WhichOneofReturnType__last_xid_at_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_memory_clock_mhz) -> _WhichOneofReturnType__max_memory_clock_mhz | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_pcie_generation) -> _WhichOneofReturnType__max_pcie_generation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_pcie_width) -> _WhichOneofReturnType__max_pcie_width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sm_clock_mhz) -> _WhichOneofReturnType__max_sm_clock_mhz | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_clock_mhz) -> _WhichOneofReturnType__memory_clock_mhz | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_free_bytes) -> _WhichOneofReturnType__memory_free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_temperature_c) -> _WhichOneofReturnType__memory_temperature_c | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
     @_typing.overload
@@ -247,17 +630,114 @@ class GpuSample(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_utilization_percent) -> _WhichOneofReturnType__memory_utilization_percent | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mig_enabled) -> _WhichOneofReturnType__mig_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_rx_bytes_per_s) -> _WhichOneofReturnType__nvlink_rx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_tx_bytes_per_s) -> _WhichOneofReturnType__nvlink_tx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlinks) -> _WhichOneofReturnType__nvlinks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlinks_active) -> _WhichOneofReturnType__nvlinks_active | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_generation) -> _WhichOneofReturnType__pcie_generation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_rx_bytes_per_s) -> _WhichOneofReturnType__pcie_rx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_tx_bytes_per_s) -> _WhichOneofReturnType__pcie_tx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_width) -> _WhichOneofReturnType__pcie_width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__performance_state) -> _WhichOneofReturnType__performance_state | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_limit_mw) -> _WhichOneofReturnType__power_limit_mw | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_mw) -> _WhichOneofReturnType__power_mw | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remapped_rows_corrected) -> _WhichOneofReturnType__remapped_rows_corrected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remapped_rows_uncorrected) -> _WhichOneofReturnType__remapped_rows_uncorrected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repair_failed) -> _WhichOneofReturnType__repair_failed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repair_pending) -> _WhichOneofReturnType__repair_pending | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_corrected) -> _WhichOneofReturnType__retired_pages_corrected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retired_pages_uncorrected) -> _WhichOneofReturnType__retired_pages_uncorrected | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sm_clock_mhz) -> _WhichOneofReturnType__sm_clock_mhz | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_c) -> _WhichOneofReturnType__temperature_c | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization_percent) -> _WhichOneofReturnType__utilization_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__xids) -> _WhichOneofReturnType__xids | None: ...
 
 Global___GpuSample: _TypeAlias = GpuSample  # noqa: Y015
+
+@_typing.final
+class MigInstance(_message.Message):
+    """A part of a GPU that programs take for a GPU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    UUID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    GPU_INSTANCE_FIELD_NUMBER: _builtins.int
+    COMPUTE_INSTANCE_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """on its GPU"""
+    uuid: _builtins.str
+    name: _builtins.str
+    """with its profile, such as 1g.10gb"""
+    gpu_instance: _builtins.int
+    compute_instance: _builtins.int
+    memory_total_bytes: _builtins.int
+    memory_used_bytes: _builtins.int
+    memory_free_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        uuid: _builtins.str = ...,
+        name: _builtins.str = ...,
+        gpu_instance: _builtins.int | None = ...,
+        compute_instance: _builtins.int | None = ...,
+        memory_total_bytes: _builtins.int | None = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        memory_free_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_compute_instance", b"_compute_instance", "_gpu_instance", b"_gpu_instance", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "compute_instance", b"compute_instance", "gpu_instance", b"gpu_instance", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compute_instance", b"_compute_instance", "_gpu_instance", b"_gpu_instance", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "compute_instance", b"compute_instance", "gpu_instance", b"gpu_instance", "index", b"index", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__compute_instance: _TypeAlias = _typing.Literal["compute_instance"]  # noqa: Y015
+    _WhichOneofArgType__compute_instance: _TypeAlias = _typing.Literal["_compute_instance", b"_compute_instance"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_instance: _TypeAlias = _typing.Literal["gpu_instance"]  # noqa: Y015
+    _WhichOneofArgType__gpu_instance: _TypeAlias = _typing.Literal["_gpu_instance", b"_gpu_instance"]  # noqa: Y015
+    _WhichOneofReturnType__memory_free_bytes: _TypeAlias = _typing.Literal["memory_free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_free_bytes: _TypeAlias = _typing.Literal["_memory_free_bytes", b"_memory_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compute_instance) -> _WhichOneofReturnType__compute_instance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_instance) -> _WhichOneofReturnType__gpu_instance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_free_bytes) -> _WhichOneofReturnType__memory_free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+
+Global___MigInstance: _TypeAlias = MigInstance  # noqa: Y015
 
 @_typing.final
 class GpuProcess(_message.Message):
@@ -265,20 +745,33 @@ class GpuProcess(_message.Message):
 
     PID_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MIG_INDEX_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     memory_bytes: _builtins.int
+    name: _builtins.str
+    """of its program, where the agent may know it"""
+    mig_index: _builtins.int
+    """the instance that it runs on"""
     def __init__(
         self,
         *,
         pid: _builtins.int = ...,
         memory_bytes: _builtins.int | None = ...,
+        name: _builtins.str = ...,
+        mig_index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "_mig_index", b"_mig_index", "memory_bytes", b"memory_bytes", "mig_index", b"mig_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "memory_bytes", b"memory_bytes", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "_mig_index", b"_mig_index", "memory_bytes", b"memory_bytes", "mig_index", b"mig_index", "name", b"name", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__mig_index: _TypeAlias = _typing.Literal["mig_index"]  # noqa: Y015
+    _WhichOneofArgType__mig_index: _TypeAlias = _typing.Literal["_mig_index", b"_mig_index"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mig_index) -> _WhichOneofReturnType__mig_index | None: ...
 
 Global___GpuProcess: _TypeAlias = GpuProcess  # noqa: Y015
