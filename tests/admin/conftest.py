@@ -14,31 +14,63 @@ import grpc.aio
 import pytest
 
 from forebay.clock import SystemClock
+from forebay.local.postgres import Postgres
 from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
 from forebay.rpc import ServiceTokens, open_server, render_tokens
 from forebay.service import Ground
-from forebay.wire.v1 import registry_pb2_grpc, scheduler_pb2_grpc
+from forebay.wire.v1 import library_pb2_grpc, registry_pb2_grpc, scheduler_pb2_grpc
+from forebay.wire.v1.alerts_pb2_grpc import add_AlertsServicer_to_server
+from forebay.wire.v1.commands_pb2_grpc import add_NodeCommandsServicer_to_server
+from forebay.wire.v1.discovery_pb2_grpc import add_DiscoveryServicer_to_server
+from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
+from forebay.wire.v1.status_pb2_grpc import add_StandingServicer_to_server
 from forebay_admin.config import AdminSettings
-from forebay_admin.service import open_admin
+from forebay_admin.service import MIGRATIONS, open_admin
+from tests.admin.fake_library import FakeLibrary
 from tests.admin.replica import TOKENS, FakeRegistry, FakeScheduler, Running, Site, Start
+from tests.conftest import Migrated, database_like
 
 
 @pytest.fixture
-async def site(tmp_path: Path, postgres_url: str) -> AsyncIterator[Site]:
+async def admin_database_url(postgres_server: Postgres, migrated: Migrated) -> AsyncIterator[str]:
+    """The address of a database of this test's own, with admin's tables in it."""
+    async with database_like(postgres_server, migrated("admin", MIGRATIONS)) as url:
+        yield url
+
+
+@pytest.fixture
+async def site(tmp_path: Path, admin_database_url: str) -> AsyncIterator[Site]:
     (tmp_path / "callers").write_text(render_tokens(TOKENS))
     (tmp_path / "admin.token").write_text(TOKENS["admin"])
     (tmp_path / "pepper").write_text("p" * 64)
     (tmp_path / "seal").write_text("s" * 64)
     registry = FakeRegistry()
+    library = FakeLibrary(registry.known)
     authorize = ServiceTokens(
-        tmp_path / "callers", {"/forebay.wire.v1.Registry/*": frozenset({"admin", "gateway", "scheduler"})}
+        tmp_path / "callers",
+        {
+            "/forebay.wire.v1.Registry/*": frozenset({"admin", "gateway", "scheduler"}),
+            "/forebay.wire.v1.ModelLibrary/*": frozenset({"admin"}),
+            "/forebay.wire.v1.Discovery/*": frozenset({"admin"}),
+            "/forebay.wire.v1.Lifecycle/*": frozenset({"admin"}),
+            "/forebay.wire.v1.NodeCommands/*": frozenset({"admin"}),
+            "/forebay.wire.v1.Alerts/*": frozenset({"admin"}),
+            "/forebay.wire.v1.Standing/*": frozenset({"admin"}),
+        },
     )
 
     def add(server: grpc.aio.Server) -> None:
         registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
+        library_pb2_grpc.add_ModelLibraryServicer_to_server(library, server)
+        add_DiscoveryServicer_to_server(registry.nodes, server)
+        add_LifecycleServicer_to_server(registry.lifecycle, server)
+        add_NodeCommandsServicer_to_server(registry.nodes, server)
+        add_AlertsServicer_to_server(registry.alerts, server)
+        add_StandingServicer_to_server(registry.alerts, server)
 
     schedulers = [FakeScheduler(), FakeScheduler()]
+    registry.lifecycle.schedulers = schedulers
     may_ask = ServiceTokens(tmp_path / "callers", {"/forebay.wire.v1.Scheduler/*": frozenset({"admin"})})
 
     def scheduling(one: FakeScheduler) -> AbstractAsyncContextManager[str]:
@@ -62,13 +94,13 @@ async def site(tmp_path: Path, postgres_url: str) -> AsyncIterator[Site]:
             token_file=tmp_path / "admin.token",
             callers_file=tmp_path / "callers",
             nats_url="memory:",
-            database_url=postgres_url,
+            database_url=admin_database_url,
             pepper_file=tmp_path / "pepper",
             seal_key_file=tmp_path / "seal",
             bootstrap_key_file=tmp_path / "keys" / "admin.key",
             agents_file=tmp_path / "agents.conf",
         )
-        yield Site(tmp_path, postgres_url, registry, settings, schedulers, [first, second])
+        yield Site(tmp_path, admin_database_url, registry, settings, schedulers, [first, second], library=library)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message_factory import GetMessageClass
+
 from forebay.errors import AlreadyExists, NotFound, Unavailable
 from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
@@ -23,12 +25,18 @@ from forebay.wire.v1 import (
     scheduler_pb2_grpc,
 )
 from forebay_admin.config import AdminSettings
+from tests.admin.fake_alerts import FakeAlerts
+from tests.admin.fake_fleet import FakeFleet
+from tests.admin.fake_history import FakeHistory
+from tests.admin.fake_library import FakeLibrary
+from tests.admin.fake_lifecycle import FakeLifecycle
+from tests.admin.fake_nodes import COMMAND_KEY, FakeNodes
 
 TOKENS = {name: f"token-of-{name}" for name in ("gateway", "scheduler", "registry", "admin", "up")}
 READY_S = 20.0
 
 
-class FakeRegistry(registry_pb2_grpc.RegistryServicer):
+class FakeRegistry(FakeHistory, FakeFleet, registry_pb2_grpc.RegistryServicer):
     """Keeps backends and nodes in memory and behaves as the registry's contract says."""
 
     def WatchFleet(
@@ -38,13 +46,20 @@ class FakeRegistry(registry_pb2_grpc.RegistryServicer):
 
     def __init__(self) -> None:
         self.known: dict[str, registry_pb2.Backend] = {}
+        super().__init__(self.known)
         self.enrolled: dict[str, registry_pb2.Node] = {}
+        self.joined_from: dict[str, str] = {}
         self.actors: list[str] = []
+        self.nodes = FakeNodes()
+        self.alerts = FakeAlerts()
+        self.lifecycle = FakeLifecycle(self.known)
 
     async def AddBackend(
         self, request: registry_pb2.AddBackendRequest, context: Any
     ) -> registry_pb2.AddBackendResponse:
         self.actors.append(request.actor)
+        if self.refuse is not None:
+            raise self.refuse
         before = self.known.get(request.name)
         if before is not None and not request.replace:
             raise AlreadyExists(f"There is a backend {request.name} already.")
@@ -59,6 +74,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServicer):
             health=registry_pb2.BACKEND_HEALTH_HEALTHY,
             models=[registry_pb2.BackendModel(name="tiny", context_length=4096)],
             model_names=dict(request.model_names),
+            gpu_indices=request.gpu_indices,
         )
         self.known[request.name] = backend
         return registry_pb2.AddBackendResponse(backend=backend, created=before is None)
@@ -96,7 +112,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServicer):
     async def EnrolNode(self, request: registry_pb2.EnrolNodeRequest, context: Any) -> registry_pb2.EnrolNodeResponse:
         self.actors.append(request.actor)
         node = self.enrolled.setdefault(request.name, registry_pb2.Node(id=f"node-{request.name}", name=request.name))
-        return registry_pb2.EnrolNodeResponse(node=node)
+        self.joined_from[request.name] = request.joined_from
+        return registry_pb2.EnrolNodeResponse(node=node, command_key=COMMAND_KEY)
 
     async def ListNodes(self, request: registry_pb2.ListNodesRequest, context: Any) -> registry_pb2.ListNodesResponse:
         return registry_pb2.ListNodesResponse(nodes=self.enrolled.values())
@@ -164,6 +181,7 @@ class Site:
     schedulers: list[FakeScheduler]
     """One is configured; both are served."""
     scheduler_addresses: list[str]
+    library: FakeLibrary = field(default_factory=lambda: FakeLibrary({}))
 
     @property
     def scheduler(self) -> FakeScheduler:
@@ -218,13 +236,13 @@ class OperatorCalls:
         self._stub, self._metadata = stub, metadata
 
     def __getattr__(self, call: str) -> Callable[..., Awaitable[Any]]:
-        request = {
-            "RegisterBackend": admin_pb2.RegisterBackendRequest,
-            "UnregisterBackend": admin_pb2.UnregisterBackendRequest,
-        }.get(call) or getattr(admin_pb2, f"{call}Request")
+        method = admin_pb2.DESCRIPTOR.services_by_name["Operator"].methods_by_name[call]
+        request = GetMessageClass(method.input_type)
 
         async def make(**fields: Any) -> Any:
-            return await getattr(self._stub, call)(request(**fields), metadata=self._metadata, timeout=10)
+            """The answer, or a list of them where there are several."""
+            made = getattr(self._stub, call)(request(**fields), metadata=self._metadata, timeout=10)
+            return [answer async for answer in made] if method.server_streaming else await made
 
         return make
 

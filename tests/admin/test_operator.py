@@ -48,7 +48,14 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RemoveModelFallback": {"model": "nothing"},
     "NameBackendModels": {"name": "nothing"},
     "ViewExplanation": {"request_id": "nothing"},
+    "FollowModelJob": {"id": "nothing"},
+    "CancelModelJob": {"id": "nothing"},
     "DrainBackend": {"name": "nothing"},
+    "DrainNode": {"node": "nothing"},
+    "CancelMaintenance": {"id": "nothing"},
+    "ShowBackendHealth": {"name": "nothing"},
+    "AckAlert": {"id": "nothing"},
+    "UnsilenceAlerts": {"subject": "nothing"},
 }
 ALLOWED = {
     Role.MEMBER: {
@@ -60,6 +67,11 @@ ALLOWED = {
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
         *("ListUsers", "ShowBackends", "ListBackendCredentials", "ShowNodes", "ShowModels"),
         *("ListGroups", "ListQuotas", "ListModelTerms", "ListModelRules", "ListPools", "ViewQueue", "ViewExplanation"),
+        *("ListModelJobs", "FollowModelJob", "DescribeModel", "ListModelPins"),
+        *("ShowMaintenance", "ShowBackendHealth"),
+        *("ShowHistory", "ShowSeries", "ShowEnergy"),
+        *("ExportFleet", "ShowFleetVersions", "ShowFoundBackends"),
+        *("ListAlerts", "ShowAlert", "WatchAlerts", "ShowStatus"),
     },
     Role.OPERATOR: set(calls())
     - {

@@ -22,8 +22,10 @@ from forebay.memory_bus import MemoryBus
 from forebay.nats_bus import open_nats_bus
 from forebay.nats_rights import render_agents
 from forebay.ops import Ops
+from forebay.registries import FleetStream, open_registries
 from forebay.rpc import Peer, ServiceTokens, open_peer, open_server, render_tokens, translated
 from forebay.service import Ground
+from forebay.wire.v1 import fleet_pb2
 from forebay.wire.v1 import registry_pb2 as wire
 from forebay.wire.v1 import types_pb2 as words
 from forebay.wire.v1.admin_pb2 import BackendCredential, CredentialsUpdate
@@ -75,8 +77,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, postgres_url: str, nats_server: NatsServer) -> Place:
-    return Place(tmp_path, postgres_url, f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", nats_server)
+def place(tmp_path: Path, registry_database_url: str, nats_server: NatsServer) -> Place:
+    return Place(tmp_path, registry_database_url, f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", nats_server)
 
 
 @asynccontextmanager
@@ -407,12 +409,17 @@ async def test_backends_of_the_configuration_are_there_at_every_start(
 ) -> None:
     async with FakeEngine(flavour=Flavour.VLLM) as engine:
         table = {"name": "own", "url": engine.url}
-        for slots in (2, 5):
-            settings = place.settings(backends=({**table, "slots": slots},))
+        odd = {"name": "odd", "url": "http://169.254.169.254"}
+        pools = ({"name": "lab", "hosts": ["lab.example.com"]},)
+        for slots, version in ((2, 1), (5, 2), (5, 2)):
+            settings = place.settings(backends=({**table, "slots": slots}, odd), pools=pools)
             async with running(settings), calling(place) as admin, admin.watching() as watch:
                 await eventually(lambda: watch.health("own") == HEALTHY)
                 await eventually(lambda expected=slots: watch.fleet["own"].slots == expected)
-                assert len(await admin.backends()) == 1
+                assert list(await admin.backends()) == ["own"], "what cannot be is left out and told in the log"
+                told = [update.pools for update in watch.updates if update.pools_changed]
+                assert [pool.name for pool in told[-1]] == ["lab"]
+                assert (await admin("ReadFleet", fleet_pb2.ReadFleetRequest())).version == version
 
 
 async def test_samples_of_an_enrolled_node_are_listed_and_kept_and_a_stranger_is_not_heard(
@@ -458,7 +465,14 @@ async def test_samples_of_an_enrolled_node_are_listed_and_kept_and_a_stranger_is
         assert "forebay_registry_samples_lost_total 4.0" in text
 
     connection = await asyncpg.connect(place.database_url)
-    assert await connection.fetchval("SELECT max(sequence) FROM registry.node_samples") == sequence + 5
+    assert await connection.fetchval("SELECT sequence FROM registry.last_samples") == sequence + 5
+    told = await connection.fetch(
+        "SELECT name, sum(samples[2]) AS samples FROM registry.history_minutes "
+        "JOIN registry.history_series ON id = series_id WHERE kind = 'node' GROUP BY name"
+    )
+    # The last of them may have been heard after the registry knew its tables, and the first before it.
+    assert [row["name"] for row in told] == ["gpu-1"]
+    assert 1 <= told[0]["samples"] <= sequence + 1, "what it was in the middle of is written when it stops"
     await connection.close()
 
 
@@ -597,20 +611,51 @@ async def test_with_postgres_away_at_the_start_the_last_fleet_is_started_from_an
             await admin.add("other", "http://127.0.0.1:2")
 
 
-async def test_a_change_that_another_registry_made_is_taken_over(place: Place, eventually: Callable[..., Any]) -> None:
+async def test_of_two_registries_one_acts_and_the_other_takes_over_without_a_dip(
+    place: Place, eventually: Callable[..., Any]
+) -> None:
     second = replace(place, folder=place.folder, listen=f"127.0.0.1:{free_port()}")
+    (place.folder / "admin.token").write_text(place.tokens["admin"])
     async with (
-        running(place.settings(reload_s=0.2)),
-        running(second.settings(reload_s=0.2)),
-        calling(place) as one,
-        calling(second) as other,
-        other.watching() as watch,
+        FakeEngine(models=("m",), slots=2) as engine,
+        AsyncExitStack() as first,
+        open_registries(
+            f"{place.listen}, {second.listen}", token_file=place.folder / "admin.token", setting="test"
+        ) as both,
     ):
-        await one.add("local", "http://127.0.0.1:1")
-        await eventually(lambda: "local" in watch.fleet)
-        await one("RemoveBackend", wire.RemoveBackendRequest(actor="ada", name="local"))
-        await eventually(lambda: not watch.fleet)
-        assert await other.backends() == {}
+        await first.enter_async_context(running(place.settings()))
+        admin = Caller(both.leading)
+        added = (await admin.add("local", engine.url, slots=2)).backend
+        async with running(second.settings()) as ops, calling(second) as other, other.watching() as watch:
+            await eventually(lambda: watch.updates and watch.updates[0].stands_by)
+            assert (watch.updates[0].leader, watch.fleet) == (place.listen, {})
+            with pytest.raises(Unavailable, match=f"This registry stands by; {place.listen} leads"):
+                await other.backends()
+            assert not ops.missing, "one that stands by is ready to"
+            heard: list[wire.FleetUpdate] = []
+            listening = asyncio.create_task(_collect(FleetStream(both.peers), heard))
+            await eventually(lambda: heard and heard[-1].backends and heard[-1].backends[0].health == HEALTHY)
+            epoch = heard[-1].epoch
+            await first.aclose()
+            await eventually(lambda: heard[-1].epoch > epoch, within_s=10)
+            told = [b for update in heard for b in update.backends]
+            assert {b.id for b in told} == {added.id}
+            healths = [b.health for b in told]
+            assert set(healths[healths.index(HEALTHY) :]) == {HEALTHY}, "nothing dips because the registry changes"
+            assert (await admin.add("other", "http://127.0.0.1:1")).created
+            await eventually(lambda: {"local", "other"} == set(watch.fleet))
+            listening.cancel()
+            await asyncio.wait([listening])
+
+
+async def _collect(stream: FleetStream, heard: list[wire.FleetUpdate]) -> None:
+    """As `forebay.follow` does."""
+    while True:
+        try:
+            async for update in stream.watch():
+                heard.append(update)
+        except grpc.aio.AioRpcError:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_port_in_use_is_one_clear_sentence(place: Place) -> None:

@@ -5,7 +5,7 @@ to an operator."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,6 +31,16 @@ class Credentials:
     bearers: dict[str, Mapping[str, str]] = field(repr=False)
     removed: tuple[str, ...]
     """Backends that have none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A credential that was taken away, as it was."""
+
+    backend_id: str
+    label: str
+    sealed: bytes = field(repr=False)
+    changed_at: datetime
 
 
 class CredentialStore:
@@ -61,6 +71,29 @@ class CredentialStore:
             .where(which, backend_credentials.c.sealed.is_not(None))
             .values(sealed=None, changed_at=now, version=change.version)
         )
+
+    async def take(self, change: Change, backend_ids: Collection[str], now: datetime) -> tuple[Taken, ...]:
+        """Removes all of these backends; what they had, for `give_back`."""
+        table = backend_credentials.c
+        rows = await change.connection.execute(
+            select(table.backend_id, table.label, table.sealed, table.changed_at).where(
+                table.backend_id.in_(backend_ids), table.sealed.is_not(None)
+            )
+        )
+        taken = tuple(Taken(row.backend_id, row.label, row.sealed, row.changed_at) for row in rows)
+        for backend_id in backend_ids:
+            await self.remove(change, backend_id, now)
+        return taken
+
+    async def give_back(self, change: Change, taken: Iterable[Taken]) -> None:
+        """Where no other was given meanwhile."""
+        table = backend_credentials.c
+        for one in taken:
+            await change.connection.execute(
+                update(backend_credentials)
+                .where(table.backend_id == one.backend_id, table.label == one.label, table.sealed.is_(None))
+                .values(sealed=one.sealed, changed_at=one.changed_at, version=change.version)
+            )
 
     async def since(self, connection: AsyncConnection, after: int) -> Credentials:
         table = backend_credentials.c

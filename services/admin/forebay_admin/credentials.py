@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from forebay.errors import AlreadyExists, BadInput, NotFound
 
@@ -14,6 +15,12 @@ FIRST_LABEL = "default"
 MOST_HELD = 32
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LONGEST_BEARER = 8192
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Who gets a credential that is sent there. Raises ValueError for what is no URL."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from forebay_admin.access import Actor
 from forebay_admin.audit_store import Act, Facts, record
 from forebay_admin.changes import Changes
 from forebay_admin.credential_store import CredentialStore, holders
-from forebay_admin.credentials import demand_bearer
+from forebay_admin.credentials import demand_bearer, origin
+from forebay_admin.fleet.moving import without_keys
 from forebay_admin.invitation_store import invite
 from forebay_admin.invitations import demand_node_name, join_command, life_of, new_token, token_sha256
 from forebay_admin.registry_client import RegistryClient
@@ -56,19 +57,22 @@ class FleetDesk:
         _demand_backend(request)
         await self._demand_database()
         before = await self._replaced(request)
+        moving = []
         if before is not None and before.id in await self._holders():
-            await self._protect_credential(before, request)
-        answer = await self._registry.add_backend(
-            actor=actor.name,
-            name=request.name,
-            url=request.url,
-            kind=request.kind,
-            pool=request.pool,
-            slots=request.slots,
-            node=request.node,
-            replace=request.replace,
-            model_names=dict(request.model_names),
-        )
+            moving = _moving(before, request)
+        async with without_keys(self._database, self._changes, self._credentials, moving, self._now()):
+            answer = await self._registry.add_backend(
+                actor=actor.name,
+                name=request.name,
+                url=request.url,
+                kind=request.kind,
+                pool=request.pool,
+                slots=request.slots,
+                node=request.node,
+                replace=request.replace,
+                model_names=dict(request.model_names),
+                gpu_indices=request.gpu_indices,
+            )
         backend = answer.backend
         act = Act(
             actor.name,
@@ -148,20 +152,6 @@ class FleetDesk:
             return None
         return next((b for b in await self._registry.backends() if b.name == request.name), None)
 
-    async def _protect_credential(
-        self, before: registry_pb2.Backend, request: admin_pb2.RegisterBackendRequest
-    ) -> None:
-        """A kept credential goes to the address it was given for. Raises BadInput when that changes and no new one comes."""
-        if _origin(before.url) == _origin(request.url):
-            return
-        if not request.bearer:
-            raise BadInput(
-                f"{before.name} moves to another address, and its key was given for the old one: give the key for "
-                "the new one too, or remove the backend and add it again."
-            )
-        async with self._changes.make(self._database) as change:
-            await self._credentials.remove(change, before.id, self._now())
-
     async def _keep(self, act: Act, backend_id: str, bearer: str) -> None:
         now = self._now()
         if not bearer:
@@ -194,6 +184,18 @@ def _marked(backend: registry_pb2.Backend, held: frozenset[str]) -> registry_pb2
     return backend
 
 
+def _moving(before: registry_pb2.Backend, request: admin_pb2.RegisterBackendRequest) -> list[str]:
+    """Its id if it moves. Raises BadInput when it does and no new key comes."""
+    if origin(before.url) == origin(request.url):
+        return []
+    if not request.bearer:
+        raise BadInput(
+            f"{before.name} moves to another address, and its key was given for the old one: give the key for "
+            "the new one too, or remove the backend and add it again."
+        )
+    return [before.id]
+
+
 def _demand_backend(request: admin_pb2.RegisterBackendRequest) -> None:
     """What can be seen to be wrong before the registry is asked. Raises BadInput."""
     if not request.name:
@@ -214,17 +216,14 @@ def _demand_backend(request: admin_pb2.RegisterBackendRequest) -> None:
     demand_bearer(request.bearer)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
 def _facts(backend: registry_pb2.Backend) -> dict[str, str | int | bool | list[str] | None]:
     return {
         "url": backend.url,
         "pool": backend.pool,
         "slots": backend.slots,
         "enabled": backend.enabled,
+        "node_id": backend.node_id,
+        "gpu_indices": [str(index) for index in backend.gpu_indices],
         **({"model_names": _names(backend)} if backend.model_names else {}),
     }
 

@@ -9,10 +9,11 @@ from typing import Any
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput
-from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
+from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
 from forebay_admin.access import Access
 from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
 from forebay_admin.people_desk import PeopleDesk, whose_usage
@@ -22,6 +23,7 @@ from forebay_admin.scheduler_desk import SchedulerDesk
 from forebay_admin.shares_desk import SharesDesk
 from forebay_admin.signing_desk import SigningDesk
 from forebay_admin.terms_desk import TermsDesk
+from forebay_admin.unbroken import to_its_end
 from forebay_admin.usage_rows import record_from
 from forebay_admin.usage_store import newest_rows, usage_sums
 from forebay_admin.wire_forms import moment
@@ -41,6 +43,7 @@ class Desks:
     model_rules: ModelRulesDesk
     fallbacks: FallbacksDesk
     fleet: FleetDesk
+    fleet_state: FleetStateDesk
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
 
@@ -56,8 +59,10 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
         self._model_rules = desks.model_rules
         self._fallbacks = desks.fallbacks
         self._fleet = desks.fleet
+        self._fleet_state = desks.fleet_state
         self._credentials = desks.credentials
         self._scheduler = desks.scheduler
+        self._nodes = desks.nodes
         self._database = database
         self._clock = clock
 
@@ -94,7 +99,7 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
     async def RegisterBackend(
         self, request: admin_pb2.RegisterBackendRequest, context: Any
     ) -> admin_pb2.RegisterBackendResponse:
-        return await self._fleet.register_backend(request, self._access.actor())
+        return await to_its_end(self._fleet.register_backend(request, self._access.actor()))
 
     async def ShowBackends(
         self, request: admin_pb2.ShowBackendsRequest, context: Any
@@ -104,12 +109,12 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
     async def UnregisterBackend(
         self, request: admin_pb2.UnregisterBackendRequest, context: Any
     ) -> admin_pb2.UnregisterBackendResponse:
-        return await self._fleet.unregister_backend(request, self._access.actor())
+        return await to_its_end(self._fleet.unregister_backend(request, self._access.actor()))
 
     async def NameBackendModels(
         self, request: admin_pb2.NameBackendModelsRequest, context: Any
     ) -> admin_pb2.NameBackendModelsResponse:
-        return await self._fleet.name_models(request, self._access.actor())
+        return await to_its_end(self._fleet.name_models(request, self._access.actor()))
 
     async def AddBackendCredential(
         self, request: admin_pb2.AddBackendCredentialRequest, context: Any
@@ -240,6 +245,17 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
     async def ListPools(self, request: admin_pb2.ListPoolsRequest, context: Any) -> admin_pb2.ListPoolsResponse:
         return await self._terms.list_pools()
 
+    async def ApplyFleet(self, request: fleet_pb2.ApplyFleetRequest, context: Any) -> fleet_pb2.ApplyFleetResponse:
+        return await to_its_end(self._fleet_state.apply(request, self._access.actor()))
+
+    async def ExportFleet(self, request: fleet_pb2.ExportFleetRequest, context: Any) -> fleet_pb2.ExportFleetResponse:
+        return await self._fleet_state.export(request)
+
+    async def ShowFleetVersions(
+        self, request: fleet_pb2.ShowFleetVersionsRequest, context: Any
+    ) -> fleet_pb2.ShowFleetVersionsResponse:
+        return await self._fleet_state.show_versions(request)
+
     async def SetModelAlias(
         self, request: admin_pb2.SetModelAliasRequest, context: Any
     ) -> admin_pb2.SetModelAliasResponse:
@@ -285,8 +301,3 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
 
     async def ViewDump(self, request: admin_pb2.ViewDumpRequest, context: Any) -> admin_pb2.ViewDumpResponse:
         return await self._scheduler.view_dump()
-
-    async def DrainBackend(
-        self, request: admin_pb2.DrainBackendRequest, context: Any
-    ) -> admin_pb2.DrainBackendResponse:
-        return await self._scheduler.drain_backend(request, self._access.actor())

@@ -42,6 +42,7 @@ from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.directory import Directory
 from forebay_admin.enrolment import Enrolment
 from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.ledger import Ledger
@@ -120,6 +121,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 join_url=join_url,
                 http_pin=http_pin,
             ),
+            fleet_state=FleetStateDesk(database, changes, credentials, registry, ground.clock),
             credentials=CredentialsDesk(database, changes, credentials, registry, ground.clock),
             scheduler=SchedulerDesk(database, scheduler, registry, ground.clock),
         )
@@ -143,9 +145,9 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         content_sweep = ContentSweep(database, blobs, ground.clock)
         agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
 
+        operator = OperatorServicer(access, desks, database, ground.clock)
         def add(server: grpc.aio.Server) -> None:
             watch = WatchServicer(database, changes, credentials, ground.clock, watchers.of)
-            operator = OperatorServicer(access, desks, database, ground.clock)
             admin_pb2_grpc.add_AdminServicer_to_server(watch, server)
             admin_pb2_grpc.add_OperatorServicer_to_server(operator, server)
             content_pb2_grpc.add_ContentServicer_to_server(content, server)
@@ -178,12 +180,13 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             try:
                 async with (
                     open_server(settings.listen, add, access) as grpc_address,
-                    open_http(settings.http_listen, join, ground.ops, tls=tls) as http_address,
+                    open_http(settings.http_listen, join, rest, ground.ops, tls=tls) as http_address,
                 ):
                     log.info("admin listens", extra={"action": "listen", "grpc": grpc_address, "http": http_address})
                     yield
             finally:
                 living.cancel()
+                noting.cancel()
 
 
 service = Service("admin", AdminSettings, open_admin)

@@ -80,21 +80,23 @@ class TermsDesk:
         return admin_pb2.RemovePoolTermsResponse(terms=pool_terms_to_wire(before), version=change.version)
 
     async def list_pools(self) -> admin_pb2.ListPoolsResponse:
-        """Those that have backends, and those that have terms."""
+        """Those that have backends, those that have terms, and those that are described."""
         async with self._database.reading() as connection:
             set_terms = {terms.pool: terms for terms in await pools_since(connection, 0)}
         try:
             sizes: Counter[str] | None = Counter(backend.pool for backend in await self._registry.backends())
+            described = {pool.name: pool for pool in (await self._registry.read_fleet(None)).fleet.pools}
         except Unavailable:
-            sizes = None
+            sizes, described = None, {}
         return admin_pb2.ListPoolsResponse(
             pools=[
                 admin_pb2.Pool(
                     terms=pool_terms_to_wire(set_terms.get(pool) or PoolTerms(pool)),
                     is_default=pool not in set_terms,
                     backends=sizes[pool] if sizes is not None else None,
+                    described=described.get(pool),
                 )
-                for pool in sorted({*set_terms, *(sizes or ())})
+                for pool in sorted({*set_terms, *(sizes or ()), *described})
             ]
         )
 

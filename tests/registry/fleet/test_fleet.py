@@ -70,14 +70,14 @@ def test_a_look_that_found_nothing_new_is_no_news() -> None:
 
 
 def test_an_idle_engine_is_told_to_be_still_idle_now_and_then() -> None:
-    fleet = Fleet(term_us=1)
+    fleet = Fleet()
     fleet.put(view(load=load(0, at=0.0)))
     heard = [at for at in range(1, 11) if fleet.put(view(load=load(0, at=float(at))))]
     assert heard == [4, 8]
 
 
 def test_a_watcher_that_knows_nothing_gets_a_snapshot_and_one_that_is_up_to_date_gets_nothing() -> None:
-    fleet = Fleet(term_us=1)
+    fleet = Fleet()
     fleet.put(view(1))
     snapshot = fleet.since(None)
     assert (snapshot.is_snapshot, snapshot.version, [v.name for v in snapshot.changed]) == (True, 1, ["b1"])
@@ -86,7 +86,7 @@ def test_a_watcher_that_knows_nothing_gets_a_snapshot_and_one_that_is_up_to_date
 
 
 def test_a_slow_watcher_hears_of_many_changes_at_once_each_in_its_newest_state() -> None:
-    fleet = Fleet(term_us=1)
+    fleet = Fleet()
     fleet.put(view(1))
     fleet.put(view(2))
     known = fleet.version
@@ -99,7 +99,7 @@ def test_a_slow_watcher_hears_of_many_changes_at_once_each_in_its_newest_state()
 
 
 def test_a_watcher_that_missed_more_removals_than_are_remembered_gets_a_snapshot() -> None:
-    fleet = Fleet(term_us=1)
+    fleet = Fleet()
     fleet.put(view(0))
     known = fleet.version
     for number in range(1, fleet_module.REMOVALS_KEPT + 2):
@@ -119,7 +119,7 @@ class Watching(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.fleet = Fleet(term_us=1)
+        self.fleet = Fleet()
         self.real: dict[BackendId, View] = {}
         self.known: list[dict[BackendId, View]] = [{}, {}, {}]
         self.versions: list[int | None] = [None, None, None]

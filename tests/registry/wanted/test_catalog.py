@@ -48,6 +48,18 @@ def test_a_backend_is_added_with_its_address_in_one_form_and_the_default_pool() 
     )
 
 
+def test_a_backend_has_the_gpus_that_are_named_and_keeps_them_where_none_is() -> None:
+    added = add({}, "big", "http://big:8000", node="gpu-1", gpu_indices=(3, 1)).backend
+    assert added.gpu_indices == (1, 3)
+    again = add({added.id: added}, "big", "http://big:8000", node="gpu-1", slots=2, replace=True).backend
+    assert (again.gpu_indices, again.slots) == ((1, 3), 2)
+    for wrong, why in (((1, 1), "twice"), ((64_000,), "counted from 0")):
+        with pytest.raises(BadInput, match=why):
+            add({}, "big", "http://big:8000", node="gpu-1", gpu_indices=wrong)
+    with pytest.raises(BadInput, match="GPUs belong to a node"):
+        add({}, "big", "http://big:8000", gpu_indices=(0,))
+
+
 def test_the_same_order_again_changes_nothing() -> None:
     there = fleet_of("big")
     again = add(there, "big", "http://big:8000/v1")

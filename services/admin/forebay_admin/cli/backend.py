@@ -11,7 +11,11 @@ from rich.markup import escape
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
 from forebay_admin.cli.backend_credential import credential
+from forebay_admin.cli.backend_facts import load_in_short
+from forebay_admin.cli.backend_found import adopt, found
+from forebay_admin.cli.backend_show import show
 from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.drain import drain_backend, undrain_backend
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.words import age, coloured
@@ -38,13 +42,21 @@ def backend() -> None:
     \b
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
     forebay backend list
+    forebay backend show big-gpu
     forebay backend model big-gpu llama3.1=meta-llama/Llama-3.1-8B-Instruct
     forebay backend credential add cloud --label second --key-file second.key
+    forebay backend found
+    forebay backend drain big-gpu --deadline 10m --wait
     forebay backend remove big-gpu
     """
 
 
 backend.add_command(credential)
+backend.add_command(found)
+backend.add_command(adopt)
+backend.add_command(show)
+backend.add_command(drain_backend)
+backend.add_command(undrain_backend)
 
 
 @backend.command(short_help="Add an engine.")
@@ -65,6 +77,14 @@ backend.add_command(credential)
 )
 @click.option("--pool", default="", metavar="NAME", help="The pool it belongs to. Default: default.")
 @click.option("--node", default="", metavar="NAME", help="The enrolled node that it runs on.")
+@click.option(
+    "--gpu",
+    "gpus",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="INDEX",
+    help="A GPU of that node that it runs on; several times for more. Default: all.",
+)
 @click.option(
     "--bearer-file",
     type=click.File("r"),
@@ -87,6 +107,7 @@ def add(
     slots: int | None,
     pool: str,
     node: str,
+    gpus: tuple[int, ...],
     bearer_file: TextIO | None,
     models: tuple[str, ...],
     replace: bool,
@@ -96,6 +117,7 @@ def add(
 
     \b
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
+    forebay backend add half http://10.0.0.5:8001 --node gpu-box-1 --gpu 0 --gpu 1
     forebay backend add laptop http://127.0.0.1:11434 --kind ollama
     forebay backend add cloud https://api.example.com --slots 50 --bearer-file cloud.key
     forebay backend add claude https://api.anthropic.com --slots 50 --bearer-file claude.key
@@ -111,6 +133,7 @@ def add(
         pool=pool,
         slots=slots or 0,
         node=node,
+        gpu_indices=gpus,
         replace=replace,
         bearer=bearer_file.read().strip() if bearer_file is not None else "",
         model_names=_names(models),
@@ -154,7 +177,7 @@ def list_backends(as_json: bool) -> None:
         return
     now = time.time()
     print_table(
-        ("Name", "Health", "Checked", "Kind", "#Slots", "Pool", "URL", "Models"),
+        ("Name", "Health", "Checked", "Kind", "#Slots", "Load", "Pool", "URL", "Models"),
         (
             (
                 escape(b.name),
@@ -162,6 +185,7 @@ def list_backends(as_json: bool) -> None:
                 age(b.checked_at_us, now) if b.HasField("checked_at_us") else "not yet",
                 word(b, "kind") or "",
                 _slots(b),
+                load_in_short(b, now),
                 escape(b.pool),
                 escape(b.url) + (" (with key)" if b.has_credential else ""),
                 escape(", ".join(f"{m.name} ({m.engine_name})" if m.engine_name else m.name for m in b.models))

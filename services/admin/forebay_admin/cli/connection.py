@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from forebay.config import parse_address
-from forebay.errors import BadInput, Unavailable
+from forebay.errors import BadInput, ForebayError, Unavailable
 from forebay.rpc import as_forebay_error, open_peer
 from forebay.wire.v1 import admin_pb2_grpc
 
@@ -44,6 +44,9 @@ class Calls(Protocol):
     def stub(self) -> admin_pb2_grpc.OperatorAsyncStub: ...
 
     async def __call__(self, method: Callable[..., Awaitable[R]], request: Message) -> R: ...
+
+    def stream(self, method: Callable[..., AsyncIterable[R]], request: Message) -> AsyncIterator[R]:
+        """Each answer of a call that has several, for as long as it takes."""
 
 
 def find_connection(environ: Mapping[str, str] = os.environ, *, is_root: bool | None = None) -> Connection:
@@ -101,15 +104,23 @@ class _Calls:
         try:
             return await method(request, metadata=self._metadata, timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
-            where = f"{self._connection.admin} (from {self._connection.source})"
-            told_by_admin = any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
-            if error.code() == grpc.StatusCode.UNAVAILABLE and not told_by_admin:
-                raise Unavailable(
-                    f"Nothing answers at {where}. Is Forebay running? Start it with `forebay up`."
-                ) from error
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise Unavailable(f"{where} did not answer within {DEADLINE_S:.0f} s.") from error
-            raise as_forebay_error(error) from error
+            raise self._told(error) from error
+
+    async def stream(self, method: Callable[..., AsyncIterable[R]], request: Message) -> AsyncIterator[R]:
+        try:
+            async for answer in method(request, metadata=self._metadata):
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            raise self._told(error) from error
+
+    def _told(self, error: grpc.aio.AioRpcError) -> ForebayError:
+        where = f"{self._connection.admin} (from {self._connection.source})"
+        told_by_admin = any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
+        if error.code() == grpc.StatusCode.UNAVAILABLE and not told_by_admin:
+            return Unavailable(f"Nothing answers at {where}. Is Forebay running? Start it with `forebay up`.")
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable(f"{where} did not answer within {DEADLINE_S:.0f} s.")
+        return as_forebay_error(error)
 
 
 def _read(path: Path) -> Connection | None:

@@ -10,19 +10,22 @@ from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.amounts import money, parse_money, parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.model_fallback import fallback
+from forebay_admin.cli.model_jobs import cancel, job, jobs
+from forebay_admin.cli.model_library import copy, delete, pin, pins, preload, pull, show, unload, unpin
 from forebay_admin.cli.model_rules import alias, rule
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
-from forebay_admin.cli.words import count
+from forebay_admin.cli.words import count, gigabytes
 
 
 @click.group()
 def model() -> None:
-    """Models: what the backends have, what each costs, other names for them, rules for those who ask, and which are asked
-    instead of one that does not answer.
+    """Models: what the backends have, fetching and loading them, what each costs, other names for them, rules for those who
+    ask, and which are asked instead of one that does not answer.
 
     \b
     forebay model list
+    forebay model pull llama3.1:8b --pool default
     forebay model price big-model --prompt 0.15 --cached 0.075 --completion 0.60
     forebay model alias gpt-4o big-model
     forebay model rule set --model big-model --max-output-tokens 4096
@@ -33,14 +36,18 @@ def model() -> None:
 model.add_command(alias)
 model.add_command(rule)
 model.add_command(fallback)
+for command in (pull, delete, copy, show, preload, unload, pin, unpin, pins, jobs, job, cancel):
+    model.add_command(command)
 
 
 @model.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List models by name, with the backends that have them.
+    """List models by name, with the backends that have them. What is said of a model in a fleet file goes before what
+    engines say of it.
 
-    With --json: a list of {"name", "pools", "backends", "healthy_backends", "context_length", "capabilities"}
+    With --json: a list of {"name", "pools", "backends", "healthy_backends", "context_length", "capabilities",
+    "quantization", "size_bytes", "description", "declared"}, the last being the names of what an operator said
     """
 
     async def work(calls: Calls) -> admin_pb2.ShowModelsResponse:
@@ -51,7 +58,7 @@ def list_models(as_json: bool) -> None:
         print_json([plain(m) for m in models])
         return
     print_table(
-        ("Name", "#Healthy", "Backends", "Pools", "#Context", "Can"),
+        ("Name", "#Healthy", "Backends", "Pools", "#Context", "Can", "Quantization", "#Size", "About"),
         (
             (
                 escape(m.name),
@@ -60,6 +67,9 @@ def list_models(as_json: bool) -> None:
                 escape(", ".join(m.pools)),
                 count(m.context_length) if m.HasField("context_length") else "",
                 escape(", ".join(m.capabilities)),
+                escape(m.quantization),
+                gigabytes(m.size_bytes) if m.HasField("size_bytes") else "",
+                escape(m.description.partition("\n")[0]),
             )
             for m in models
         ),

@@ -2,14 +2,15 @@
 
 Each backend remembers the version at which it last changed. A watcher at version v gets whatever changed after v, in its
 newest state: one that is slow gets fewer and larger updates, and nothing waits in a queue for it. Versions count within one
-term, the life of one registry, and a new term always opens with a snapshot."""
+epoch, the lead of one registry, and a new epoch always opens with a snapshot."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from types import MappingProxyType
 
 from forebay_registry.backend import (
     ASSUMED_SLOTS,
@@ -17,16 +18,23 @@ from forebay_registry.backend import (
     Condition,
     Desired,
     EngineKind,
+    Labels,
     Load,
     Model,
+    ModelFacts,
     NodeId,
     Observed,
+    Pool,
+    Verdict,
 )
+from forebay_registry.fleet.model_facts import as_operators_say
 from forebay_registry.fleet.model_names import Names, as_the_fleet_calls
+from forebay_registry.fleet.required import missing
 
 LOAD_REFRESH_S = 4.0
 """An unchanged load is told again when it is this much younger: whoever waits for an engine to agree that it is idle needs
 to know that it still is, not only that it once was."""
+EXPIRY_STEP_S = 60.0
 REMOVALS_KEPT = 1024
 
 
@@ -51,12 +59,35 @@ class View:
     load: Load | None
     has_credential: bool
     model_names: Names = ()
+    verdict: Verdict | None = None
+    """What the condition rests on; None where only looks count."""
+    missing_models: tuple[str, ...] = ()
+    """That its pool requires and it does not have."""
+    found_by: str = ""
+    gpu_indices: tuple[int, ...] = ()
+    weight_milli: int = 0
+    """0: its slots."""
+    kv_tokens: int | None = None
+    requests_per_minute: int | None = None
+    models_at_once: int | None = None
+    labels: Labels = ()
+    engine_version: str = ""
 
 
-def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> View:
-    """What the operator said goes before what the engine says."""
+def view_of(
+    desired: Desired,
+    observed: Observed,
+    *,
+    has_credential: bool,
+    verdict: Verdict | None = None,
+    required: Collection[str] = (),
+    facts: Mapping[str, ModelFacts] = MappingProxyType({}),
+) -> View:
+    """What the operator said goes before what the engine says. `required`: models that its pool demands. `facts`: what
+    operators say of models, by name."""
     told_slots = desired.slots or observed.seen.slots
     kind = desired.kind or observed.seen.kind
+    models = as_operators_say(as_the_fleet_calls(observed.seen.models, desired.model_names, kind), facts)
     return View(
         id=desired.id,
         name=desired.name,
@@ -67,13 +98,23 @@ def view_of(desired: Desired, observed: Observed, *, has_credential: bool) -> Vi
         slots=told_slots or ASSUMED_SLOTS,
         slots_assumed=not told_slots,
         enabled=desired.enabled,
-        condition=observed.condition,
-        reason=observed.reason,
+        condition=observed.condition if verdict is None else verdict.condition,
+        reason=observed.reason if verdict is None else verdict.reason,
         checked_at=observed.checked_at,
-        models=as_the_fleet_calls(observed.seen.models, desired.model_names, kind),
+        models=models,
         load=observed.load,
         has_credential=has_credential,
         model_names=desired.model_names,
+        verdict=verdict,
+        missing_models=missing(required, models, observed.condition),
+        gpu_indices=desired.gpu_indices,
+        found_by=desired.found_by,
+        weight_milli=desired.weight_milli,
+        kv_tokens=desired.kv_tokens or observed.seen.kv_tokens,
+        requests_per_minute=desired.requests_per_minute,
+        models_at_once=desired.models_at_once or observed.seen.models_at_once,
+        labels=desired.labels,
+        engine_version=observed.seen.version,
     )
 
 
@@ -90,12 +131,21 @@ def difference(told: View, now: View) -> Difference:
     """When it was last looked at is no news by itself: that would be a message per backend and probe."""
     if replace(told, checked_at=None, load=None) != replace(now, checked_at=None, load=None):
         return Difference.PRESSING
-    if (told.load is None) != (now.load is None):
+    if (told.load is None) != (now.load is None) or _has_new_expiry(told, now):
         return Difference.LOAD
     if told.load is None or now.load is None:
         return Difference.NONE
     is_refreshed = now.load.measured_at - told.load.measured_at >= LOAD_REFRESH_S
     return Difference.LOAD if told.load.numbers != now.load.numbers or is_refreshed else Difference.NONE
+
+
+def _has_new_expiry(told: View, now: View) -> bool:
+    """Of a model in memory, by more than a little: each use moves it. The models are the same here."""
+    return any(
+        (was.expires_at is None) != (new.expires_at is None)
+        or (new.expires_at is not None and abs(new.expires_at - (was.expires_at or 0.0)) >= EXPIRY_STEP_S)
+        for was, new in zip(told.models, now.models, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +155,8 @@ class Update:
     """What is not in it is gone."""
     changed: tuple[View, ...]
     removed: tuple[BackendId, ...]
+    pools: tuple[Pool, ...] | None = None
+    """All that operators have described, by name; None: as they were."""
 
 
 def apply(known: Mapping[BackendId, View], update: Update) -> dict[BackendId, View]:
@@ -121,9 +173,7 @@ class _Entry:
 
 
 class Fleet:
-    def __init__(self, term_us: int) -> None:
-        self.term_us = term_us
-        """When this registry started."""
+    def __init__(self) -> None:
         self.version = 0
         self.pressing_version = 0
         """The version of the last change that is more than gauges."""
@@ -131,6 +181,8 @@ class Fleet:
         self._removed: OrderedDict[BackendId, int] = OrderedDict()
         self._forgotten = 0
         """The version of the newest removal that is no longer remembered."""
+        self._pools: tuple[Pool, ...] = ()
+        self._pools_version = 0
 
     def views(self) -> tuple[View, ...]:
         """As of now, by name."""
@@ -162,13 +214,23 @@ class Fleet:
             _, self._forgotten = self._removed.popitem(last=False)
         return True
 
+    def put_pools(self, pools: Iterable[Pool]) -> bool:
+        """These are all that operators have described; whether watchers have something to hear."""
+        now = tuple(sorted(pools, key=lambda pool: pool.name))
+        if now == self._pools:
+            return False
+        self._advance(Difference.PRESSING)
+        self._pools, self._pools_version = now, self.version
+        return True
+
     def since(self, version: int | None) -> Update:
         """What a watcher at `version` has to hear; None is one that knows nothing."""
         if version is None or version < self._forgotten:
-            return Update(self.version, True, self.views(), ())
+            return Update(self.version, True, self.views(), (), self._pools)
         changed: Iterable[View] = (e.now for e in self._entries.values() if e.version > version)
         removed = (i for i, at in self._removed.items() if at > version)
-        return Update(self.version, False, tuple(changed), tuple(removed))
+        pools = self._pools if self._pools_version > version else None
+        return Update(self.version, False, tuple(changed), tuple(removed), pools)
 
     def _advance(self, kind: Difference) -> None:
         self.version += 1

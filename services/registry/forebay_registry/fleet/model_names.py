@@ -26,10 +26,26 @@ def demand_names(names: Mapping[str, str]) -> Names:
     """Raises BadInput."""
     if len(names) > MOST_NAMES:
         raise BadInput(f"A backend has names for at most {MOST_NAMES} models.")
-    for name in (*names, *names.values()):
-        if not name or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-            raise BadInput(f"{name[:80]!r} is not the name of a model.")
+    for name, at_engine in names.items():
+        demand_model_name(name)
+        _demand_plain(at_engine)
     return tuple(sorted(names.items()))
+
+
+def demand_model_name(name: str) -> str:
+    """What the fleet calls a model. Raises BadInput."""
+    _demand_plain(name)
+    if name.startswith(("/", ".")) or "\\" in name or "://" in name:
+        raise BadInput(f"{name[:80]!r} is a path or an address, and not the name of a model.")
+    return name
+
+
+def _demand_plain(name: str) -> None:
+    """What engines call models may be a path on their own disk."""
+    if not name or name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise BadInput(f"{name[:80]!r} is not the name of a model.")
+    if ".." in name.replace("\\", "/").split("/"):
+        raise BadInput(f"{name[:80]!r} leads out of the place where models are, and is not the name of one.")
 
 
 def changed(before: Names, put: Mapping[str, str], removed: Collection[str]) -> Names:

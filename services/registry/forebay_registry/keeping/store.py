@@ -1,25 +1,43 @@
-"""What of the fleet outlives this process: the wanted backends and nodes, what was last seen, and the agents' samples.
+"""What of the fleet outlives this process: what is wanted, which `wanted_store` writes, what was last seen, and the agents'
+samples.
 
 Every method raises Unavailable while Postgres is away. The names of columns stand in each query: a newer schema may have
 more of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.database import Database
-from forebay.errors import AlreadyExists
-from forebay_registry.backend import BackendId, Desired, EngineKind, Kept, Model, Node, NodeId, Seen
-from forebay_registry.keeping.tables import backend_models, backends, node_samples, nodes
+from forebay_registry.backend import (
+    BackendId,
+    Desired,
+    EngineKind,
+    Kept,
+    Model,
+    ModelFacts,
+    Node,
+    NodeId,
+    Pool,
+    Pull,
+    Seen,
+)
+from forebay_registry.keeping.tables import (
+    backend_models,
+    backends,
+    fleet_counter,
+    last_samples,
+    model_facts,
+    nodes,
+    pools,
+)
 from forebay_registry.nodes.samples import Row, Sample
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -31,121 +49,88 @@ class Store:
 
     async def load(self) -> Kept:
         async with self._database.reading() as connection:
-            # One picture: the three queries must not see a change that happens between them.
+            # One picture: the queries must not see a change that happens between them.
             await connection.execution_options(isolation_level="REPEATABLE READ")
             wanted = (await connection.execute(_BACKENDS)).all()
             enrolled = (await connection.execute(_NODES)).all()
             models = (await connection.execute(_MODELS)).all()
+            described = (await connection.execute(_POOLS)).all()
+            facts = (await connection.execute(_MODEL_FACTS)).all()
+            version = await connection.scalar(select(fleet_counter.c.version))
         by_backend: dict[str, list[Model]] = {}
         for m in models:
             model = Model(m.name, m.context_length, tuple(m.capabilities), m.loaded)
             by_backend.setdefault(m.backend_id, []).append(model)
         return Kept(
             tuple(_desired(row) for row in wanted),
-            tuple(Node(NodeId(n.id), n.name, n.enrolled_at.timestamp(), n.changed_by) for n in enrolled),
+            tuple(_node(row) for row in enrolled),
             {
                 BackendId(row.id): Seen(_kind(row.seen_kind), row.seen_slots, _by_name(by_backend.get(row.id, [])))
                 for row in wanted
             },
+            pools=tuple(_pool(row) for row in described),
+            models=tuple(_model_facts(row) for row in facts),
+            version=version or 0,
         )
-
-    async def put_backend(self, wanted: Desired) -> None:
-        """Adds it or changes the one of this id; another address makes what was seen void. Raises AlreadyExists."""
-        values = {
-            "name": wanted.name,
-            "url": wanted.url,
-            "kind": wanted.kind,
-            "pool": wanted.pool,
-            "slots": wanted.slots,
-            "node_id": wanted.node_id,
-            "enabled": wanted.enabled,
-            "changed_at": _moment(wanted.changed_at),
-            "changed_by": wanted.changed_by,
-            "model_names": dict(wanted.model_names),
-        }
-        statement = upsert(backends).values(id=wanted.id, **values)
-        try:
-            async with self._database.writing() as connection:
-                url = await connection.scalar(
-                    select(backends.c.url).where(backends.c.id == wanted.id).with_for_update()
-                )
-                await connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
-                if url is not None and url != wanted.url:
-                    await _write_seen(connection, wanted.id, Seen())
-        except IntegrityError as error:
-            # Decided against what this process knows, written against what is so.
-            raise AlreadyExists(f"Another backend has the name {wanted.name} or the address {wanted.url}.") from error
-
-    async def remove_backend(self, backend_id: BackendId) -> None:
-        async with self._database.writing() as connection:
-            await connection.execute(delete(backends).where(backends.c.id == backend_id))
 
     async def remember(self, backend_id: BackendId, url: str, seen: Seen) -> None:
         """What the engine at `url` said last; nothing happens when that backend is gone or elsewhere by now."""
-        async with self._database.writing() as connection:
-            at = await connection.scalar(select(backends.c.url).where(backends.c.id == backend_id).with_for_update())
-            if at == url:
-                await _write_seen(connection, backend_id, seen)
+        await self.remember_all({backend_id: (url, seen)})
 
-    async def add_node(self, node: Node) -> None:
-        """Raises AlreadyExists."""
-        values = {
-            "id": node.id,
-            "name": node.name,
-            "enrolled_at": _moment(node.enrolled_at),
-            "changed_by": node.enrolled_by,
-        }
-        try:
-            async with self._database.writing() as connection:
-                await connection.execute(insert(nodes).values(values))
-        except IntegrityError as error:
-            raise AlreadyExists(f"There is a node {node.name} already.") from error
-
-    async def add_samples(self, rows: Sequence[Row]) -> None:
-        """All or none; rows that are there already, and those of nodes that are gone, change nothing."""
+    async def remember_all(self, said: Mapping[BackendId, tuple[str, Seen]]) -> None:
+        """The same of several, in one transaction."""
         async with self._database.writing() as connection:
-            known = set(await connection.scalars(select(nodes.c.id)))
+            # In one order, so that two who do this never wait for each other.
+            locked = select(backends.c.id, backends.c.url).where(backends.c.id.in_(said)).order_by(backends.c.id)
+            at = {row.id: row.url for row in await connection.execute(locked.with_for_update())}
+            still = {backend_id: seen for backend_id, (url, seen) in said.items() if at.get(backend_id) == url}
+            if still:
+                await _write_seen(connection, still)
+
+    async def version(self) -> int:
+        """Of the desired state: whoever knows another one does not know the fleet."""
+        async with self._database.reading() as connection:
+            return await connection.scalar(select(fleet_counter.c.version)) or 0
+
+    async def keep_samples(self, rows: Sequence[Row]) -> None:
+        """As the last of their nodes; older ones than are there, and those of nodes that are gone, change nothing."""
+        async with self._database.writing() as connection:
+            # Locked, since a node that is removed meanwhile would take these rows' ground away.
+            theirs = select(nodes.c.id).where(nodes.c.id.in_({row.node_id for row in rows})).order_by(nodes.c.id)
+            known = set(await connection.scalars(theirs.with_for_update(read=True, key_share=True)))
             values = [_sample_values(row) for row in rows if row.node_id in known]
             if values:
-                await connection.execute(upsert(node_samples).on_conflict_do_nothing(), values)
+                await connection.execute(_KEEP_SAMPLE, values)
 
     async def last_samples(self) -> dict[NodeId, Row]:
-        """The newest sample that is kept of each node."""
-        statement = (
-            select(*_SAMPLE_COLUMNS, nodes.c.name)
-            .ext(distinct_on(node_samples.c.node_id))
-            .join(nodes, nodes.c.id == node_samples.c.node_id)
-            .order_by(node_samples.c.node_id, node_samples.c.heard_at.desc(), node_samples.c.sequence.desc())
-        )
+        """The last sample of each node."""
+        statement = select(*_SAMPLE_COLUMNS, nodes.c.name).join(nodes, nodes.c.id == last_samples.c.node_id)
         async with self._database.reading() as connection:
             found = (await connection.execute(statement)).all()
         return {NodeId(r.node_id): _row(r, r.name) for r in found}
 
-    async def forget_samples(self, before: float) -> int:
-        """Removes what was heard before then; how many."""
-        async with self._database.writing() as connection:
-            gone = await connection.execute(delete(node_samples).where(node_samples.c.heard_at < _moment(before)))
-            return gone.rowcount
 
-
-async def _write_seen(connection: AsyncConnection, backend_id: BackendId, seen: Seen) -> None:
-    of_this = backends.c.id == backend_id
-    await connection.execute(update(backends).where(of_this).values(seen_kind=seen.kind, seen_slots=seen.slots))
-    await connection.execute(delete(backend_models).where(backend_models.c.backend_id == backend_id))
-    if seen.models:
-        await connection.execute(
-            insert(backend_models),
-            [
-                {
-                    "backend_id": backend_id,
-                    "name": m.name,
-                    "context_length": m.context_length,
-                    "capabilities": list(m.capabilities),
-                    "loaded": m.loaded,
-                }
-                for m in seen.models
-            ],
-        )
+async def _write_seen(connection: AsyncConnection, said: Mapping[BackendId, Seen]) -> None:
+    await connection.execute(
+        update(backends)
+        .where(backends.c.id == bindparam("of"))
+        .values(seen_kind=bindparam("said_kind"), seen_slots=bindparam("said_slots")),
+        [{"of": backend_id, "said_kind": seen.kind, "said_slots": seen.slots} for backend_id, seen in said.items()],
+    )
+    await connection.execute(delete(backend_models).where(backend_models.c.backend_id.in_(said)))
+    models = [
+        {
+            "backend_id": backend_id,
+            "name": m.name,
+            "context_length": m.context_length,
+            "capabilities": list(m.capabilities),
+            "loaded": m.loaded,
+        }
+        for backend_id, seen in said.items()
+        for m in seen.models
+    ]
+    if models:
+        await connection.execute(insert(backend_models), models)
 
 
 _BACKENDS = select(
@@ -162,8 +147,32 @@ _BACKENDS = select(
     backends.c.seen_kind,
     backends.c.seen_slots,
     backends.c.model_names,
+    backends.c.gpu_indices,
+    backends.c.weight_milli,
+    backends.c.kv_tokens,
+    backends.c.requests_per_minute,
+    backends.c.models_at_once,
+    backends.c.labels,
+    backends.c.found_by,
 )
-_NODES = select(nodes.c.id, nodes.c.name, nodes.c.enrolled_at, nodes.c.changed_by)
+_NODES = select(
+    nodes.c.id,
+    nodes.c.name,
+    nodes.c.enrolled_at,
+    nodes.c.changed_by,
+    nodes.c.labels,
+    nodes.c.note,
+    nodes.c.has_agent,
+)
+_POOLS = select(pools.c.name, pools.c.hosts, pools.c.path_prefix, pools.c.required_models, pools.c.pull)
+_MODEL_FACTS = select(
+    model_facts.c.name,
+    model_facts.c.capabilities,
+    model_facts.c.context_length,
+    model_facts.c.quantization,
+    model_facts.c.size_bytes,
+    model_facts.c.description,
+)
 _MODELS = select(
     backend_models.c.backend_id,
     backend_models.c.name,
@@ -172,12 +181,18 @@ _MODELS = select(
     backend_models.c.loaded,
 )
 _SAMPLE_COLUMNS = (
-    node_samples.c.node_id,
-    node_samples.c.agent_started_us,
-    node_samples.c.sequence,
-    node_samples.c.sampled_at_us,
-    node_samples.c.heard_at,
-    node_samples.c.payload,
+    last_samples.c.node_id,
+    last_samples.c.agent_started_us,
+    last_samples.c.sequence,
+    last_samples.c.sampled_at_us,
+    last_samples.c.heard_at,
+    last_samples.c.payload,
+)
+_SAMPLE = upsert(last_samples)
+_KEEP_SAMPLE = _SAMPLE.on_conflict_do_update(
+    index_elements=["node_id"],
+    set_={column.name: _SAMPLE.excluded[column.name] for column in _SAMPLE_COLUMNS},
+    where=last_samples.c.heard_at <= _SAMPLE.excluded.heard_at,
 )
 
 
@@ -199,7 +214,37 @@ def _desired(row: Any) -> Desired:
         changed_at=row.changed_at.timestamp(),
         enabled=row.enabled,
         model_names=tuple(sorted(row.model_names.items())),
+        gpu_indices=tuple(row.gpu_indices),
+        weight_milli=row.weight_milli,
+        kv_tokens=row.kv_tokens,
+        requests_per_minute=row.requests_per_minute,
+        models_at_once=row.models_at_once,
+        labels=tuple(sorted(row.labels.items())),
+        found_by=row.found_by,
     )
+
+
+def _node(row: Any) -> Node:
+    return Node(
+        NodeId(row.id),
+        row.name,
+        row.enrolled_at.timestamp(),
+        row.changed_by,
+        labels=tuple(sorted(row.labels.items())),
+        note=row.note,
+        has_agent=row.has_agent,
+    )
+
+
+def _pool(row: Any) -> Pool:
+    # A newer version's word means what this one cannot do: then nothing is done.
+    pull = Pull(row.pull) if row.pull in set(Pull) else Pull.NEVER
+    return Pool(row.name, tuple(row.hosts), row.path_prefix, tuple(row.required_models), pull)
+
+
+def _model_facts(row: Any) -> ModelFacts:
+    capabilities = tuple(row.capabilities)
+    return ModelFacts(row.name, capabilities, row.context_length, row.quantization, row.size_bytes, row.description)
 
 
 def _kind(word: str | None) -> EngineKind | None:

@@ -1,0 +1,80 @@
+"""The registry's methods about the fleet as a whole, in memory: decided by its own code, so that admin meets no kinder
+one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from forebay.errors import ForebayError
+from forebay.wire.v1 import fleet_pb2 as wire
+from forebay.wire.v1 import registry_pb2, types_pb2
+from forebay_registry.fleet_wire import from_spec, to_changes, to_problems, to_spec, to_version
+from forebay_registry.wanted.plan import plan
+from forebay_registry.wanted.state import Outdated, Version, Wanted, document, edit_between
+
+
+class FakeFleet:
+    def __init__(self, known: dict[str, registry_pb2.Backend]) -> None:
+        """`known`: the backends that the other methods tell; kept in step."""
+        self._known = known
+        self._state = Wanted(0, {}, {}, {}, {})
+        self._versions: list[Version] = []
+        self._numbers = itertools.count(1)
+        self.refuse: type[ForebayError] | None = None
+        """What a change is refused with, though its plan was good."""
+        self.answers = asyncio.Event()
+        """A change that was made is told when this is set."""
+        self.answers.set()
+
+    async def ChangeFleet(self, request: wire.ChangeFleetRequest, context: Any) -> wire.ChangeFleetResponse:
+        if request.HasField("base_version") and request.base_version != self._state.version:
+            raise Outdated
+        order, misread = from_spec(request.wanted)
+        planned = plan(
+            order,
+            self._state,
+            prune=request.prune,
+            actor=request.actor,
+            now=1.0,
+            new_id=lambda prefix: f"{prefix}{next(self._numbers)}",
+            allow_link_local=False,
+        )
+        problems = [*misread, *planned.problems]
+        if problems:
+            return wire.ChangeFleetResponse(version=self._state.version, problems=to_problems(problems))
+        edit = edit_between(self._state, planned.after, actor=request.actor, at=1.0)
+        changes = to_changes(edit.changes) if edit is not None else []
+        if edit is not None and not request.dry_run:
+            if self.refuse is not None:
+                raise self.refuse
+            self._state = replace(planned.after, version=edit.version)
+            self._versions.append(Version(edit.version, 1.0, request.actor, edit.changes))
+            self._tell()
+            await self.answers.wait()
+        return wire.ChangeFleetResponse(version=self._state.version, changes=changes, notes=planned.notes)
+
+    async def ReadFleet(self, request: wire.ReadFleetRequest, context: Any) -> wire.ReadFleetResponse:
+        return wire.ReadFleetResponse(fleet=to_spec(document(self._state)), version=self._state.version)
+
+    async def ListFleetVersions(
+        self, request: wire.ListFleetVersionsRequest, context: Any
+    ) -> wire.ListFleetVersionsResponse:
+        newest_first = [v for v in reversed(self._versions) if v.number < (request.before_version or 2**63)]
+        return wire.ListFleetVersionsResponse(versions=[to_version(v) for v in newest_first[: request.limit or 50]])
+
+    def _tell(self) -> None:
+        self._known.clear()
+        for backend in self._state.backends.values():
+            self._known[backend.name] = registry_pb2.Backend(
+                id=backend.id,
+                name=backend.name,
+                url=backend.url,
+                kind=types_pb2.ENGINE_KIND_UNSPECIFIED,
+                pool=backend.pool,
+                slots=backend.slots or 4,
+                enabled=backend.enabled,
+                health=registry_pb2.BACKEND_HEALTH_HEALTHY,
+            )
