@@ -19,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
 from forebay_gateway.callers.call import Call, new_request_id, read_call
+from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.forms import (
     CHAT,
@@ -158,6 +159,7 @@ class Front:
     def make_server(self) -> web.Server:
         return _Server(
             self._answer,
+            endpoints=self._means.endpoints,
             request_factory=partial(_make_request, self._origins),
             handler_cancellation=True,
             access_log=None,  # a key may stand in the path
@@ -166,7 +168,8 @@ class Front:
         )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        call = read_call(request.method, request.path, request.headers, request.rel_url.raw_query_string)
+        query = request.rel_url.raw_query_string
+        call = read_call(request.method, request.path, request.headers, query, self._means.endpoints)
         try:
             if is_preflight(call.method, request.headers):
                 allowed = preflight(self._origins, request.headers)
@@ -253,6 +256,7 @@ def _response(dialect: Dialect, error: ForebayError, request_id: str) -> web.Res
 class _Connection(RequestHandler):
     """aiohttp's own answers to what is not HTTP at all, in our shape too."""
 
+    endpoints = VirtualEndpoints()
     _path = "/"
     """Of the last request, as far as it came in one piece: of one that the parser refuses nothing else is left."""
 
@@ -285,7 +289,8 @@ class _Connection(RequestHandler):
         else:
             error = ForebayError()
         request_id = new_request_id()
-        dialect = _dialect_of(read_call("", self._path, {})) if isinstance(exc, ContentEncodingError) else OPENAI
+        call = read_call("", self._path, {}, endpoints=self.endpoints)
+        dialect = _dialect_of(call) if isinstance(exc, ContentEncodingError) else OPENAI
         response = _response(dialect, error, request_id)
         response.force_close()
         return response
@@ -319,5 +324,11 @@ def _make_request(
 
 
 class _Server(web.Server):
+    def __init__(self, handler: Callable[..., Any], *, endpoints: VirtualEndpoints, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._endpoints = endpoints
+
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        connection = _Connection(self, loop=self._loop, **self._kwargs)
+        connection.endpoints = self._endpoints
+        return connection

@@ -24,6 +24,7 @@ from forebay_gateway.callers.credentials_watch import CredentialsWatch
 from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
+from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.fleet_watch import FleetWatch
@@ -73,7 +74,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
     if settings.isolation not in ("serve", "refuse"):
         raise BadSettings([f"[gateway] isolation: {settings.isolation!r} is neither serve nor refuse"])
     clock, ops = ground.clock, ground.ops
-    running, fleet = Running(), Fleet()
+    running, fleet, endpoints = Running(), Fleet(), VirtualEndpoints()
     bodies = BodyBudget(settings.held_bodies_bytes, settings.spooled_bodies_bytes, settings.spool_dir)
     pepper = read_secret(settings.pepper_file)
     principals, delegates = Principals(pepper), Delegates(Delegations(pepper))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from forebay.delegation import SCHEME
 from forebay_gateway.callers.principals import Band, Principal
 from forebay_gateway.callers.signed_call import is_signature
+from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.refused import BadField, NoKey
 
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -20,6 +21,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 """Anthropic's, Azure's and Google's."""
+_NO_ENDPOINTS = VirtualEndpoints()
 LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
 
@@ -27,7 +29,7 @@ LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 class Call:
     method: str
     path: str
-    """Without the key that may have stood in front of it, and without `/anthropic`."""
+    """Without the key and the prefix of a pool that may have stood in front of it, and without `/anthropic`."""
     query: str
     """As it was sent, and without the ?."""
     key: str | None
@@ -47,6 +49,8 @@ class Call:
     """Headers that name the application to OpenRouter."""
     delegation: str | None = None
     """What came in a key's place: see `delegates`."""
+    pool: str | None = None
+    """Whose virtual endpoint it came to; None: nobody's."""
 
     @property
     def said(self) -> Mapping[str, str]:
@@ -63,12 +67,20 @@ class Call:
         return self.key
 
 
-def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "") -> Call:
+def read_call(
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    query: str = "",
+    endpoints: VirtualEndpoints = _NO_ENDPOINTS,
+) -> Call:
     """Never fails: what is wrong is refused where it is used. `headers` are looked up without regard to case."""
-    in_path = _KEY_IN_PATH.fullmatch(path)
-    key = in_path[1] if in_path else _key_in(headers)
-    if in_path:
-        path = in_path[2] or "/"
+    key, path = _key_in_path(path)
+    pool, path = endpoints.find(headers.get("host", ""), path)
+    if key is None and pool is not None:
+        key, path = _key_in_path(path)
+    if key is None:
+        key = _key_in(headers)
     bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
     authorization = headers.get("authorization", "")
     session = headers.get("x-session-id", "")
@@ -88,6 +100,7 @@ def read_call(method: str, path: str, headers: Mapping[str, str], query: str = "
         is_anthropic=bare is not path or bare.startswith("/v1/messages") or "anthropic-version" in headers,
         anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
         titles=_titles(headers),
+        pool=pool,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
@@ -139,6 +152,12 @@ def wants_fallback(call: Call) -> bool:
             code="invalid_value",
         )
     return word == "on"
+
+
+def _key_in_path(path: str) -> tuple[str | None, str]:
+    """And the path without it."""
+    found = _KEY_IN_PATH.fullmatch(path) if path.startswith("/k/") else None
+    return (found[1], found[2] or "/") if found else (None, path)
 
 
 def _key_in(headers: Mapping[str, str]) -> str | None:

@@ -5,11 +5,11 @@ Pure: where the keys come from is the watch's business. No await and no lock bet
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
 
-from forebay.errors import ForebayError, Unavailable
+from forebay.errors import ForebayError, NotAllowed, Unavailable
 from forebay.keys import is_secret, parse_key
 from forebay.signing_keys import fingerprint
 from forebay_gateway.refused import InvalidKey, KeyExpired, KeyRevoked, UntrustedSigner
@@ -47,12 +47,27 @@ class Principal:
     allowed_models: frozenset[str] = frozenset()
     """Names, or patterns in which * stands for anything; none: all."""
     pool: str = "default"
+    is_bound: bool = False
+    """Its key is for that pool and no other."""
+    is_visiting: bool = False
+    """It came to a virtual endpoint of that pool, and its key says nothing of pools."""
     band_cap: Band = Band.INTERACTIVE
     """The most urgent band that it may ask for."""
 
     def may_use(self, model: str) -> bool:
         allowed = self.allowed_models
         return not allowed or model in allowed or any(fnmatchcase(model, pattern) for pattern in allowed)
+
+    def within(self, pool: str | None) -> Principal:
+        """The same caller, at a virtual endpoint of `pool`; None: at none. Raises NotAllowed."""
+        if pool is None or pool == self.pool:
+            return self
+        if self.is_bound:
+            raise NotAllowed(
+                f"This API key is for the pool {self.pool}, and this is the address of the pool {pool}. Use the address "
+                "of your own pool, or the gateway's general one."
+            )
+        return replace(self, pool=pool, is_visiting=True)
 
     @property
     def sees_backends(self) -> bool:

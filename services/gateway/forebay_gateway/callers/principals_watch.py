@@ -97,6 +97,7 @@ def _known_key(key: admin_pb2.KeyPrincipal) -> KnownKey:
             role=_ROLES.get(key.role, Role.MEMBER),
             allowed_models=frozenset(key.allowed_models),
             pool=key.pool or "default",
+            is_bound=bool(key.pool),
             band_cap=_BANDS.get(key.band_cap, Band.STANDARD),
         ),
         secret_hmac=key.secret_hmac,

@@ -39,6 +39,11 @@ class BatchPages:
 
     async def create(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         principal = principal_of(self._means, call)
+        if principal.is_visiting:
+            raise NotServedHere(
+                "A batch is asked where its API key belongs, and this key is for no pool of its own. Make the batch with a "
+                f"key of the pool {principal.pool} (`forebay key create --pool`), or at the gateway's general address."
+            )
         wish = parse_batch(await read_page_body(self._means, request))
         try:
             batch = await self._batches.create(principal, wish)
