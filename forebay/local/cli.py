@@ -64,6 +64,13 @@ class _Folder(click.Path):
     show_default=True,
     help="How many schedulers to run: one leads, the others stand by and take over within seconds.",
 )
+@click.option(
+    "--registries",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="How many registries to run: one leads, the other stands by and takes over within seconds.",
+)
 def up(no_engine: bool, **options: object) -> None:
     """Run a whole Forebay on this machine: PostgreSQL, NATS, the services and, where no engine is found, a small model.
 

@@ -14,6 +14,7 @@ class Layout:
     base: int = 8090
     gateway_count: int = 1
     scheduler_count: int = 1
+    registry_count: int = 1
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -24,6 +25,11 @@ class Layout:
     def schedulers(self) -> tuple[str, ...]:
         """Of which one leads; at most four fit between the other ports."""
         return ("scheduler", *(f"scheduler-{number}" for number in range(2, self.scheduler_count + 1)))
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """Of which one leads; two at most."""
+        return ("registry", *(f"registry-{number}" for number in range(2, self.registry_count + 1)))
 
     def gateway(self, name: str) -> int:
         index = self.gateways.index(name)
@@ -41,9 +47,8 @@ class Layout:
         index = self.schedulers.index(name)
         return self.base + 3 if index == 0 else self.base + 11 + 2 * index
 
-    @property
-    def registry(self) -> int:
-        return self.base + 4
+    def registry(self, name: str = "registry") -> int:
+        return self.base + 4 if self.registries.index(name) == 0 else self.base + 50
 
     def ops(self, part: str) -> int:
         """Of a service, or of the gateway or standby of that name."""
@@ -51,6 +56,8 @@ class Layout:
             return self.base + _OPS[part]
         if part in self.schedulers:
             return self.scheduler(part) + 1
+        if part in self.registries:
+            return self.registry(part) + 1
         index = self.gateways.index(part)
         return self.base + 5 if index == 0 else self.base + 19 + 2 * index
 
@@ -77,6 +84,7 @@ class Layout:
         yield "admin gRPC", self.admin
         for name in self.schedulers:
             yield name, self.scheduler(name)
-        yield "registry", self.registry
-        for part in (*self.gateways, *self.schedulers[1:], *_OPS):
+        for name in self.registries:
+            yield name, self.registry(name)
+        for part in (*self.gateways, *self.schedulers[1:], *self.registries[1:], *_OPS):
             yield f"ops of {part}", self.ops(part)

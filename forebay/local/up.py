@@ -63,6 +63,7 @@ class Wanted:
     engine_slots: int = 4
     gateways: int = 1
     schedulers: int = 1
+    registries: int = 1
 
 
 class Up:
@@ -83,7 +84,7 @@ class Up:
         """Ready and announced when entered; drained and gone when left. Raises CannotStart, BadSettings."""
         wanted, terminal = self._wanted, self._terminal
         settings = read_settings_file(wanted.config)
-        layout = Layout(wanted.base_port, wanted.gateways, wanted.schedulers)
+        layout = Layout(wanted.base_port, wanted.gateways, wanted.schedulers, wanted.registries)
         async with AsyncExitStack() as stack:
             data = stack.enter_context(open_data_directory(wanted.data_dir))
             data.connection_file.unlink(missing_ok=True)  # whoever waits for it waits for us
@@ -262,7 +263,7 @@ class Up:
         page = "readyz" if len(schedulers) == 1 else "healthz"
         return [
             _process(wiring, "admin", "admin", wiring.admin()),
-            _process(wiring, "registry", "registry", wiring.registry()),
+            *(_process(wiring, name, "registry", wiring.registry(name)) for name in wiring.layout.registries),
             *(_process(wiring, name, "scheduler", wiring.scheduler(name), page=page) for name in schedulers),
             *(
                 _process(wiring, name, "gateway", {**wiring.gateway(name), **draining}, drain_s + _STOP_S)
@@ -294,10 +295,10 @@ class Up:
         nkey = public_key(wiring.secrets.agent_seed_file)
         joined = wiring.data.nats / "own-node"
         try:
-            if await calls.knows_node(wiring.node) and _holds(joined, f"{wiring.node} {nkey}\n"):
-                return True
-            token = await calls.invite(wiring.node)
-            await join(door, wiring.front.near_url(wiring.layout.admin_http), token, nkey)
+            if not (await calls.knows_node(wiring.node) and _holds(joined, f"{wiring.node} {nkey}\n")):
+                token = await calls.invite(wiring.node)
+                await join(door, wiring.front.near_url(wiring.layout.admin_http), token, nkey)
+            await calls.place_node(wiring.node, LOOPBACK)
         except ForebayError as error:
             self._terminal.line(f"This machine's own agent is not started, as it would not be heard: {error.message}")
             return False

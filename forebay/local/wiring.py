@@ -38,7 +38,7 @@ class Wiring:
             http_listen=self._outer(self.layout.admin_http),
             **self._certificate(),
             ops_listen=self._inner(self.layout.ops("admin")),
-            registry_address=self._inner(self.layout.registry),
+            registry_address=self._registries(),
             scheduler_address=self._schedulers(),
             token_file=self.secrets.token_file("admin"),
             callers_file=self.secrets.callers_file,
@@ -57,11 +57,11 @@ class Wiring:
             http_pin=certificate.pin if certificate else None,
         )
 
-    def registry(self) -> Environ:
+    def registry(self, name: str = "registry") -> Environ:
         return _variables(
             "registry",
-            listen=self._inner(self.layout.registry),
-            ops_listen=self._inner(self.layout.ops("registry")),
+            listen=self._inner(self.layout.registry(name)),
+            ops_listen=self._inner(self.layout.ops(name)),
             admin_address=self._inner(self.layout.admin),
             token_file=self.secrets.token_file("registry"),
             callers_file=self.secrets.callers_file,
@@ -75,7 +75,7 @@ class Wiring:
             "scheduler",
             listen=self._inner(self.layout.scheduler(name)),
             ops_listen=self._inner(self.layout.ops(name)),
-            registry_address=self._inner(self.layout.registry),
+            registry_address=self._registries(),
             admin_address=self._inner(self.layout.admin),
             token_file=self.secrets.token_file("scheduler"),
             callers_file=self.secrets.callers_file,
@@ -91,7 +91,7 @@ class Wiring:
             **self._certificate(),
             ops_listen=self._inner(self.layout.ops(name)),
             scheduler_address=self._schedulers(),
-            registry_address=self._inner(self.layout.registry),
+            registry_address=self._registries(),
             admin_address=self._inner(self.layout.admin),
             token_file=self.secrets.token_file("gateway"),
             pepper_file=self.secrets.pepper_file,
@@ -112,6 +112,9 @@ class Wiring:
     def _schedulers(self) -> str:
         """Whoever calls finds the one that leads."""
         return ",".join(self._inner(self.layout.scheduler(name)) for name in self.layout.schedulers)
+
+    def _registries(self) -> str:
+        return ",".join(self._inner(self.layout.registry(name)) for name in self.layout.registries)
 
     def _inner(self, port: int) -> str:
         return f"{LOOPBACK}:{port}"

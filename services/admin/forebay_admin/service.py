@@ -19,6 +19,7 @@ from forebay.config import read_secret
 from forebay.database import Database, open_database, read_database_url
 from forebay.errors import Unavailable
 from forebay.metrics import Metrics, Number
+from forebay.registries import open_registries
 from forebay.rpc import Peer, ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
@@ -96,12 +97,18 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             seed_file=settings.nats_seed_file,
             ca_file=settings.nats_ca_file,
         ) as bus,
-        open_peer(settings.registry_address, token_file=settings.token_file) as registry_peer,
+        open_registries(
+            settings.registry_address, token_file=settings.token_file, setting="[admin] registry_address"
+        ) as registries,
         _peers(settings.scheduler_addresses, settings.token_file) as scheduler_peers,
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
         open_runner(settings, url, database, blobs, directory, pepper, ground) as batch_runner,
     ):
-        registry = RegistryClient(registry_peer)
+        registry = RegistryClient(registries.leading)
+        own = Since(
+            ground.clock,
+            {DATABASE: lambda: ground.ops.missing.get(_DATABASE, ""), NATS: lambda: bus.is_connected},
+        )
         scheduler = SchedulerClient(scheduler_peers)
         access = Access(tokens, directory, pepper, ground.clock)
         desks = Desks(
@@ -177,6 +184,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         join = JoinRoutes(enrolment, wheel, join_url=join_url, http_pin=http_pin)
         async with asyncio.TaskGroup() as tasks:
             living = tasks.create_task(live(), name="admin")
+            noting = tasks.create_task(own.watch(), name="note-standing")
             try:
                 async with (
                     open_server(settings.listen, add, access) as grpc_address,

@@ -1,14 +1,16 @@
-"""The fleet, from the registry."""
+"""The fleet and its virtual endpoints, from the registry."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-from typing import Any
+from collections.abc import AsyncIterable, Sequence
 
 from google.protobuf.message import DecodeError
 
+from forebay.backend_states import Condition, condition_named
+from forebay.registries import FleetStream
 from forebay.rpc import Peer
-from forebay.wire.v1 import registry_pb2, registry_pb2_grpc, types_pb2
+from forebay.wire.v1 import fleet_pb2, registry_pb2, types_pb2
+from forebay_gateway.callers.virtual_endpoints import VirtualEndpoint, VirtualEndpoints
 from forebay_gateway.fleet import Backend, EngineKind, Fleet, ModelOnBackend
 
 _KINDS = {
@@ -23,25 +25,24 @@ _KINDS = {
     types_pb2.ENGINE_KIND_AZURE: EngineKind.AZURE,
     types_pb2.ENGINE_KIND_OPENROUTER: EngineKind.OPENROUTER,
 }
+_CONDITIONS = {number: condition_named(name) for name, number in registry_pb2.BackendHealth.items()}
 
 
 class FleetWatch:
     name = "fleet"
     owner = "registry"
 
-    def __init__(self, peer: Peer, fleet: Fleet) -> None:
-        self._stub: Any = registry_pb2_grpc.RegistryStub(peer.channel)
-        self._metadata = peer.metadata
+    def __init__(self, registries: Sequence[Peer], fleet: Fleet, endpoints: VirtualEndpoints) -> None:
+        self._stream = FleetStream(registries)
         self._fleet = fleet
+        self._endpoints = endpoints
         self._wire: dict[str, registry_pb2.Backend] = {}
+        self._pools: list[fleet_pb2.PoolSpec] = []
         self.version = 0
         """Of the last update, by the registry's count; 0 before the first."""
 
     def watch(self) -> AsyncIterable[registry_pb2.FleetUpdate]:
-        calls: AsyncIterable[registry_pb2.FleetUpdate] = self._stub.WatchFleet(
-            registry_pb2.WatchFleetRequest(), metadata=self._metadata
-        )
-        return calls
+        return self._stream.watch()
 
     def apply(self, update: registry_pb2.FleetUpdate) -> None:
         backends = [_backend(backend) for backend in update.backends]
@@ -54,10 +55,17 @@ class FleetWatch:
             self._wire[backend.id] = backend
         for backend_id in update.removed_backend_ids:
             self._wire.pop(backend_id, None)
+        if update.pools_changed:
+            self._pools = list(update.pools)
+            self._endpoints.replace_all(
+                VirtualEndpoint(pool.name, tuple(pool.hosts), pool.path_prefix) for pool in self._pools
+            )
         self.version = update.version
 
     def dump(self) -> bytes:
-        return registry_pb2.FleetUpdate(snapshot=True, backends=self._wire.values()).SerializeToString()
+        return registry_pb2.FleetUpdate(
+            snapshot=True, backends=self._wire.values(), pools=self._pools, pools_changed=True
+        ).SerializeToString()
 
     def restore(self, kept: bytes) -> None:
         try:
@@ -67,6 +75,7 @@ class FleetWatch:
 
 
 def _backend(backend: registry_pb2.Backend) -> Backend:
+    condition = _CONDITIONS.get(backend.health, Condition.UNKNOWN)
     return Backend(
         id=backend.id,
         name=backend.name,
@@ -74,7 +83,8 @@ def _backend(backend: registry_pb2.Backend) -> Backend:
         kind=_KINDS.get(backend.kind, EngineKind.OPENAI),
         pool=backend.pool or "default",
         enabled=backend.enabled,
-        is_unhealthy=backend.health == registry_pb2.BACKEND_HEALTH_UNHEALTHY,
+        is_unhealthy=condition.is_down or condition is Condition.DRAINED,
+        is_barred=condition.is_barred or backend.draining,
         has_credential=backend.has_credential,
         models={
             model.name: ModelOnBackend(

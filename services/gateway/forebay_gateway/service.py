@@ -16,6 +16,7 @@ from forebay.delegation import Delegations
 from forebay.errors import BadSettings, CannotStart
 from forebay.follow import Followed, Follower
 from forebay.metrics import Metrics
+from forebay.registries import open_registries
 from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
@@ -94,7 +95,9 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 settings.nats_url, bus_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
             ) as bus,
             open_peer(settings.admin_address, token_file=settings.token_file) as admin,
-            open_peer(settings.registry_address, token_file=settings.token_file) as registry,
+            open_registries(
+                settings.registry_address, token_file=settings.token_file, setting="[gateway] registry_address"
+            ) as registries,
             _open_schedulers(settings) as schedulers,
             serving_tls(settings.tls_cert, settings.tls_key) as tls,
         ):
@@ -108,7 +111,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             ):
                 generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
                 publisher = RecordPublisher(journal, bus, settings.name)
-                fleet_watch = FleetWatch(registry, fleet)
+                fleet_watch = FleetWatch(registries.peers, fleet, endpoints)
                 followers = [
                     Follower(followed, _snapshot_file(settings, followed), clock, ops)
                     for followed in (
@@ -147,6 +150,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     clock=clock,
                     principals=principals,
                     delegates=delegates,
+                    endpoints=endpoints,
                     fleet=fleet,
                     model_rules=model_rules,
                     slots=places,

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from forebay.errors import ForebayError
-from forebay_registry.backend import BackendId, Desired, EngineKind, Kept, Model, Node, NodeId, Seen
+from forebay_registry.backend import (
+    BackendId,
+    Desired,
+    EngineKind,
+    Kept,
+    Model,
+    ModelFacts,
+    Node,
+    NodeId,
+    Pool,
+    Pull,
+    Seen,
+)
 
 FORMAT = 1
 
@@ -17,13 +28,18 @@ class NotReadable(ForebayError):
     """This snapshot was written by another version of Forebay."""
 
 
-def encode(kept: Kept) -> bytes:
+def encode(kept: Kept, epoch: int = 0) -> bytes:
+    """`epoch`: of the lead under which it is known."""
     return orjson.dumps(
         {
             "format": FORMAT,
-            "backends": [asdict(b) for b in kept.backends],
-            "nodes": [asdict(n) for n in kept.nodes],
-            "seen": {backend_id: asdict(seen) for backend_id, seen in kept.seen.items()},
+            "epoch": epoch,
+            "backends": kept.backends,
+            "nodes": kept.nodes,
+            "seen": kept.seen,
+            "pools": kept.pools,
+            "models": kept.models,
+            "version": kept.version,
         }
     )
 
@@ -36,7 +52,7 @@ def decode(payload: bytes) -> Kept:
             raise NotReadable
         return Kept(
             tuple(_desired(b) for b in page["backends"]),
-            tuple(Node(**{**n, "id": NodeId(n["id"])}) for n in page["nodes"]),
+            tuple(_node(n) for n in page["nodes"]),
             {
                 BackendId(i): Seen(
                     _kind(s["kind"]),
@@ -45,14 +61,44 @@ def decode(payload: bytes) -> Kept:
                 )
                 for i, s in page["seen"].items()
             },
+            pools=tuple(_pool(p) for p in page.get("pools", ())),  # the version before kept none
+            models=tuple(ModelFacts(**{**m, "capabilities": tuple(m["capabilities"])}) for m in page.get("models", ())),
+            version=page.get("version", 0),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotReadable from error
 
 
+def epoch_in(payload: bytes) -> int:
+    """Of a payload that `decode` has read; 0 where it does not tell."""
+    epoch = orjson.loads(payload).get("epoch")
+    return epoch if isinstance(epoch, int) and epoch > 0 else 0
+
+
 def _desired(told: Any) -> Desired:
-    names = tuple((name, at_engine) for name, at_engine in told.get("model_names", ()))
-    return Desired(**{**told, "id": BackendId(told["id"]), "kind": _kind(told["kind"]), "model_names": names})
+    return Desired(
+        **{
+            **told,
+            "id": BackendId(told["id"]),
+            "kind": _kind(told["kind"]),
+            "model_names": _pairs(told.get("model_names", ())),
+            "gpu_indices": tuple(told.get("gpu_indices", ())),
+            "labels": _pairs(told.get("labels", ())),
+        }
+    )
+
+
+def _node(told: Any) -> Node:
+    return Node(**{**told, "id": NodeId(told["id"]), "labels": _pairs(told.get("labels", ()))})
+
+
+def _pool(told: Any) -> Pool:
+    lists = {"hosts": tuple(told["hosts"]), "required_models": tuple(told["required_models"])}
+    return Pool(**{**told, **lists, "pull": Pull(told["pull"])})
+
+
+def _pairs(told: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in told)
 
 
 def _kind(word: str | None) -> EngineKind | None:
