@@ -24,10 +24,16 @@ def old_nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_library(tmp_path_factory.mktemp("old_nvml"), old_driver=True)
 
 
-@pytest.fixture
-def machine(nvml_library: Path, tmp_path: Path) -> Iterator[NvmlMachine]:
-    with NvmlMachine(nvml_library, tmp_path / "nvml") as machine:
+@pytest.fixture(scope="session")
+def one_machine(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NvmlMachine]:
+    with NvmlMachine(nvml_library, tmp_path_factory.mktemp("machine") / "nvml") as machine:
         yield machine
+
+
+@pytest.fixture
+def machine(one_machine: NvmlMachine) -> NvmlMachine:
+    one_machine.begin_anew()
+    return one_machine
 
 
 @pytest.fixture

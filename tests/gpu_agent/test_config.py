@@ -56,6 +56,13 @@ def test_an_interval_that_makes_no_sense_is_refused(interval: str) -> None:
         read(FOREBAY_GPU_AGENT_INTERVAL_S=interval)
 
 
+def test_an_idle_node_is_never_told_of_more_often_than_it_is_looked_at() -> None:
+    assert (read().pace.busy_s, read().pace.idle_s) == (2.0, 10.0)
+    assert read(FOREBAY_GPU_AGENT_INTERVAL_S="60").pace.idle_s == 60.0
+    with pytest.raises(BadSettings, match="idle_interval_s"):
+        read(FOREBAY_GPU_AGENT_IDLE_INTERVAL_S="0")
+
+
 def test_the_user_of_nats_may_have_another_name_than_the_node() -> None:
     assert read(FOREBAY_GPU_AGENT_NODE="gpu-1", FOREBAY_GPU_AGENT_NATS_USER="local").bus_user == "local"
 

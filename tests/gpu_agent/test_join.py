@@ -16,12 +16,19 @@ from click.testing import CliRunner
 from forebay.config import read_file, read_settings
 from forebay.errors import AlreadyExists, CannotStart, NotAllowed, NotAuthenticated, Unavailable
 from forebay.local.certificates import open_authority, server_certificate
+from forebay.signed_commands import CommandKey
 from forebay_gpu_agent.cli import agent
 from forebay_gpu_agent.config import GpuAgentSettings
 from forebay_gpu_agent.join import Invitation, Membership, ask_for_admission, has_used, join, keep_seed, parse_admission
 from tests.gpu_agent.admin_door import AdminDoor
 
-ADMITTED = {"node": "gpu-1", "nats_url": "tls://10.0.0.1:4222", "ca_pem": "-----BEGIN CERTIFICATE-----\n"}
+COMMAND_KEY = CommandKey(bytes(32)).public_line
+ADMITTED = {
+    "node": "gpu-1",
+    "nats_url": "tls://10.0.0.1:4222",
+    "ca_pem": "-----BEGIN CERTIFICATE-----\n",
+    "command_key": COMMAND_KEY,
+}
 WITHOUT_TLS = {"node": "gpu-1", "nats_url": "nats://10.0.0.1:4222", "ca_pem": None}
 
 
@@ -53,6 +60,7 @@ def test_a_machine_that_joins_holds_all_that_its_agent_needs(door: AdminDoor, me
     assert settings.nats_seed_file == membership.seed_file
     assert settings.nats_ca_file == membership.ca_file
     assert settings.disk_path == membership.directory
+    assert settings.command_key == COMMAND_KEY
     assert membership.ca_file.read_text() == ADMITTED["ca_pem"]
 
 
@@ -72,7 +80,8 @@ def test_the_secret_is_made_here_for_its_owner_alone_and_only_its_public_half_le
 
 def test_without_tls_there_is_no_ca_in_the_settings(door: AdminDoor, membership: Membership) -> None:
     join(Invitation(door.url, "plain", "gpu-1"), membership)
-    assert "nats_ca_file" not in tomllib.loads(membership.settings_file.read_text())["gpu_agent"]
+    written = tomllib.loads(membership.settings_file.read_text())["gpu_agent"]
+    assert not {"nats_ca_file", "command_key"} & set(written)
     assert not membership.ca_file.exists()
 
 
@@ -155,6 +164,8 @@ def test_a_pin_lets_the_pinned_server_in_and_no_other(tmp_path: Path) -> None:
         b'{"node": 7, "nats_url": "nats://x"}',
         b'{"node": "a", "nats_url": "http://x"}',
         b'{"node": "a", "nats_url": "nats://x", "ca_pem": 5}',
+        b'{"node": "a", "nats_url": "nats://x", "command_key": 5}',
+        b'{"node": "a", "nats_url": "nats://x", "command_key": "ssh-rsa AAAA"}',
     ],
 )
 def test_an_answer_that_no_agent_could_begin_with_is_refused(body: bytes) -> None:

@@ -11,8 +11,9 @@ from contextlib import aclosing
 import pytest
 
 from forebay.clock import ManualClock, SystemClock
-from forebay_gpu_agent.facts import Gpus, GpuState, Host, Sample
-from forebay_gpu_agent.sampler import SILENT_DRIVER, Patient, Sampler, ask_on_a_thread, next_beat
+from forebay_gpu_agent.facts import Gpu, Gpus, GpuState, Host, Sample
+from forebay_gpu_agent.pace import Pace, Reason
+from forebay_gpu_agent.sampler import SILENT_DRIVER, Look, Patient, Sampler, ask_on_a_thread, next_beat
 
 HOST = Host("box", 2, None, 0.5, 1, 1, 1, 1, 1, 1)
 NO_GPU = Gpus(GpuState.NO_GPU, "none here")
@@ -21,12 +22,18 @@ NO_GPU = Gpus(GpuState.NO_GPU, "none here")
 def make_sampler(
     interval_s: float, read_gpus: Callable[[], Gpus] = lambda: NO_GPU, read_host: Callable[[], Host] = lambda: HOST
 ) -> Sampler:
-    return Sampler("box", read_host=read_host, read_gpus=read_gpus, clock=SystemClock(), interval_s=interval_s)
+    """Tells of every look."""
+    pace = Pace(interval_s, interval_s)
+    return Sampler("box", read_host=read_host, read_gpus=read_gpus, clock=SystemClock(), pace=pace)
+
+
+async def look(sampler: Sampler, count: int) -> list[Look]:
+    async with aclosing(sampler.looks()) as looks:  # type: ignore[type-var]
+        return [await anext(looks) for _ in range(count)]
 
 
 async def take(sampler: Sampler, count: int) -> list[Sample]:
-    async with aclosing(sampler.samples()) as samples:  # type: ignore[type-var]
-        return [await anext(samples) for _ in range(count)]
+    return [seen.sample for seen in await look(sampler, count) if seen.sample]
 
 
 @pytest.mark.parametrize(
@@ -63,15 +70,56 @@ async def test_the_beat_does_not_drift_however_long_a_sample_takes() -> None:
     assert 0.9 < apart[-1] < 1.3  # drifting, it would be 1.5
 
 
+async def test_the_node_is_looked_at_all_the_time_and_told_of_when_something_happens() -> None:
+    load = iter([0, 0, 0, 40, 41, 0, 0, 0])
+    sampler = Sampler(
+        "box",
+        read_host=lambda: HOST,
+        read_gpus=lambda: Gpus(GpuState.OK, gpus=(Gpu(0, "GPU-0", utilization_percent=next(load)),)),
+        clock=SystemClock(),
+        pace=Pace(0.1, 5.0),
+    )
+    looks = await look(sampler, 7)
+    assert [seen.reason for seen in looks] == [
+        Reason.FIRST,
+        None,
+        None,
+        Reason.CHANGED,
+        Reason.BUSY,
+        Reason.CHANGED,
+        None,
+    ]
+    told = [seen.sample for seen in looks if seen.sample]
+    assert [(sample.sequence, sample.busy, sample.interval_s) for sample in told] == [
+        (1, False, 5.0),
+        (2, True, 0.1),
+        (3, True, 0.1),
+        (4, False, 5.0),
+    ]
+
+
+async def test_who_asks_is_told_at_once() -> None:
+    pace = Pace(60.0, 60.0)
+    sampler = Sampler("box", read_host=lambda: HOST, read_gpus=lambda: NO_GPU, clock=SystemClock(), pace=pace)
+    async with aclosing(sampler.looks()) as looks:  # type: ignore[type-var]
+        await anext(looks)
+        waiting = asyncio.ensure_future(anext(looks))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        sampler.ask()
+        assert (await asyncio.wait_for(waiting, 20)).reason is Reason.ASKED
+
+
 async def test_a_clock_that_leaps_leads_to_one_sample_and_not_to_many() -> None:
     """A laptop slept for an hour."""
     clock = ManualClock()
-    sampler = Sampler("box", read_host=lambda: HOST, read_gpus=lambda: NO_GPU, clock=clock, interval_s=0.2)
-    taken: list[Sample] = []
+    pace = Pace(0.2, 0.2)
+    sampler = Sampler("box", read_host=lambda: HOST, read_gpus=lambda: NO_GPU, clock=clock, pace=pace)
+    taken: list[Look] = []
 
     async def collect() -> None:
-        async for sample in sampler.samples():
-            taken.append(sample)
+        async for seen in sampler.looks():
+            taken.append(seen)
             clock.advance(3600 if len(taken) == 1 else 0)
 
     collecting = asyncio.create_task(collect())
@@ -98,7 +146,7 @@ async def test_a_driver_that_hangs_costs_its_part_of_the_sample_and_no_thread_mo
     assert samples[3].sampled_at - samples[0].sampled_at < 1
     release.set()
     await asyncio.sleep(0.05)
-    assert (await sampler.take()).gpus == NO_GPU
+    assert (await sampler.look()).reading.gpus == NO_GPU
 
 
 async def test_a_host_that_hangs_leaves_its_part_out() -> None:
@@ -108,9 +156,9 @@ async def test_a_host_that_hangs_leaves_its_part_out() -> None:
         release.wait(20)
         return HOST
 
-    sample = await make_sampler(0.1, read_host=hang).take()
-    assert sample.host is None
-    assert sample.gpus == NO_GPU
+    reading = (await make_sampler(0.1, read_host=hang).look()).reading
+    assert reading.host is None
+    assert reading.gpus == NO_GPU
     release.set()
 
 
@@ -129,3 +177,18 @@ async def test_the_loop_turns_while_a_question_blocks() -> None:
         turns += 1
         await asyncio.sleep(0.01)
     assert turns > 5
+
+
+async def test_a_part_of_a_look_that_fails_costs_itself_only_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> Host:
+        raise ArithmeticError("a mistake of ours")
+
+    def fail_too() -> Gpus:
+        raise ArithmeticError("another one")
+
+    samples = await take(make_sampler(0.1, fail_too, fail), 3)
+    assert [sample.host for sample in samples] == [None] * 3
+    assert {sample.gpus.state for sample in samples} == {GpuState.FAILED}
+    assert len([r for r in caplog.records if r.exc_info]) == 2

@@ -126,7 +126,7 @@ join_forebay() {
   else
     start_in_background
   fi
-  say "done: $node reports to $admin every two seconds"
+  say "done: $node reports to $admin"
 }
 
 join_forebay </dev/null

@@ -38,7 +38,7 @@ def _web_address(_: click.Context, __: click.Parameter, value: str) -> str:
 
 @click.group(short_help="The agent of this machine.")
 def agent() -> None:
-    """The agent of this machine: what its GPUs and its host are doing, told every two seconds."""
+    """The agent of this machine: what its GPUs and its host are doing, told every two seconds while a GPU works."""
 
 
 @agent.command("join", short_help="Make this machine a node, by invitation.")
@@ -89,7 +89,7 @@ def status_command(directory: Path, ops: str | None, as_json: bool) -> None:
 
     With --ops, show instead how the running agent is doing.
     """
-    from forebay_gpu_agent import status
+    from forebay_gpu_agent import picture, status
 
     if ops:
         running = status.ask_running(ops)
@@ -97,6 +97,6 @@ def status_command(directory: Path, ops: str | None, as_json: bool) -> None:
         return
     node = Membership(directory).node
     sample = status.sample_here(node or node_of_host(), directory if node else Path("/"))
-    click.echo(status.sample_as_json(sample) if as_json else status.render_sample(sample))
+    click.echo(status.sample_as_json(sample) if as_json else picture.render_sample(sample))
     if node is None and not as_json:
         click.echo(f"\nThis machine has not joined: there is no agent in {directory}.", err=True)

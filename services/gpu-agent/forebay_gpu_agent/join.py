@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.errors import AlreadyExists, CannotStart, ForebayError, NotAllowed, Unavailable
+from forebay.signing_keys import parse_line
 from forebay_gpu_agent.pin import open_pinned
 
 TIMEOUT_S = 30.0
@@ -45,6 +46,8 @@ class Admission:
     node: str
     nats_url: str
     ca_pem: str
+    command_key: str = ""
+    """What the registry signs its commands with; empty: it sends none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def parse_admission(body: bytes) -> Admission:
     try:
         told: Any = json.loads(body)
         node, nats_url, ca_pem = told["node"], told["nats_url"], told.get("ca_pem") or ""
+        command_key = told.get("command_key") or ""
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unavailable("Admin's answer cannot be understood; is that really its address?") from error
     if not isinstance(node, str) or not _NODE.fullmatch(node):
@@ -164,7 +168,9 @@ def parse_admission(body: bytes) -> Admission:
         raise Unavailable(f"Admin named no address of NATS, which samples travel over: {nats_url!r}.")
     if not isinstance(ca_pem, str):
         raise Unavailable("Admin's answer has a certificate that is no text.")
-    return Admission(node, nats_url, ca_pem)
+    if not isinstance(command_key, str) or (command_key and not _is_key(command_key)):
+        raise Unavailable("Admin's answer has a key for commands that is none.")
+    return Admission(node, nats_url, ca_pem, command_key)
 
 
 def render_settings(admission: Admission, membership: Membership) -> str:
@@ -177,9 +183,19 @@ def render_settings(admission: Admission, membership: Membership) -> str:
     }
     if admission.ca_pem:
         settings["nats_ca_file"] = str(membership.ca_file.absolute())
+    if admission.command_key:
+        settings["command_key"] = admission.command_key
     # A JSON string is a TOML string, as long as it does not write letters as pairs of surrogates.
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
     return "\n".join(["# Written by `forebay agent join`; edit as you like.", "[gpu_agent]", *lines, ""])
+
+
+def _is_key(line: str) -> bool:
+    try:
+        parse_line(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusal(invitation: Invitation, status: int, body: bytes) -> ForebayError:

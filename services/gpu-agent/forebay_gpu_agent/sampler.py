@@ -1,24 +1,40 @@
-"""One sample after the other, on the beat. What blocks does so on threads of its own, so that a driver or a disk that hangs
-delays nothing but its own part of the sample."""
+"""One look at the node after the other, on the beat, and the samples that are told of them. What blocks does so on threads
+of its own, so that a driver or a disk that hangs delays nothing but its own part of a look."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from forebay.clock import Clock
-from forebay_gpu_agent.facts import Gpus, GpuState, Host, Sample
+from forebay_gpu_agent.facts import Gpus, GpuState, Host, Reading, Sample
+from forebay_gpu_agent.pace import Pace, Reason, Told, decide, telling
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 PATIENCE = 0.9
-"""The share of the interval for which a sample waits for its parts."""
+"""The share of the interval for which a look waits for its parts."""
 
 SILENT_DRIVER = Gpus(GpuState.FAILED, "The NVIDIA driver does not answer.")
+NOT_READ = Gpus(GpuState.FAILED, "This agent fails at reading the GPUs; its log says more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The node as it was seen, and what is to be told of it."""
+
+    reading: Reading
+    sample: Sample | None
+    """None when nothing is told."""
+    reason: Reason | None
 
 
 class Sampler:
@@ -29,38 +45,73 @@ class Sampler:
         read_host: Callable[[], Host],
         read_gpus: Callable[[], Gpus],
         clock: Clock,
-        interval_s: float,
+        pace: Pace,
     ) -> None:
         """`read_host` and `read_gpus` may block."""
         self._node = node
         self._host = Patient(read_host)
         self._gpus = Patient(read_gpus)
         self._clock = clock
-        self._interval_s = interval_s
+        self._pace = pace
         self._started_at = clock.now()
         self._sequence = 0
+        self._told: Told | None = None
+        self._is_asked = asyncio.Event()
+        self._failing: set[str] = set()
 
-    async def samples(self) -> AsyncIterator[Sample]:
-        """A sample at once and then one every interval, for ever. A beat that was missed is left out, not made up for."""
+    def ask(self) -> None:
+        """Look at once, and tell what is seen. From the loop."""
+        self._is_asked.set()
+
+    async def looks(self) -> AsyncIterator[Look]:
+        """One at once and then one every `busy_s`, for ever. A beat that was missed is left out, not made up for."""
         started = due = self._clock.monotonic()
         while True:
-            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
-            yield await self.take()
-            due = next_beat(started, self._interval_s, self._clock.monotonic())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - self._clock.monotonic())):
+                    await self._is_asked.wait()
+            yield await self.look()
+            due = next_beat(started, self._pace.busy_s, self._clock.monotonic())
 
-    async def take(self) -> Sample:
-        sampled_at = self._clock.now()
-        patience_s = PATIENCE * self._interval_s
-        host, gpus = await asyncio.gather(self._host.answer(patience_s), self._gpus.answer(patience_s))
+    async def look(self) -> Look:
+        is_asked = self._is_asked.is_set()
+        self._is_asked.clear()
+        at = self._clock.now()
+        patience_s = PATIENCE * self._pace.busy_s
+        host, gpus = await asyncio.gather(
+            self._ask("host", self._host.answer(patience_s), None),
+            self._ask("gpus", self._gpus.answer(patience_s), NOT_READ),
+        )
+        reading = Reading(at, host, gpus or SILENT_DRIVER)
+        told = telling(reading, self._clock.monotonic())
+        reason = decide(self._told, told, self._pace, is_asked=is_asked)
+        if reason is None:
+            return Look(reading, None, None)
+        self._told = told
         self._sequence += 1
-        return Sample(
+        sample = Sample(
             node=self._node,
             sequence=self._sequence,
             agent_started_at=self._started_at,
-            sampled_at=sampled_at,
-            host=host,
-            gpus=gpus or SILENT_DRIVER,
+            sampled_at=at,
+            host=reading.host,
+            gpus=reading.gpus,
+            busy=told.is_busy,
+            interval_s=self._pace.within_s(told.is_busy),
         )
+        return Look(reading, sample, reason)
+
+    async def _ask(self, what: str, asked: Coroutine[Any, Any, T | None], failed: T | None) -> T | None:
+        """A mistake of ours, or a host like no other, must not keep the rest of the node from being told of."""
+        try:
+            answer = await asked
+        except Exception:
+            if what not in self._failing:
+                log.exception("a part of the node cannot be read", extra={"action": "internal", "what": what})
+            self._failing.add(what)
+            return failed
+        self._failing.discard(what)
+        return answer
 
 
 def next_beat(started: float, interval_s: float, now: float) -> float:

@@ -1,5 +1,5 @@
-"""The agent: samples this node and says what it saw on `forebay.telemetry.<node>`. Nobody calls it, it keeps nothing, and it
-samples on when nobody can hear it."""
+"""The agent: looks at this node and says what it saw on `forebay.telemetry.<node>`. It keeps nothing,
+hears commands on the same bus, and looks on when nobody can hear it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from forebay.bus import Bus
 from forebay.clock import Clock
 from forebay.service import Ground, Service
 from forebay_gpu_agent.config import GpuAgentSettings
+from forebay_gpu_agent.errands import Errands, open_errands
 from forebay_gpu_agent.facts import Gpu, Gpus, GpuState
 from forebay_gpu_agent.host import HostReader
 from forebay_gpu_agent.measures import Measures
@@ -26,12 +27,13 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_gpu_agent(settings: GpuAgentSettings, ground: Ground) -> AsyncIterator[None]:
+    nvml = Nvml(ground.clock.monotonic, ground.clock.now)
     sampler = Sampler(
         settings.node,
-        read_host=HostReader(settings.disk_path).read,
-        read_gpus=Nvml(ground.clock.monotonic).read,
+        read_host=HostReader(settings.disk_path, settings.disk_paths, monotonic=ground.clock.monotonic).read,
+        read_gpus=nvml.read,
         clock=ground.clock,
-        interval_s=settings.interval_s,
+        pace=settings.pace,
     )
     measures = Measures(ground.ops.metrics)
     ground.ops.not_ready("nats", f"not connected to NATS at {_without_password(settings.nats_url)} yet")
@@ -39,9 +41,11 @@ async def open_gpu_agent(settings: GpuAgentSettings, ground: Ground) -> AsyncIte
         settings.nats_url, settings.bus_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
     )
     async with opening as bus, TaskGroup() as tasks:
+        errands = open_errands(settings, ground, bus, sample_now=sampler.ask, reopen_driver=nvml.open_anew)
         running = [
             tasks.create_task(_become_ready(bus, ground), name="ready"),
-            tasks.create_task(_sample(sampler, bus, measures, ground.clock), name="sample"),
+            tasks.create_task(_sample(sampler, bus, measures, ground.clock, errands), name="sample"),
+            *(tasks.create_task(todo, name=name) for name, todo in errands.work().items()),
         ]
         yield
         for task in running:
@@ -53,14 +57,21 @@ async def _become_ready(bus: Bus, ground: Ground) -> None:
     ground.ops.ready("nats")
 
 
-async def _sample(sampler: Sampler, bus: Bus, measures: Measures, clock: Clock) -> None:
+async def _sample(sampler: Sampler, bus: Bus, measures: Measures, clock: Clock, errands: Errands) -> None:
     agent_version = version("forebay")
-    told = Told()
-    async for sample in sampler.samples():
-        told.tell(sample.gpus)
+    told, sent = Told(), True
+    async for look in sampler.looks():
+        told.tell(look.reading.gpus)
+        measures.saw(look.reading, max(0.0, clock.now() - look.reading.at))
+        if look.sample is None or look.reason is None:
+            if bus.is_connected and not sent:
+                sampler.ask()  # the last sample was lost, and the next may be far away
+            continue
         sent = bus.is_connected
-        await bus.publish(subjects.telemetry(sample.node), to_wire(sample, agent_version).SerializeToString())
-        measures.note(sample, max(0.0, clock.now() - sample.sampled_at), sent=sent)
+        sample = to_wire(look.sample, agent_version)
+        errands.add_to(sample)
+        await bus.publish(subjects.telemetry(sample.node), sample.SerializeToString())
+        measures.told(look.reason, sent=sent)
 
 
 class Told:
