@@ -18,9 +18,11 @@ from forebay.memory_bus import MemoryBus
 from forebay.wire.v1.telemetry_pb2 import HostSample, TelemetrySample
 from forebay_registry.backend import Node, NodeId
 from forebay_registry.keeping.store import Store
-from forebay_registry.nodes import ingest as ingest_module
+from forebay_registry.nodes.agents import Said
 from forebay_registry.nodes.ingest import Ingest
+from forebay_registry.nodes.messages import said
 from forebay_registry.nodes.samples import Dropped, Row, Sample
+from tests.registry.conftest import Want
 
 NODE = Node(NodeId("no-1"), "gpu-1", 1.0, "ada")
 ENROLLED = {NODE.name: NODE.id}
@@ -38,24 +40,16 @@ class Shelf:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self.batches: list[int] = []
         self.recalled: dict[NodeId, Row] = {}
-        self.forgotten: list[float] = []
         self.is_away = False
 
-    async def add_samples(self, rows: Sequence[Row]) -> None:
+    async def keep_samples(self, rows: Sequence[Row]) -> None:
         self._demand()
         self.rows += rows
-        self.batches.append(len(rows))
 
     async def last_samples(self) -> dict[NodeId, Row]:
         self._demand()
         return self.recalled
-
-    async def forget_samples(self, before: float) -> int:
-        self._demand()
-        self.forgotten.append(before)
-        return 0
 
     def _demand(self) -> None:
         if self.is_away:
@@ -63,7 +57,7 @@ class Shelf:
 
 
 def ingest_into(shelf: Shelf, clock: ManualClock | None = None) -> Ingest:
-    return Ingest(lambda: ENROLLED, shelf, clock or ManualClock(100.0), keep_s=60.0, flush_s=0.01)
+    return Ingest(lambda: ENROLLED, shelf, clock or ManualClock(100.0), flush_s=0.01)
 
 
 @asynccontextmanager
@@ -87,8 +81,29 @@ def test_only_what_an_enrolled_node_says_of_itself_is_taken_and_the_rest_is_coun
     ingest.take(Message("forebay.telemetry.gpu-1", b"\xff\xff"))
     ingest.take(Message("forebay.telemetry.gpu-1", os.urandom(subjects.MAX_PAYLOAD_BYTES + 1)))
     assert ingest.tally.taken.value == 1
-    assert {why: n.value for why, n in ingest.tally.dropped.items()} == dict.fromkeys(Dropped, 1)
+    assert {why: n.value for why, n in ingest.tally.dropped.items()} == {
+        **dict.fromkeys(Dropped, 1),
+        Dropped.SECOND_AGENT: 0,  # that takes more than one
+    }
     assert ingest.heard_of(NODE.id).received == 1
+
+
+def test_a_sample_that_somebody_does_not_understand_ends_no_hearing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object) -> None:
+        raise ArithmeticError("a mistake of ours")
+
+    ingest, heard = ingest_into(Shelf()), []
+    ingest.on_sample += [fail, lambda node_id, sample, at: heard.append(sample.sequence)]
+    ingest.take(message(1))
+    ingest.take(message(2))
+    assert heard == [1, 2]
+    assert "a mistake of ours" in caplog.text
+
+
+def test_what_an_agent_says_of_itself_is_no_longer_than_it_can_be_and_commands_no_terminal() -> None:
+    host = HostSample(hostname="box\x1b[2J\n" + "x" * 1000, machine_id="m")
+    told = said(TelemetrySample(interval_ms=2**32 - 1, host=host))
+    assert told == Said(3600.0, "box[2J" + "x" * 247, "m")
 
 
 def test_gaps_are_counted_per_node_and_in_all() -> None:
@@ -99,26 +114,9 @@ def test_gaps_are_counted_per_node_and_in_all() -> None:
     assert ingest.tally.lost.value == 2
 
 
-async def test_samples_are_stored_in_batches_and_old_ones_forgotten(
-    monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+async def test_the_newest_of_each_node_is_stored_and_waits_while_postgres_is_away(
+    eventually: Callable[..., Any],
 ) -> None:
-    monkeypatch.setattr(ingest_module, "BATCH", 10)
-    shelf = Shelf()
-    ingest = ingest_into(shelf)
-    for sequence in range(1, 26):
-        ingest.take(message(sequence))
-    async with keeping(ingest):
-        await eventually(lambda: len(shelf.rows) == 25)
-        await eventually(lambda: shelf.forgotten)
-    assert shelf.batches == [10, 10, 5]
-    assert [row.sample.sequence for row in shelf.rows] == list(range(1, 26))
-    assert shelf.forgotten[0] == 40.0
-
-
-async def test_while_postgres_is_away_samples_wait_and_past_the_bound_the_oldest_are_counted_as_not_kept(
-    monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
-) -> None:
-    monkeypatch.setattr(ingest_module, "MAX_WAITING", 5)
     shelf = Shelf()
     shelf.is_away = True
     ingest = ingest_into(shelf)
@@ -128,17 +126,16 @@ async def test_while_postgres_is_away_samples_wait_and_past_the_bound_the_oldest
         await asyncio.sleep(0.03)
         assert ingest.heard_of(NODE.id).received == 8
         shelf.is_away = False
-        await eventually(lambda: len(shelf.rows) == 5)
-    assert [row.sample.sequence for row in shelf.rows] == [4, 5, 6, 7, 8]
-    assert ingest.tally.not_kept.value == 3
+        await eventually(lambda: shelf.rows)
+    assert [row.sample.sequence for row in shelf.rows] == [8]
 
 
-async def test_what_is_left_at_the_end_is_stored_or_counted() -> None:
+async def test_what_is_left_at_the_end_is_stored_if_it_can_be() -> None:
     shelf = Shelf()
-    ingest = Ingest(lambda: ENROLLED, shelf, ManualClock(100.0), keep_s=60.0, flush_s=60.0)
+    ingest = Ingest(lambda: ENROLLED, shelf, ManualClock(100.0), flush_s=60.0)
     ingest.take(message(1))
     await ingest.drain()
-    assert ingest.tally.not_kept.value == 1, "the tables may not be there yet"
+    assert shelf.rows == [], "the tables may not be there yet"
     async with keeping(ingest):
         ingest.take(message(2))
         await ingest.drain()
@@ -146,15 +143,15 @@ async def test_what_is_left_at_the_end_is_stored_or_counted() -> None:
         shelf.is_away = True
         ingest.take(message(3))
         await ingest.drain()
-        assert ingest.tally.not_kept.value == 2
+    assert len(shelf.rows) == 1
 
 
 async def test_a_node_silent_since_before_the_start_is_remembered_and_what_came_meanwhile_is_not_lost(
-    store: Store, eventually: Callable[..., Any]
+    store: Store, eventually: Callable[..., Any], want: Want
 ) -> None:
-    await store.add_node(NODE)
-    await store.add_samples([Row(NODE.id, 100.0, Sample(NODE.name, 1, 3, 5, message(3).payload))])
-    after = Ingest(lambda: ENROLLED, store, ManualClock(200.0), keep_s=1e9, flush_s=0.01)
+    await want(NODE)
+    await store.keep_samples([Row(NODE.id, 100.0, Sample(NODE.name, 1, 3, 5, message(3).payload))])
+    after = Ingest(lambda: ENROLLED, store, ManualClock(200.0), flush_s=0.01)
     async with keeping(after):
         await eventually(lambda: after.heard_of(NODE.id).heard_at == 100.0)
         assert after.heard_of(NODE.id).received == 0

@@ -7,24 +7,47 @@ import time
 import click
 from rich.markup import escape
 
-from forebay.wire.v1 import admin_pb2, registry_pb2, telemetry_pb2
+from forebay.errors import NotFound
+from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.drain import drain_node, undrain_node
+from forebay_admin.cli.node_orders import command, discovery
+from forebay_admin.cli.node_picture import (
+    GPU_COLUMNS,
+    LIST_COLUMNS,
+    MIG_COLUMNS,
+    PROCESS_COLUMNS,
+    gpu_row,
+    list_row,
+    mig_rows,
+    node_rows,
+    problems,
+    process_rows,
+)
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
-from forebay_admin.cli.words import age, ahead, coloured, gigabytes, moment, parse_duration
+from forebay_admin.cli.words import ahead, moment, parse_duration
 
-_SILENT_AFTER_S = 15.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @click.group(short_help="Nodes: hosts whose agents report GPUs and load.")
 def node() -> None:
-    """Nodes: hosts with an agent that reports GPUs, memory and load every two seconds.
+    """Nodes: hosts with an agent that reports GPUs, memory and load, every two seconds while a GPU works.
 
     \b
     forebay node enroll gpu-box-1      prints a command to paste on that machine
     forebay node list
+    forebay node show gpu-box-1
+    forebay node command gpu-box-1 probe
+    forebay node drain gpu-box-1 --deadline 10m --wait
     """
+
+
+node.add_command(command)
+node.add_command(discovery)
+node.add_command(drain_node)
+node.add_command(undrain_node)
 
 
 @node.command(short_help="Print a command that makes a machine a node.")
@@ -78,45 +101,42 @@ def list_nodes(as_json: bool) -> None:
         return
     now = time.time()
     print_table(
-        ("Name", "Heard", "CPU", "Memory free", "Disk free", "GPUs"),
-        ((escape(n.name), _heard(n, now), *_host(n), _gpus(n.last_sample)) for n in nodes),
+        LIST_COLUMNS,
+        (list_row(n, now) for n in nodes),
         nothing="No nodes. Enrol one with: forebay node enroll NAME",
     )
+    troubled = [(escape(n.name), problems(n)) for n in nodes if n.problems]
+    if troubled:
+        print_table(("Name", "Problems"), troubled, nothing="")
 
 
-def _heard(n: registry_pb2.Node, now: float) -> str:
-    if not n.HasField("heard_at_us"):
-        return coloured("silent")
-    told = age(n.heard_at_us, now)
-    return told if now - n.heard_at_us / 1_000_000 < _SILENT_AFTER_S else f"[yellow]{told}[/yellow]"
+@node.command(short_help="Show one node: its host, its GPUs and what is wrong with it.")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show what the agent of the node NAME said last. What its host or its driver does not tell is left out.
 
+    \b
+    forebay node show gpu-box-1
 
-def _host(n: registry_pb2.Node) -> tuple[str, str, str]:
-    host = n.last_sample.host
-    if not n.HasField("last_sample"):
-        return "", "", ""
-    used = f" {host.cpu_percent:.0f} %" if host.HasField("cpu_percent") else ""
-    return (
-        f"{host.cpu_count}×{used}",
-        f"{gigabytes(host.memory_available_bytes)} of {gigabytes(host.memory_total_bytes)}",
-        f"{gigabytes(host.disk_free_bytes)} of {gigabytes(host.disk_total_bytes)}",
-    )
+    With --json: {"node": {"name", "heard_at", "clock_skew_ms", "problems", "last_sample": {"host", "gpus", …}, …}}
+    """
 
+    async def work(calls: Calls) -> admin_pb2.ShowNodesResponse:
+        return await calls(calls.stub.ShowNodes, admin_pb2.ShowNodesRequest())
 
-def _gpus(sample: telemetry_pb2.TelemetrySample) -> str:
-    if not sample.gpus:
-        return escape(sample.gpu_message)
-    return "\n".join(_gpu(gpu) for gpu in sample.gpus)
-
-
-def _gpu(gpu: telemetry_pb2.GpuSample) -> str:
-    if gpu.error:
-        return f"{escape(gpu.name or gpu.uuid)} [red]{escape(gpu.error)}[/red]"
-    told = [escape(gpu.name)]
-    if gpu.HasField("utilization_percent"):
-        told.append(f"{gpu.utilization_percent} %")
-    if gpu.HasField("memory_used_bytes") and gpu.HasField("memory_total_bytes"):
-        told.append(f"{gigabytes(gpu.memory_used_bytes)} of {gigabytes(gpu.memory_total_bytes)}")
-    if gpu.HasField("temperature_c"):
-        told.append(f"{gpu.temperature_c} °C")
-    return ", ".join(told)
+    found = next((n for n in ask(work).nodes if n.name == name), None)
+    if found is None:
+        raise NotFound(f"There is no node {name}; see: forebay node list")
+    if as_json:
+        print_json({"node": plain(found)})
+        return
+    gpus = found.last_sample.gpus
+    print_table(("", ""), node_rows(found, time.time()), nothing="")
+    for columns, rows in (
+        (GPU_COLUMNS, [gpu_row(gpu) for gpu in gpus]),
+        (MIG_COLUMNS, list(mig_rows(gpus))),
+        (PROCESS_COLUMNS, list(process_rows(gpus))),
+    ):
+        if rows:
+            print_table(columns, rows, nothing="")
