@@ -13,11 +13,16 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from anthropic import AsyncAnthropic
 from openai import BadRequestError
 
+from forebay.clock import SystemClock
 from forebay.wire.v1 import types_pb2
+from forebay_registry.backend import EngineKind
+from forebay_registry.engines.probe import Answered, Probe, Target
+from forebay_registry.engines.telemetry import ScrapeRhythm, Telemetry
 from tests.compatibility.matrix import CLIENTS, client_of
 from tests.compatibility.openai_clients import OpenAICompletions
 from tests.compatibility.wants import Client, NotInDialect, Said, Want
@@ -237,3 +242,21 @@ async def test_pairs_are_scored(embedding: House) -> None:
         told["usage"]["prompt_tokens"],
         types_pb2.USAGE_SOURCE_ENGINE,
     )
+
+
+async def test_the_registry_reads_the_room_in_its_cache_where_it_has_one(vllm: dict[str, str]) -> None:
+    clock = SystemClock()
+    async with aiohttp.ClientSession() as session:
+        telemetry = Telemetry(clock, ScrapeRhythm(every_s=0.0, timeout_s=20.0))
+        probe = Probe(session, clock, timeout_s=20.0, telemetry=telemetry)
+        chat, sentences = [await probe.look(Target(vllm[name], None)) for name in (CHAT, SENTENCES)]
+    assert isinstance(chat, Answered), chat
+    assert isinstance(sentences, Answered), sentences
+    assert chat.seen.kind is sentences.seen.kind is EngineKind.VLLM
+    assert chat.seen.version.startswith("0.")
+    assert chat.seen.kv_tokens is not None
+    assert chat.seen.kv_tokens >= 2048
+    assert sentences.seen.kv_tokens is None, "a model that only reads has no cache that counts as room"
+    for answer in (chat, sentences):
+        assert answer.load is not None
+        assert (answer.load.running, answer.load.waiting) == (0, 0)

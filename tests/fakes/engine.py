@@ -71,9 +71,10 @@ class FakeEngine:
         traits: Traits | None = None,
         refuses_beyond_slots: bool = False,
         api_key: str | None = None,
+        library: Library | None = None,
     ) -> None:
-        """`context_tokens` are those of one slot. `traits` replace the flavour's own. With `api_key`, every page but
-        /health and the control URL demands it as a bearer token."""
+        """With a `library`, it lists and generates with what is in there. `context_tokens` are those of one slot. `traits`
+        replace the flavour's own. With `api_key`, every page but /health and the control URL demands it (bearer)."""
         self.host = host
         self.port = port
         """0 until `start` has chosen one."""
@@ -82,8 +83,8 @@ class FakeEngine:
         self.record = Record()
         self.faults = FaultBox()
         self._api_key = api_key
-        self._pages = Pages(flavour, tuple(models), context_tokens, self.slots, self.record)
-        self.library = Library(tuple(models))
+        self._pages = Pages(flavour, tuple(models), context_tokens, self.slots, self.record, library)
+        self.library = library or Library(tuple(models))
         self._jobs = Jobs(cancels=self.traits.cancels_plain)
         self._generator = Generator(pages=self._pages, traits=self.traits, jobs=self._jobs, pace=pace or Pace())
         self._errands = Errands(pages=self._pages, traits=self.traits, jobs=self._jobs, pace=pace or Pace())

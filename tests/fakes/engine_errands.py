@@ -99,6 +99,8 @@ class Errands:
         if not is_known and (seen.model or errand.needs_model):
             raise UnknownModel(seen.model)
         pace = self.pace.wished(seen.model, seen.headers, body)
+        if request.path.startswith("/api/"):
+            self._pages.use(seen.model, body.get("keep_alive"))
         made = errand.run(body)
         if isinstance(made, bytes):
             return await self._send_sound(request, made, pace)

@@ -74,8 +74,12 @@ class Generator:
         pace = self.pace.wished(order.model, seen.headers, body)
         seen.model, seen.width, seen.streamed = order.model, order.width, order.stream
         self._check_order(order)
-        if request.path.startswith("/api/") and not (body.get("messages") or body.get("prompt")):
-            return self._loaded(seen, order)
+        if request.path.startswith("/api/"):
+            if not self._pages.generates(order.model):
+                raise Refused(400, f'"{order.model}" does not support generate', "invalid_request_error")
+            became = self._pages.use(order.model, body.get("keep_alive"))
+            if not (body.get("messages") or body.get("prompt")):
+                return self._loaded(seen, order, became)
         planned = [answer(alone, pace, self._pages.context_tokens) for alone in order.apart()]
         tells_usage = hit[FaultKind.NO_USAGE] is None
         if order.stream:
@@ -106,10 +110,10 @@ class Generator:
                 n_ctx=self._pages.context_tokens,
             )
 
-    def _loaded(self, seen: Seen, order: Order) -> web.Response:
-        """Ollama's answer to an empty prompt, which only loads the model."""
+    def _loaded(self, seen: Seen, order: Order, became: str) -> web.Response:
+        """Ollama's answer to an empty prompt, which only loads the model, or unloads it."""
         seen.ending = Ending.FINISHED
-        head = {"model": order.model, "created_at": ollama_time(), "done": True, "done_reason": "load"}
+        head = {"model": order.model, "created_at": ollama_time(), "done": True, "done_reason": became}
         empty = {"message": {"role": "assistant", "content": ""}} if seen.path == "/api/chat" else {"response": ""}
         return web.json_response(head | empty)
 

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.fakes.engine_flavours import Flavour
+from tests.fakes.engine_library import Library
 from tests.fakes.engine_orders import BadOrder
 from tests.fakes.engine_record import Record
 from tests.fakes.engine_slots import Slots
@@ -36,6 +37,19 @@ class Pages:
     context_tokens: int
     slots: Slots
     record: Record
+    library: Library | None = None
+    """What it lists and generates with instead of `models`, which may change."""
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        return self.models if self.library is None else tuple(sorted(self.library.models))
+
+    def generates(self, model: str) -> bool:
+        return self.library is None or "completion" in self.library.can(model)
+
+    def use(self, model: str, keep_alive: object) -> str:
+        """Ollama's word for what became of the model in memory."""
+        return "load" if self.library is None else self.library.use(model, keep_alive)
 
     def routes(self) -> list[web.RouteDef]:
         speaks = {self.flavour} if self.flavour is not Flavour.ANY else set(Flavour)
@@ -44,6 +58,8 @@ class Pages:
             routes += [web.get("/health", self._health), web.get("/metrics", self._metrics)]
         if Flavour.VLLM in speaks:
             routes.append(web.get("/version", self._vllm_version))
+        if Flavour.SGLANG in speaks:
+            routes.append(web.get("/server_info", self._sglang_info))
         if Flavour.LLAMA_CPP in speaks:
             routes += [web.get("/slots", self._llama_slots), web.get("/props", self._llama_props)]
         if Flavour.OLLAMA in speaks:
@@ -58,12 +74,14 @@ class Pages:
 
     def knows(self, model: str) -> bool:
         """By the name before a pace suffix (`@…`), and with or without Ollama's `:latest`."""
+        if self.library is not None:
+            return self.library.has(model)
         name = model.partition("@")[0].removesuffix(":latest")
         return model in self.models or name in {known.partition("@")[0] for known in self.models}
 
     async def _openai_models(self, request: web.Request) -> web.Response:
         data: list[dict[str, Any]] = []
-        for model in self.models:
+        for model in self.listed:
             entry: dict[str, Any] = {"id": model, "object": "model", "created": int(time.time())}
             entry["owned_by"] = "sglang" if self.flavour is Flavour.SGLANG else "fake"
             if self.flavour in (Flavour.ANY, Flavour.VLLM, Flavour.SGLANG):
@@ -82,6 +100,17 @@ class Pages:
 
     async def _vllm_version(self, request: web.Request) -> web.Response:
         return _json({"version": VERSION})
+
+    async def _sglang_info(self, request: web.Request) -> web.Response:
+        return _json(
+            {
+                "dp_size": 1,
+                "max_running_requests": None,
+                "max_total_num_tokens": self.slots.total * self.context_tokens,
+                "internal_states": [{"effective_max_running_requests_per_dp": self.slots.total}],
+                "version": VERSION,
+            }
+        )
 
     async def _llama_slots(self, request: web.Request) -> web.Response:
         return _json(
@@ -142,6 +171,7 @@ class Pages:
             ("num_grammar_queue_reqs", "gauge", 0),
             ("num_used_tokens", "gauge", self.slots.running * self.context_tokens),
             ("token_usage", "gauge", self.slots.running / self.slots.total),
+            ("max_total_num_tokens", "gauge", self.slots.total * self.context_tokens),
             ("prompt_tokens_total", "counter", totals["prompt_tokens"]),
             ("generation_tokens_total", "counter", totals["completion_tokens"]),
         ):
@@ -166,7 +196,7 @@ class Pages:
         return _json({"version": VERSION})
 
     async def _ollama_tags(self, request: web.Request) -> web.Response:
-        return _json({"models": [_tag(model) | {"modified_at": "2026-01-02T03:04:05.6Z"} for model in self.models]})
+        return _json({"models": [_tag(model) | {"modified_at": "2026-01-02T03:04:05.6Z"} for model in self.listed]})
 
     async def _ollama_ps(self, request: web.Request) -> web.Response:
         loaded = {
@@ -174,7 +204,8 @@ class Pages:
             "size_vram": 300_000_000,
             "context_length": self.context_tokens,
         }
-        return _json({"models": [_tag(model) | loaded for model in self.models]})
+        resident = self.models if self.library is None else sorted(self.library.resident)
+        return _json({"models": [_tag(model) | loaded for model in resident]})
 
     async def _ollama_show(self, request: web.Request) -> web.Response:
         try:
@@ -192,7 +223,7 @@ class Pages:
                 "template": "{{ .Prompt }}",
                 "details": _tag(model)["details"],
                 "model_info": {"general.architecture": "fake", "fake.context_length": self.context_tokens},
-                "capabilities": ["completion", "embedding"],
+                "capabilities": ["completion", "embedding"] if self.library is None else self.library.can(model),
                 "modified_at": "2026-01-02T03:04:05.6Z",
             }
         )

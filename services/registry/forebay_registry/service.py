@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
+import grpc.aio
 
 from forebay.bus import Bus
-from forebay.clock import micros
-from forebay.database import open_database, read_database_url
+from forebay.database import read_database_url
 from forebay.follow import Follower
 from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
@@ -26,13 +26,19 @@ from forebay_registry.calls import RIGHTS, Calls
 from forebay_registry.config import RegistrySettings, read_backend
 from forebay_registry.credentials import Credentials
 from forebay_registry.engines.probe import Probe
+from forebay_registry.engines.telemetry import Scraped, Telemetry
 from forebay_registry.fleet.fleet import Fleet
 from forebay_registry.fleet.watch import Watchers
+from forebay_registry.fleet_calls import FleetCalls
 from forebay_registry.health.conditions import Outcome
 from forebay_registry.health.patrol import Patrol
 from forebay_registry.keeping.keeper import Keeper
 from forebay_registry.keeping.store import Store
 from forebay_registry.keeping.tables import SCHEMA
+from forebay_registry.keeping.wanted_store import WantedStore
+from forebay_registry.leadership.fence import open_fenced_database
+from forebay_registry.leadership.lead import Lead
+from forebay_registry.leadership.standing import Standing
 from forebay_registry.nodes.ingest import Ingest, Tally
 from forebay_registry.nodes.samples import Dropped
 from forebay_registry.roster import Roster
@@ -46,8 +52,9 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
     tokens = ServiceTokens(settings.callers_file, RIGHTS)
     url = read_database_url(settings.database_url, settings.database_url_file)
     seed, ca = settings.nats_seed_file, settings.nats_ca_file
+    lead = Lead(url, clock, address=settings.advertise or settings.listen)
     async with (
-        open_database(url, SCHEMA) as database,
+        open_fenced_database(url, SCHEMA, lead) as database,
         ground.open_bus(settings.nats_url, settings.nats_user, seed_file=seed, ca_file=ca) as bus,
         open_peer(settings.admin_address, token_file=settings.token_file) as admin,
         open_session() as session,
@@ -71,30 +78,37 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
             roster=roster,
             database=database,
             store=store,
+            lead=lead,
             file=_snapshot_file(settings, "fleet"),
-            file_backends=file_backends,
+            file_fleet=settings.fleet,
             ops=ground.ops,
             clock=clock,
             reload_s=settings.reload_s,
+            load_first=lambda: health.keeper.load(),
         )
         ingest = Ingest(
-            lambda: roster.node_ids,
+            lambda: roster.agents,
             store,
             clock,
-            keep_s=settings.telemetry_keep_s,
             flush_s=settings.telemetry_flush_s,
             tally=_count_samples(metrics),
         )
         _measure(metrics, fleet, watchers, keeper, credentials, bus)
         await credentials.start()
+        await health.keeper.start_from_snapshot()
         await keeper.start_from_snapshot()
         calls = Calls(roster, watchers, ingest, fleet.term_us)
         async with open_server(
-            settings.listen, lambda server: add_RegistryServicer_to_server(calls, server), tokens, grace_s=0.1
+            settings.listen,
+            add,
+            only_of_the_leader(tokens, lead),
+            grace_s=0.1,
         ):
             work = {
-                "look-at-backends": patrol.run(),
+                "look-at-backends": lead.acting.during(patrol.run),
                 "keep-fleet": keeper.run(),
+                "hold-lead": lead.fault(),
+                "take-over": lead.leading.during(keeper.take_over),
                 "follow-credentials": credentials.follow(),
                 "keep-credentials": credentials.keep(),
                 "hear-samples": ingest.listen(bus),
@@ -111,11 +125,11 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
 
 
 @asynccontextmanager
-async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(*, allow_link_local: bool = False) -> AsyncIterator[aiohttp.ClientSession]:
     """One for all probes: no limit that a hung engine could use up, no cookies, no proxy from the environment, and no
     timeout of its own, since what a whole look may take is `Probe`'s to say."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=socket_factory(allow_link_local=allow_link_local)),
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"user-agent": "forebay-registry"},
@@ -136,7 +150,6 @@ async def _settle(roster: Roster, watchers: Watchers, settle_s: float) -> None:
         async with asyncio.timeout(settle_s):
             await roster.stored.wait()
             await roster.looked_at_all.wait()
-    watchers.open()
 
 
 def _snapshot_file(settings: RegistrySettings, what: str) -> SnapshotFile | None:
@@ -152,18 +165,24 @@ def _count_probes(metrics: Metrics) -> dict[Outcome, Number]:
     return {outcome: counter.child(outcome) for outcome in Outcome}
 
 
+def _count_scrapes(metrics: Metrics) -> dict[Scraped, Number]:
+    counter = metrics.counter(
+        "forebay_registry_scrapes", "Readings of engines' gauges, by how they ended.", ("outcome",)
+    )
+    return {outcome: counter.child(outcome) for outcome in Scraped}
+
+
 def _count_samples(metrics: Metrics) -> Tally:
     dropped = metrics.counter("forebay_registry_samples_dropped", "Samples of agents not taken.", ("reason",))
     return Tally(
         taken=metrics.counter("forebay_registry_samples", "Samples of agents taken.").child(),
         lost=metrics.counter("forebay_registry_samples_lost", "Samples of agents that never came.").child(),
-        not_kept=metrics.counter("forebay_registry_samples_not_kept", "Samples taken and not stored.").child(),
         dropped={why: dropped.child(why) for why in Dropped},
     )
 
 
 def _measure(
-    metrics: Metrics, fleet: Fleet, watchers: Watchers, keeper: Keeper, credentials: Follower, bus: Bus
+    metrics: Metrics, fleet: Fleet, watchers: Watchers, keeper: Keeper, credentials: Follower, bus: Bus, lead: Lead
 ) -> None:
     """What is so right now, read when scraped."""
 
@@ -175,6 +194,12 @@ def _measure(
         metrics.gauge(f"forebay_registry_{name}", about, (), lambda: [((), float(read()))])
 
     metrics.gauge("forebay_registry_backends", "Backends by condition.", ("condition",), by_condition)
+
+    def by_standing() -> Iterable[tuple[tuple[str], float]]:
+        return [((str(s),), float(lead.stance.standing is s)) for s in Standing]
+
+    metrics.gauge("forebay_registry_standing", "1 for how this registry stands to the others.", ("is",), by_standing)
+    gauge("epoch", "Of this registry's lead, or of the newest that it knows.", lambda: lead.stance.epoch)
     gauge("fleet_version", "Changes of the fleet since the start.", lambda: fleet.version)
     gauge("watchers", "Open WatchFleet streams.", lambda: watchers.count)
     gauge("postgres_in_step", "1 while Postgres answers.", lambda: keeper.is_in_step)

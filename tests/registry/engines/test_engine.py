@@ -16,6 +16,7 @@ from forebay.clock import SystemClock
 from forebay.local.demo_engine import DEMO_NAME, open_demo_engine
 from forebay_registry.backend import EngineKind
 from forebay_registry.engines.probe import Answered, Failed, Probe, Target
+from forebay_registry.engines.telemetry import ScrapeRhythm, Telemetry
 from forebay_registry.health.conditions import Outcome
 
 NO_HUB = "http://127.0.0.1:9"
@@ -30,7 +31,8 @@ async def place() -> AsyncIterator[Path]:
 
 @pytest.mark.engine
 async def test_the_real_llamacpp_tells_slots_context_and_who_runs(session: aiohttp.ClientSession, place: Path) -> None:
-    probe = Probe(session, SystemClock(), timeout_s=5.0, gauges_timeout_s=5.0)
+    clock = SystemClock()
+    probe = Probe(session, clock, timeout_s=5.0, telemetry=Telemetry(clock, ScrapeRhythm(every_s=0.0, timeout_s=5.0)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -43,6 +45,9 @@ async def test_the_real_llamacpp_tells_slots_context_and_who_runs(session: aioht
         for model in answer.seen.models:
             assert model.context_length == 4096
             assert {"chat", "completion"} <= set(model.capabilities)
+            assert (model.trained_context_length, model.quantization) == (32768, "Q4_K - Medium")
+            assert model.size_bytes is not None
+            assert model.size_bytes > 100_000_000
         assert answer.load is not None
         assert (answer.load.running, answer.load.waiting) == (0, 0)
 
@@ -65,6 +70,8 @@ async def test_the_real_llamacpp_tells_slots_context_and_who_runs(session: aioht
                 idle = await probe.look(Target(engine.url, None), EngineKind.LLAMACPP)
                 if isinstance(idle, Answered) and idle.load is not None and idle.load.running == 0:
                     break
+        assert idle.load.rates is not None
+        assert idle.load.rates.completion_tokens_per_s is not None, "it counts what it writes"
 
         await engine.server.stop()
         gone = await probe.look(Target(engine.url, None))

@@ -14,19 +14,24 @@ from aiohttp import web
 
 from forebay.clock import ManualClock
 from forebay_registry.backend import EngineKind, Load, Model
-from forebay_registry.engines.probe import MAX_BODY_BYTES, Answered, Failed, Probe, Target
+from forebay_registry.engines.pages import MAX_BODY_BYTES
+from forebay_registry.engines.probe import Answered, Failed, Probe, Target
+from forebay_registry.engines.telemetry import ScrapeRhythm, Telemetry
 from forebay_registry.health.conditions import Outcome
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_orders import Pace
+from tests.fakes.engine_pages import VERSION
 
 CLOCK = ManualClock()
 
 
 @pytest.fixture
 def probe(session: aiohttp.ClientSession) -> Probe:
-    return Probe(session, CLOCK, timeout_s=1.0, gauges_timeout_s=0.5)
+    # The clock stands still; a probe that reads gauges at every look does so all the same.
+    telemetry = Telemetry(CLOCK, ScrapeRhythm(every_s=0.0, timeout_s=0.5))
+    return Probe(session, CLOCK, timeout_s=1.0, telemetry=telemetry)
 
 
 async def look(probe: Probe, url: str, kind: EngineKind | None = None, bearer: str | None = None) -> Answered:
@@ -71,7 +76,8 @@ async def test_llamacpp_is_recognised_and_tells_slots_context_and_load(probe: Pr
         answer = await look(probe, engine.url)
         assert answer.seen.kind is EngineKind.LLAMACPP
         assert answer.seen.slots == 3
-        assert answer.seen.models == (Model("m", 2048),)
+        assert answer.seen.models == (Model("m", 2048, trained_context_length=2048),)
+        assert answer.seen.version == VERSION
         assert answer.load == Load(0, 0, None, CLOCK.now())
 
 
@@ -79,6 +85,7 @@ async def test_vllm_is_recognised_and_tells_context_and_load(probe: Probe) -> No
     async with FakeEngine(flavour=Flavour.VLLM, slots=3, context_tokens=4096, models=("m",)) as engine:
         answer = await look(probe, engine.url)
         assert (answer.seen.kind, answer.seen.slots) == (EngineKind.VLLM, None)
+        assert (answer.seen.kv_tokens, answer.seen.version) == (3 * 4096, VERSION)
         assert answer.seen.models == (Model("m", 4096),)
         assert answer.load == Load(0, 0, 0.0, CLOCK.now())
 
@@ -86,7 +93,8 @@ async def test_vllm_is_recognised_and_tells_context_and_load(probe: Probe) -> No
 async def test_sglang_is_recognised_and_tells_context_and_load(probe: Probe) -> None:
     async with FakeEngine(flavour=Flavour.SGLANG, slots=3, context_tokens=4096, models=("m",)) as engine:
         answer = await look(probe, engine.url)
-        assert (answer.seen.kind, answer.seen.slots) == (EngineKind.SGLANG, None)
+        assert (answer.seen.kind, answer.seen.slots) == (EngineKind.SGLANG, 3)
+        assert (answer.seen.kv_tokens, answer.seen.version) == (3 * 4096, VERSION)
         assert answer.seen.models == (Model("m", 4096),)
         assert answer.load == Load(0, 0, 0.0, CLOCK.now())
 
@@ -95,7 +103,11 @@ async def test_ollama_is_recognised_and_tells_what_is_loaded_but_no_load(probe: 
     async with FakeEngine(flavour=Flavour.OLLAMA, context_tokens=4096, models=("m",)) as engine:
         answer = await look(probe, engine.url)
         assert answer.seen.kind is EngineKind.OLLAMA
-        assert answer.seen.models == (Model("m:latest", 4096, loaded=True),)
+        (model,) = answer.seen.models
+        assert (model.name, model.context_length, model.loaded) == ("m:latest", 4096, True)
+        assert (model.capabilities, model.trained_context_length) == (("completion", "embedding"), 4096)
+        assert (model.size_bytes, model.vram_bytes, model.quantization) == (300_000_000, 300_000_000, "Q4_K_M")
+        assert answer.seen.version == VERSION
         assert answer.load is None
 
 
@@ -156,7 +168,7 @@ async def test_a_loading_engine_fails_with_its_own_words(probe: Probe) -> None:
     async with FakeEngine(flavour=Flavour.LLAMA_CPP) as engine:
         engine.faults.add(Fault(FaultKind.UNHEALTHY, times=None))
         failed = await failure(probe, engine.url)
-        assert failed.outcome is Outcome.STATUS
+        assert failed.outcome is Outcome.LOADING
         assert "503 (Loading model)" in failed.reason
 
 
@@ -237,3 +249,23 @@ async def test_a_web_page_is_no_engine(probe: Probe) -> None:
         assert "not an engine of this kind: its answer is not JSON" in failed.reason
     async with pages() as url:
         assert "has no /v1/models and is not Ollama" in (await failure(probe, url)).reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\xff\xfe\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 500 Oops\r\nConnection: close\r\n\r\n{"error": "a\\u0000b"}',
+    ],
+)
+async def test_what_neither_the_wire_nor_postgres_takes_is_in_no_reason(probe: Probe, answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        failed = await failure(probe, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert "\N{REPLACEMENT CHARACTER}" in failed.reason
+    assert failed.reason.isprintable()

@@ -24,7 +24,7 @@ from tests.fakes.provider_openai import FakeAzure, FakeOpenRouter
 
 @pytest.fixture
 def probe(session: aiohttp.ClientSession) -> Probe:
-    return Probe(session, ManualClock(), timeout_s=1.0, gauges_timeout_s=0.5)
+    return Probe(session, ManualClock(), timeout_s=1.0)
 
 
 async def test_all_pages_of_anthropics_models_are_read(probe: Probe) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from forebay.prometheus_text import read_samples
+from forebay.prometheus_text import Scanner
 from forebay_gateway.fleet import EngineKind
 
 
@@ -36,6 +36,7 @@ _WORK: Mapping[EngineKind, tuple[str, ...]] = {
         "sglang:token_usage",
     ),
 }
+_SCANNERS = {kind: Scanner(names) for kind, names in _WORK.items()}
 _COUNTS = {name for names in _WORK.values() for name in names[:2]}
 """Without these a page tells nothing."""
 
@@ -55,7 +56,7 @@ def read_activity(kind: EngineKind, path: str, status: int, body: bytes) -> Acti
     if status != 200:
         return Activity.UNTOLD
     if path == _METRICS:
-        return _of_gauges(kind, body.decode(errors="replace"))
+        return _of_gauges(kind, body)
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -63,18 +64,18 @@ def read_activity(kind: EngineKind, path: str, status: int, body: bytes) -> Acti
     return _of_slots(told) if path == "/slots" else _of_resident(told)
 
 
-def _of_gauges(kind: EngineKind, text: str) -> Activity:
-    found = {name: value for name, value in _summed(text).items() if name in _WORK[kind]}
+def _of_gauges(kind: EngineKind, page: bytes) -> Activity:
+    found = _summed(kind, page)
     if any(found.values()):
         return Activity.BUSY
     return Activity.IDLE if len(found.keys() & _COUNTS) == 2 else Activity.UNTOLD
 
 
-def _summed(text: str) -> dict[str, float]:
+def _summed(kind: EngineKind, page: bytes) -> dict[str, float]:
     """Over the replicas of an engine, each of which has lines of its own."""
     sums: dict[str, float] = {}
-    for name, value in read_samples(text):
-        sums[name] = sums.get(name, 0.0) + value
+    for sample in _SCANNERS[kind].scan(page):
+        sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums
 
 

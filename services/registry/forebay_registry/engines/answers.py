@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 import orjson
 
-from forebay.prometheus_text import read_samples
 from forebay_registry.backend import EngineKind, Load, Model
 
 MAX_MODELS = 5_000
 MAX_NAME = 512
 MAX_TOKENS = 2**31 - 1
+MAX_BYTES = 2**50
 _MAX_SLOTS = 100_000
+_MAX_WORD = 100
 
 _OWNERS = {
     "llamacpp": EngineKind.LLAMACPP,
@@ -26,7 +27,6 @@ _OWNERS = {
     "vllm": EngineKind.VLLM,
     "sglang": EngineKind.SGLANG,
 }
-_GAUGES = {"vllm:": EngineKind.VLLM, "llamacpp:": EngineKind.LLAMACPP, "sglang:": EngineKind.SGLANG}
 _GEMINI_METHODS = {"generateContent": "chat", "embedContent": "embedding"}
 _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 
@@ -57,6 +57,10 @@ class Props:
     has_slots_page: bool
     has_metrics_page: bool
     capabilities: tuple[str, ...]
+    version: str
+    models_at_once: int | None
+    """Of its router, which starts a server for each model."""
+    is_router: bool
 
 
 def read_models(body: bytes) -> ModelList:
@@ -70,9 +74,15 @@ def read_models(body: bytes) -> ModelList:
     for entry, name in named(listed, "id"):
         can = spoken.get(name) or words_in(entry.get("capabilities"))
         # llama.cpp answers to each of a model's aliases, so each is a name that a client may use.
-        models += [Model(each, _context_of(entry), can) for each in (name, *words_in(entry.get("aliases")))]
+        model = _listed(entry, name, can)
+        models += [replace(model, name=each) for each in (name, *words_in(entry.get("aliases")))]
         kinds.add(_OWNERS.get(str(entry.get("owned_by")).lower()))
-    return ModelList(distinct(models), kinds.pop() if len(kinds) == 1 else None)
+    return ModelList(_with_parents(distinct(models)), kinds.pop() if len(kinds) == 1 else None)
+
+
+def read_routed(body: bytes) -> tuple[str, ...]:
+    """The models on the same page of llama.cpp's router of which a server runs, each by one name."""
+    return tuple(name for entry, name in named(object_in(body).get("data"), "id") if _state_of(entry) == "loaded")
 
 
 def read_anthropic_models(body: bytes) -> ModelPage:
@@ -110,28 +120,6 @@ def read_gemini_models(body: bytes) -> ModelPage:
     return ModelPage(tuple(models), f"pageToken={quote(token, safe='')}" if isinstance(token, str) and token else None)
 
 
-def read_ollama_tags(body: bytes) -> tuple[Model, ...]:
-    """`GET /api/tags`: what is on disk. How long a context is depends on how a model is loaded, so only /api/ps tells."""
-    listed = object_in(body).get("models")
-    if not isinstance(listed, list):
-        raise BadAnswer("its list of models has no `models`")
-    return distinct(
-        Model(name, capabilities=words_in(entry.get("capabilities")), loaded=False)
-        for entry, name in named(listed, "name")
-    )
-
-
-def with_loaded(models: Iterable[Model], ps: bytes) -> tuple[Model, ...]:
-    """The same models, those that `GET /api/ps` lists being resident, with the context they were loaded with."""
-    resident = {name: entry for entry, name in named(object_in(ps).get("models"), "name")}
-    return tuple(
-        replace(m, loaded=True, context_length=whole(resident[m.name].get("context_length"), MAX_TOKENS))
-        if m.name in resident
-        else m
-        for m in models
-    )
-
-
 def is_ollama_version(body: bytes) -> bool:
     """Whether this is what Ollama answers to `GET /api/version`."""
     try:
@@ -152,6 +140,9 @@ def read_props(body: bytes) -> Props:
         has_slots_page=page.get("endpoint_slots") is not False,
         has_metrics_page=page.get("endpoint_metrics") is not False,
         capabilities=words_in(spoken),
+        version=word_in(page.get("build_info")),
+        models_at_once=whole(page.get("max_instances"), _MAX_SLOTS) or None,
+        is_router=page.get("role") == "router",
     )
 
 
@@ -161,37 +152,6 @@ def read_slots(body: bytes, now: float) -> Load:
     if not isinstance(slots, list) or not all(isinstance(s, dict) for s in slots):
         raise BadAnswer("its list of slots is no list")
     return Load(sum(slot.get("is_processing") is True for slot in slots), None, None, now)
-
-
-def read_gauges(text: str, kind: EngineKind, now: float) -> Load | None:
-    """The load on an engine's Prometheus page; None when it has none of the gauges. Data-parallel replicas are summed, of
-    the cache the fullest counts."""
-    match kind:
-        case EngineKind.LLAMACPP:
-            names = ("llamacpp:requests_processing", "llamacpp:requests_deferred", "llamacpp:kv_cache_usage_ratio")
-        case EngineKind.VLLM:
-            names = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
-        case EngineKind.SGLANG:
-            names = ("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage")
-        case _:
-            return None
-    found: dict[str, list[float]] = {}
-    for name, value in read_samples(text):
-        # vLLM called it gpu_cache_usage_perc before 0.11.
-        found.setdefault(name.replace(":gpu_cache_usage", ":kv_cache_usage"), []).append(value)
-    running, waiting, kv = (found.get(name) for name in names)
-    if running is None and waiting is None and kv is None:
-        return None
-    return Load(_sum(running), _sum(waiting), min(1.0, max(kv)) if kv else None, now)
-
-
-def kind_of_gauges(text: str) -> EngineKind | None:
-    """Which engine writes such a Prometheus page."""
-    for name, _ in read_samples(text):
-        for prefix, kind in _GAUGES.items():
-            if name.startswith(prefix):
-                return kind
-    return None
 
 
 def read_error(body: bytes) -> str:
@@ -236,6 +196,41 @@ def named(listed: Any, field: str) -> Iterator[tuple[Mapping[str, Any], str]]:
             yield entry, name
 
 
+def _listed(entry: Mapping[str, Any], name: str, can: tuple[str, ...]) -> Model:
+    given, state = entry.get("meta"), _state_of(entry)
+    meta = given if isinstance(given, dict) else {}
+    return Model(
+        name,
+        _context_of(entry),
+        can,
+        loaded=None if state is None else state == "loaded",
+        size_bytes=whole(meta.get("size"), MAX_BYTES) or None,
+        parent=word_in(entry.get("parent"), MAX_NAME),
+        quantization=word_in(meta.get("ftype")),
+        trained_context_length=whole(meta.get("n_ctx_train"), MAX_TOKENS) or None,
+    )
+
+
+def _state_of(entry: Mapping[str, Any]) -> str | None:
+    """llama.cpp's router tells of each model whether a server of it runs."""
+    status = entry.get("status")
+    state = status.get("value") if isinstance(status, dict) else None
+    return state if isinstance(state, str) else None
+
+
+def _with_parents(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """An adapter's context is that of the model it adapts. A parent that is not there is none."""
+    by_name = {model.name: model for model in models}
+    joined = []
+    for model in models:
+        parent = by_name.get(model.parent) if model.parent != model.name else None
+        if parent is not None:
+            joined.append(replace(model, context_length=model.context_length or parent.context_length))
+        else:
+            joined.append(replace(model, parent=""))
+    return tuple(joined)
+
+
 def _claude_can(told: Any) -> tuple[str, ...]:
     can = {"chat", "tools"}
     for theirs, ours in (("image_input", "vision"), ("thinking", "thinking")):
@@ -265,5 +260,6 @@ def whole(value: Any, most: int) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
 
 
-def _sum(values: list[float] | None) -> int | None:
-    return None if values is None else round(min(sum(values), MAX_TOKENS))
+def word_in(value: Any, most: int = _MAX_WORD) -> str:
+    """A short printable text; empty for anything else."""
+    return value if isinstance(value, str) and len(value) <= most and value.isprintable() else ""
