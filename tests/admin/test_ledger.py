@@ -83,10 +83,10 @@ class Books:
 
 
 @pytest.fixture
-async def books(postgres_url: str) -> AsyncIterator[Books]:
-    async with open_database(postgres_url, "admin") as database:
+async def books(admin_database_url: str) -> AsyncIterator[Books]:
+    async with open_database(admin_database_url, "admin") as database:
         await database.migrate(MIGRATIONS)
-        yield Books(database, postgres_url)
+        yield Books(database, admin_database_url)
 
 
 @asynccontextmanager
@@ -147,10 +147,12 @@ async def test_a_partition_that_was_dropped_is_made_again(books: Books) -> None:
     assert await store.write(rows_of(record(now)), ()) == Written(1, 0, 0)
 
 
-async def test_two_replicas_that_write_the_same_rows_at_once_keep_each_once(books: Books, postgres_url: str) -> None:
+async def test_two_replicas_that_write_the_same_rows_at_once_keep_each_once(
+    books: Books, admin_database_url: str
+) -> None:
     now = time.time()
     records = [record(now) for _ in range(300)]
-    async with open_database(postgres_url, "admin") as other:
+    async with open_database(admin_database_url, "admin") as other:
         stores = [LedgerStore(books.database), LedgerStore(other)]
 
         async def write(store: LedgerStore, chosen: list[usage_pb2.UsageRecord]) -> None:
@@ -305,7 +307,7 @@ async def test_what_a_killed_clerk_did_not_acknowledge_another_one_writes_over_n
     assert sorted(ids) == sorted(r.ledger_id for r in records)
 
 
-async def test_nothing_is_acknowledged_while_postgres_is_away(postgres_url: str) -> None:
+async def test_nothing_is_acknowledged_while_postgres_is_away(admin_database_url: str) -> None:
     """The address leads nowhere, then somewhere."""
     clock = SystemClock()
     bus = MemoryBus(clock.now)
@@ -315,11 +317,11 @@ async def test_nothing_is_acknowledged_while_postgres_is_away(postgres_url: str)
     nowhere = "postgresql://forebay:x@127.0.0.1:1/forebay"
     async with open_database(nowhere, "admin") as away, keeping(Ledger(bus, LedgerStore(away), clock, Metrics())):
         await asyncio.sleep(1.0)
-    async with open_database(postgres_url, "admin") as there:
+    async with open_database(admin_database_url, "admin") as there:
         await there.migrate(MIGRATIONS)
         async with keeping(Ledger(bus, LedgerStore(there), clock, Metrics())):
-            await Books(there, postgres_url).holds(5)
-        assert sorted(await Books(there, postgres_url).ids()) == sorted(r.ledger_id for r in records)
+            await Books(there, admin_database_url).holds(5)
+        assert sorted(await Books(there, admin_database_url).ids()) == sorted(r.ledger_id for r in records)
 
 
 async def test_a_bus_that_lost_everything_is_set_up_again_and_read_on(

@@ -13,6 +13,8 @@ from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
 from forebay_admin.access import Access
 from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.fleet.history_calls import HistoryCalls
+from forebay_admin.fleet.history_desk import HistoryDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
@@ -46,9 +48,12 @@ class Desks:
     fleet_state: FleetStateDesk
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
+    history: HistoryDesk
 
 
-class OperatorServicer(admin_pb2_grpc.OperatorServicer):
+class OperatorServicer(
+    HistoryCalls, NodesCalls, LifecycleCalls, LibraryCalls, AlertsCalls, admin_pb2_grpc.OperatorServicer
+):
     def __init__(self, access: Access, desks: Desks, database: Database, clock: Clock) -> None:
         self._access = access
         self._people = desks.people
@@ -63,6 +68,7 @@ class OperatorServicer(admin_pb2_grpc.OperatorServicer):
         self._credentials = desks.credentials
         self._scheduler = desks.scheduler
         self._nodes = desks.nodes
+        self._history = desks.history
         self._database = database
         self._clock = clock
 

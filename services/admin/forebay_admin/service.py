@@ -43,6 +43,8 @@ from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.directory import Directory
 from forebay_admin.enrolment import Enrolment
 from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.fleet.history_client import HistoryClient
+from forebay_admin.fleet.history_desk import HistoryDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http

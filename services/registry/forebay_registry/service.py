@@ -32,6 +32,7 @@ from forebay_registry.fleet.watch import Watchers
 from forebay_registry.fleet_calls import FleetCalls
 from forebay_registry.health.conditions import Outcome
 from forebay_registry.health.patrol import Patrol
+from forebay_registry.history.opening import History
 from forebay_registry.keeping.keeper import Keeper
 from forebay_registry.keeping.store import Store
 from forebay_registry.keeping.tables import SCHEMA
@@ -97,7 +98,82 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         await credentials.start()
         await health.keeper.start_from_snapshot()
         await keeper.start_from_snapshot()
-        calls = Calls(roster, watchers, ingest, fleet.term_us)
+        history = History(
+            database,
+            clock,
+            metrics,
+            views=roster.views,
+            last_samples=store.last_samples,
+            minutes_s=settings.history_minutes_s,
+            hours_s=settings.history_hours_s,
+            max_series=settings.history_max_series,
+        )
+        ingest.on_sample.append(history.recorder.on_sample)
+        roster.on_look.append(history.recorder.on_look)
+        library = Library(
+            roster,
+            session,
+            database,
+            clock,
+            nodes=roster.nodes,
+            pools=lambda: {pool.name: pool for pool in roster.pools()},
+            heard_of=ingest.heard_of,
+            pulls_per_node=settings.pulls_per_node,
+            reserve_bytes=settings.pull_reserve_bytes,
+            upkeep_s=settings.upkeep_s,
+        )
+
+        finding = discovery_opening.Finding(roster, database, clock, metrics, settings.finding, ready=roster.stored)
+        ingest.on_sample.append(finding.hear)
+        commands = command_calls.open_commands(
+            settings.command_key_file, bus, clock, metrics, nodes=lambda: roster.agents, heard_of=ingest.heard_of
+        )
+
+        alerts = alerts_opening.AlertsPart(
+            settings.alerting,
+            settings.told,
+            webhook_session,
+            bus=bus,
+            database=database,
+            tables=lead.tables,
+            clock=clock,
+            metrics=metrics,
+            lifecycle=lifecycle,
+            views=roster.views,
+            nodes=roster.nodes,
+            troubles_of=ingest.troubles_of,
+            has_postgres=lambda: keeper.is_in_step,
+            flap_window_s=settings.flap_window_s,
+            round_s=settings.alerts_every_s,
+        )
+        ingest.on_sample.append(alerts.reader.hear)
+        commands.commander.on_refused = alerts.reader.hear_refusal
+        standing = standing_calls.StandingCalls(
+            clock,
+            lambda: lead.stance,
+            {
+                "postgres": lambda: keeper.is_in_step,
+                "nats": lambda: bus.is_connected,
+                "admin": lambda: credentials.is_live,
+                "fleet": roster.known.is_set,
+            },
+        )
+
+        async def welcome(node: Node, joined_from: str) -> str:
+            await finding.discovery.note_joined(node.id, joined_from)
+            return commands.public_line
+
+        calls = Calls(roster, watchers, ingest, FleetCalls(roster, wanted), history.calls, welcome)
+
+        def add(server: grpc.aio.Server) -> None:
+            add_RegistryServicer_to_server(calls, server)
+            add_ModelLibraryServicer_to_server(library.calls, server)
+            add_LifecycleServicer_to_server(health.calls, server)
+            add_DiscoveryServicer_to_server(finding, server)
+            add_NodeCommandsServicer_to_server(commands.calls, server)
+            add_AlertsServicer_to_server(alerts.calls, server)
+            add_StandingServicer_to_server(standing, server)
+
         async with open_server(
             settings.listen,
             add,
@@ -112,8 +188,15 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
                 "follow-credentials": credentials.follow(),
                 "keep-credentials": credentials.keep(),
                 "hear-samples": ingest.listen(bus),
-                "keep-samples": _keep_samples(roster, ingest),
-                "settle": _settle(roster, watchers, settings.settle_s),
+                "keep-samples": lead.leading.during(lambda: _keep_samples(roster, ingest)),
+                "keep-history": lead.acting.during(lambda: _keep_history(roster, history)),
+                "keep-library": lead.leading.during(lambda: _keep_library(roster, library)),
+                **health.work(),
+                "find-engines": lead.leading.during(finding.run),
+                "hear-answers": commands.listen(),
+                "alerts": lead.acting.during(alerts.run),
+                "note-standing": standing.watch(),
+                "settle": _tell_watchers(lead, roster, watchers, settings.settle_s),
             }
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(todo, name=name) for name, todo in work.items()]
@@ -122,6 +205,7 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
                     task.cancel()
         await keeper.drain()
         await ingest.drain()
+        await history.recorder.drain()
 
 
 @asynccontextmanager
@@ -142,9 +226,32 @@ async def _keep_samples(roster: Roster, ingest: Ingest) -> None:
     await ingest.keep()
 
 
-async def _settle(roster: Roster, watchers: Watchers, settle_s: float) -> None:
-    """Opens the fleet to watchers once it is known: from Postgres and looked at, or for long enough. A snapshot may be a
-    moment older than the last change, and a restart of the registry alone should not show it."""
+async def _keep_history(roster: Roster, history: History) -> None:
+    await roster.stored.wait()
+    await history.recorder.run()
+
+
+async def _keep_library(roster: Roster, library: Library) -> None:
+    await roster.stored.wait()
+    await library.run()
+
+
+async def _tell_watchers(lead: Lead, roster: Roster, watchers: Watchers, settle_s: float) -> None:
+    """Under each epoch of ours anew; while another one leads, that it does."""
+    while True:
+        turn = lead.turn
+        if lead.stance.standing is Standing.STANDBY:
+            watchers.stand_by(lead.stance.epoch, lead.stance.leader)
+        elif lead.stance.acts:
+            await _settle(roster, settle_s)
+            if lead.stance.acts:
+                watchers.open(lead.stance.epoch)
+        await lead.beyond(turn)
+
+
+async def _settle(roster: Roster, settle_s: float) -> None:
+    """Returns when the fleet is known: from Postgres and looked at, or for long enough. A snapshot may be a moment older
+    than the last change, and a restart of the registry alone should not show it."""
     await roster.known.wait()
     with suppress(TimeoutError):  # the rest is told as unknown, and as healthy as soon as it answers
         async with asyncio.timeout(settle_s):

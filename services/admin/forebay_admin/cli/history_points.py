@@ -1,0 +1,160 @@
+"""Points of history as people read them: rows, small pictures, amounts with their units. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from forebay.wire.v1 import history_pb2 as wire
+from forebay_admin.cli.plain import Plain
+from forebay_admin.cli.words import gigabytes, moment
+
+_DAY_S = 86_400
+_BARS = "▁▂▃▄▅▆▇█"
+_GAP = " "
+STATISTICS = ("min", "mean", "max", "last")
+ENERGIES = ("gpu_wh", "server_wh", "idle_wh", "measured_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    at_us: int
+    values: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Metric → its STATISTICS; one that was not told is not there."""
+    samples: dict[str, int] = field(default_factory=dict)
+    energies: tuple[float | None, ...] = (None,) * len(ENERGIES)
+    is_estimated: bool = False
+
+
+def points_of(series: wire.HistorySeries) -> Iterator[Point]:
+    """What is known of it, the oldest first."""
+    for i, at_us in enumerate(series.at_us):
+        told = [column for column in series.columns if column.samples[i]]
+        yield Point(
+            at_us,
+            {c.metric: tuple(_known(numbers[i]) for numbers in (c.mins, c.means, c.maxs, c.lasts)) for c in told},
+            {c.metric: c.samples[i] for c in told},
+            tuple(_known(getattr(series, name)[i]) for name in ENERGIES),
+            series.estimated[i],
+        )
+
+
+def with_gaps(points: Iterable[Point], from_us: int, to_us: int, resolution_s: int, zone: str) -> list[Point]:
+    """With an empty point for each time of which nothing is known."""
+    known = {point.at_us: point for point in points}
+    return [known.get(at_us, Point(at_us)) for at_us in _times(from_us, to_us, resolution_s, zone)]
+
+
+def plain_point(point: Point, metrics: Sequence[str]) -> Plain:
+    """`null` for what is not known."""
+    answer: Plain = {"at": moment(point.at_us)}
+    for metric in metrics:
+        told = point.values.get(metric)
+        answer[metric] = (
+            None
+            if told is None
+            else {**dict(zip(STATISTICS, told, strict=True)), "samples": point.samples.get(metric, 0)}
+        )
+    answer["energy"] = plain_energy(point)
+    return answer
+
+
+def plain_energy(point: Point) -> Plain | None:
+    if all(wh is None for wh in point.energies[:3]):
+        return None
+    return {**dict(zip(ENERGIES, point.energies, strict=True)), "estimated": point.is_estimated}
+
+
+def sparkline(numbers: Sequence[float | None], width: int) -> str:
+    """One bar for each number, or for the mean of several where they are more than `width`. A gap is a blank."""
+    if len(numbers) > width:
+        edges = [round(i * len(numbers) / width) for i in range(width + 1)]
+        numbers = [_mean(numbers[a:b]) for a, b in pairwise(edges)]
+    told = [number for number in numbers if number is not None]
+    if not told:
+        return _GAP * len(numbers)
+    least, most = min(told), max(told)
+    step = (most - least) / (len(_BARS) - 1)
+
+    def bar(number: float | None) -> str:
+        if number is None:
+            return _GAP
+        return _BARS[round((number - least) / step)] if step else _BARS[0]
+
+    return "".join(bar(number) for number in numbers)
+
+
+def amount(metric: str, number: float | None) -> str:
+    """With the unit that the metric's name says."""
+    if number is None:
+        return ""
+    for ending, write in _UNITS.items():
+        if metric.endswith(ending):
+            return write(number)
+    return f"{number:,.2f}".rstrip("0").rstrip(".")
+
+
+_UNITS: dict[str, Callable[[float], str]] = {
+    "_bytes_per_s": lambda n: f"{n / 1e6:,.1f} MB/s",
+    "tokens_per_s": lambda n: f"{n:,.1f}",
+    "_bytes": lambda n: gigabytes(round(n)),
+    "_percent": lambda n: f"{n:.0f} %",
+    "_fraction": lambda n: f"{100 * n:.0f} %",
+    "serving": lambda n: f"{100 * n:.0f} %",
+    "thermal_slowdown": lambda n: f"{100 * n:.0f} %",
+    "_mhz": lambda n: f"{n:,.0f} MHz",
+    "power_w": lambda n: f"{n:,.0f} W",
+    "temperature_c": lambda n: f"{n:.0f} °C",
+    "ttft_s": lambda n: f"{n:.2f} s",
+    "queue_s": lambda n: f"{n:.2f} s",
+}
+
+
+def watt_hours(wh: float | None) -> str:
+    """850 Wh, 12.3 kWh"""
+    if wh is None:
+        return ""
+    return f"{wh:,.1f} Wh" if wh < 1000 else f"{wh / 1000:,.1f} kWh"
+
+
+def over_all(points: Iterable[Point], metric: str) -> tuple[float | None, ...]:
+    """Its STATISTICS over all points; each point counts the same."""
+    told = [point.values[metric] for point in points if metric in point.values]
+    if not told:
+        return (None,) * len(STATISTICS)
+    mins, means, maxs, lasts = zip(*told, strict=True)
+    return min(mins), sum(means) / len(means), max(maxs), lasts[-1]
+
+
+def total(points: Iterable[Point], energy: str) -> float | None:
+    place = ENERGIES.index(energy)
+    told = [wh for point in points if (wh := point.energies[place]) is not None]
+    return sum(told) if told else None
+
+
+def _times(from_us: int, to_us: int, resolution_s: int, zone: str) -> Iterator[int]:
+    if resolution_s != _DAY_S:
+        yield from range(from_us, to_us, resolution_s * 1_000_000)
+        return
+    place = ZoneInfo(zone) if zone else UTC
+    day = datetime.fromtimestamp(from_us / 1_000_000, UTC).astimezone(place).date()
+    while True:
+        # By the calendar: a day on which clocks change has 23 or 25 hours.
+        at_us = round(datetime(day.year, day.month, day.day, tzinfo=place).timestamp() * 1_000_000)
+        if at_us >= to_us:
+            return
+        yield at_us
+        day += timedelta(days=1)
+
+
+def _mean(numbers: Sequence[float | None]) -> float | None:
+    told = [number for number in numbers if number is not None]
+    return sum(told) / len(told) if told else None
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number

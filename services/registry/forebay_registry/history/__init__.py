@@ -1,0 +1,1 @@
+"""How nodes, GPUs, backends and models were: minutes and hours, and the energy that they took."""
