@@ -18,11 +18,19 @@ def usage(publisher: str) -> str:
 
 
 def command(node: str) -> str:
-    """To a node's agent."""
+    """SignedCommand, to a node's agent; at most once."""
     return f"forebay.command.{node}"
 
 
+def attempts(gateway: str) -> str:
+    """AttemptsReport, at most once."""
+    return f"forebay.events.attempts.{gateway}"
+
+
 TELEMETRY_OF_ALL = "forebay.telemetry.*"
+ATTEMPTS_OF_ALL = "forebay.events.attempts.*"
+DRAINING = "forebay.events.draining.scheduler"
+"""DrainingReport, from the scheduler that leads; at most once."""
 
 
 @dataclass(frozen=True, slots=True)

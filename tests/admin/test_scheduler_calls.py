@@ -1,9 +1,8 @@
-"""What the scheduler is asked on behalf of operators: of whichever leads, with the caller's name, audited."""
+"""What the scheduler is asked on behalf of operators: of whichever leads."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from uuid import UUID
 
@@ -15,9 +14,8 @@ from forebay.ledger_id import new_ledger_id
 from forebay.wire.v1 import scheduler_pb2
 from forebay_admin import scheduler_client
 from forebay_admin.config import AdminSettings
-from forebay_admin.people import Role
 from tests.admin.replica import Running, Start
-from tests.admin.test_operator import query, refused, somebody
+from tests.admin.test_operator import refused
 
 
 def explanation(request_id: str, ledger_id: bytes = b"") -> scheduler_pb2.Explanation:
@@ -84,31 +82,6 @@ async def test_a_request_is_found_by_its_id_and_by_its_ledger_id(admin: Running)
     told = await refused(operator.ViewExplanation(request_id="gone"))
     assert told.startswith("NOT_FOUND: The scheduler remembers no request gone")
     assert (await refused(operator.ViewExplanation())).startswith("INVALID_ARGUMENT: Give a request's id")
-
-
-async def test_a_drain_goes_to_the_scheduler_with_the_callers_name_and_is_audited(admin: Running) -> None:
-    operator = await somebody(admin, "dana", Role.OPERATOR)
-    await operator.RegisterBackend(name="big-gpu", url="http://127.0.0.1:1")
-    admin.site.scheduler.running = 3
-    answer = await operator.DrainBackend(name="big-gpu", deadline_s=600)
-    assert (answer.backend_id, answer.name, answer.running, answer.drained) == ("backend-1", "big-gpu", 3, False)
-    await operator.DrainBackend(name="big-gpu", undo=True)
-    assert [(d.actor, d.backend_id, d.deadline_s, d.undo) for d in admin.site.scheduler.drains] == [
-        ("dana", "backend-1", 600, False),
-        ("dana", "backend-1", 0, True),
-    ]
-    rows = await query(
-        admin, "SELECT actor, action, subject, after FROM admin.audit_log WHERE action LIKE '%drain' ORDER BY id"
-    )
-    assert [(r["actor"], r["action"], r["subject"]) for r in rows] == [
-        ("dana", "backend.drain", "big-gpu"),
-        ("dana", "backend.undrain", "big-gpu"),
-    ]
-    assert json.loads(rows[0]["after"]) == {"deadline_s": 600, "running": 3}
-    assert await refused(operator.DrainBackend(name="x")) == "NOT_FOUND: There is no backend x."
-    assert "at most 30 days" in await refused(operator.DrainBackend(name="x", deadline_s=31 * 86_400))
-    assert "has no deadline" in await refused(operator.DrainBackend(name="x", deadline_s=1, undo=True))
-    assert len(admin.site.scheduler.drains) == 2
 
 
 async def test_what_the_scheduler_knows_is_dumped_whole(admin: Running) -> None:

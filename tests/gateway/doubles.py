@@ -18,6 +18,7 @@ from forebay.wire.v1 import (
     batches_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
+    fleet_pb2,
     registry_pb2,
     registry_pb2_grpc,
     scheduler_pb2,
@@ -303,6 +304,7 @@ class RegistryDouble:
     def __init__(self) -> None:
         self.version = 0
         self._backends: dict[str, registry_pb2.Backend] = {}
+        self._pools: list[fleet_pb2.PoolSpec] = []
         self._fleet = _Broadcast()
 
     def put(
@@ -344,9 +346,22 @@ class RegistryDouble:
         self._backends[backend_id] = backend
         self._fleet.send(registry_pb2.FleetUpdate(term_us=1, version=self.version, backends=[backend]))
 
+    def describe(self, *pools: fleet_pb2.PoolSpec) -> None:
+        """These there are from now on, and no others."""
+        self.version += 1
+        self._pools = list(pools)
+        self._fleet.send(
+            registry_pb2.FleetUpdate(term_us=1, version=self.version, pools=self._pools, pools_changed=True)
+        )
+
     async def WatchFleet(self, request: Any, context: Any) -> AsyncIterator[registry_pb2.FleetUpdate]:
         first = registry_pb2.FleetUpdate(
-            term_us=1, version=self.version, snapshot=True, backends=self._backends.values()
+            term_us=1,
+            version=self.version,
+            snapshot=True,
+            backends=self._backends.values(),
+            pools=self._pools,
+            pools_changed=True,
         )
         async for update in self._fleet.stream(first):
             yield update

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from forebay_scheduler.backend import Backend
+from forebay_scheduler.backend import Backend, Drain
 from forebay_scheduler.breaker import Breaker
 from forebay_scheduler.closures import DRAINING, OFF, RESTING, UNWELL, Closures
 from forebay_scheduler.placing.station import Station
@@ -66,6 +66,19 @@ def test_what_is_closed_says_why_and_the_graver_reason_first() -> None:
     assert place.is_now(WELL), "told as opened, once"
     assert not place.is_now(WELL)
     assert place.has_room
+
+
+def test_a_drain_by_the_registrys_word_closes_it_and_is_due_by_its_deadline() -> None:
+    place = Place()
+    place.is_now(replace(WELL, drain=Drain()))
+    assert (place.station.closed, place.closures.is_draining(GPU), place.has_room) == (DRAINING, True, False)
+    assert place.closures.due(1e9) == {}, "without a deadline all may finish"
+    place.is_now(replace(WELL, drain=Drain(10.0)))
+    assert (place.closures.due(9.9), place.closures.due(10.0)) == ({}, {GPU: False})
+    place.is_now(replace(WELL, drain=Drain(10.0, is_forced=True)))
+    assert place.closures.due(10.0) == {GPU: True}
+    assert place.is_now(WELL), "and opens when it is lifted"
+    assert not place.closures.is_draining(GPU)
 
 
 def test_three_failures_close_it_and_its_rest_opens_it_by_time_alone() -> None:

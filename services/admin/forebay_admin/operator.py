@@ -15,6 +15,9 @@ from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet.history_calls import HistoryCalls
 from forebay_admin.fleet.history_desk import HistoryDesk
+from forebay_admin.fleet.lifecycle_calls import LifecycleCalls
+from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
+from forebay_admin.fleet.nodes_calls import NodesCalls
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
@@ -49,6 +52,7 @@ class Desks:
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
     history: HistoryDesk
+    lifecycle: LifecycleDesk
 
 
 class OperatorServicer(
@@ -69,6 +73,7 @@ class OperatorServicer(
         self._scheduler = desks.scheduler
         self._nodes = desks.nodes
         self._history = desks.history
+        self._lifecycle = desks.lifecycle
         self._database = database
         self._clock = clock
 

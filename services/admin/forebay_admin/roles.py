@@ -76,6 +76,11 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "ViewExplanation": (_NONE, _ALL, _ALL, _ALL),
     "ViewDump": (_NONE, _NONE, _ALL, _ALL),
     "DrainBackend": (_NONE, _NONE, _ALL, _ALL),
+    "DrainNode": (_NONE, _NONE, _ALL, _ALL),
+    "ScheduleMaintenance": (_NONE, _NONE, _ALL, _ALL),
+    "ShowMaintenance": (_NONE, _ALL, _ALL, _ALL),
+    "CancelMaintenance": (_NONE, _NONE, _ALL, _ALL),
+    "ShowBackendHealth": (_NONE, _ALL, _ALL, _ALL),
 }
 _COLUMN = {role: column for column, role in enumerate(Role)}
 

@@ -45,6 +45,8 @@ from forebay_admin.enrolment import Enrolment
 from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet.history_client import HistoryClient
 from forebay_admin.fleet.history_desk import HistoryDesk
+from forebay_admin.fleet.lifecycle_client import LifecycleClient
+from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
@@ -132,7 +134,22 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ),
             fleet_state=FleetStateDesk(database, changes, credentials, registry, ground.clock),
             credentials=CredentialsDesk(database, changes, credentials, registry, ground.clock),
-            scheduler=SchedulerDesk(database, scheduler, registry, ground.clock),
+            scheduler=SchedulerDesk(database, scheduler, registry),
+            lifecycle=LifecycleDesk(database, LifecycleClient(registries.leading), scheduler, ground.clock),
+            library=LibraryDesk(database, LibraryClient(registries.leading), registry, ground.clock),
+            nodes=NodesDesk(database, NodeClient(registries.leading), ground.clock),
+            history=HistoryDesk(database, HistoryClient(registries.leading), ground.clock),
+            alerts=AlertsDesk(database, AlertsClient(registries.leading), ground.clock),
+            status=StatusDesk(
+                address=settings.listen,
+                own=own,
+                scheduler=scheduler,
+                scheduler_addresses=settings.scheduler_addresses,
+                registry=registry,
+                registry_peers=registries.each,
+                alerts=AlertsClient(registries.leading),
+                clock=ground.clock,
+            ),
         )
         enrolment = Enrolment(
             database,

@@ -95,10 +95,16 @@ class Backend:
     pool: str = "default"
     enabled: bool = True
     is_unhealthy: bool = False
-    """The registry's probes fail. A backend that was not probed yet is not unhealthy."""
+    """The registry's probes fail, or it has been drained. A backend that was not probed yet is not unhealthy."""
+    is_barred: bool = False
+    """Nothing is begun there: it drains, loads, or is not well."""
     has_credential: bool = False
     models: Mapping[str, ModelOnBackend] = field(default_factory=dict)
     """By their names in the fleet."""
+
+    @property
+    def may_begin(self) -> bool:
+        return not self.is_unhealthy and not self.is_barred
 
     def its_name_of(self, model: str) -> str:
         """What the engine calls a model of the fleet."""
@@ -146,6 +152,11 @@ class Fleet:
         backend = self._backends.get(backend_id)
         return backend is None or backend.is_unhealthy
 
+    def may_begin(self, backend_id: str) -> bool:
+        """Whether something may be begun there without asking the scheduler."""
+        backend = self._backends.get(backend_id)
+        return backend is not None and backend.may_begin
+
     def has(self, model: str, pool: str) -> bool:
         return bool(self.serving(model, pool))
 
@@ -187,8 +198,8 @@ class Fleet:
         ]
 
     def is_well(self, model: str, pool: str) -> bool:
-        """Whether some backend that has it is not unhealthy."""
-        return any(not backend.is_unhealthy for backend in self.serving(model, pool))
+        """Whether something may be begun on some backend that has it."""
+        return any(backend.may_begin for backend in self.serving(model, pool))
 
     def lacks(self, model: str, pool: str, capability: str) -> bool:
         """Whether it is known of one of its backends, any of which may answer, that it is not there."""

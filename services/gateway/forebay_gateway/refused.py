@@ -125,6 +125,15 @@ class Draining(Unavailable):
         super().__init__(message, retry_after_s=1.0)
 
 
+class BackendEmptied(Unavailable):
+    """The engine that was answering is taken out of service, and its time to finish was over. Send the request again."""
+
+    reason = Refusal.DRAINING
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, retry_after_s=1.0)
+
+
 class JournalFull(Unavailable):
     """The journal of unpublished records is full, since the message bus has been away for long. Try again shortly."""
 

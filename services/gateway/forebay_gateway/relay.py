@@ -19,6 +19,7 @@ from forebay.ledger_id import new_ledger_id
 from forebay_gateway.accounting import Entry, Outcome
 from forebay_gateway.asked import Asked, Background, Keeping
 from forebay_gateway.attempt import Attempt
+from forebay_gateway.attempt_news import How
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
@@ -122,6 +123,8 @@ class Exchange:
         """The model that is asked for now."""
         self._attempts_before = 0
         """With other models."""
+        self._is_silent = False
+        """This attempt was given up since its engine said nothing."""
         self._asked_at = 0.0
 
     # --- what others see (running.Serving) --------------------------------------------------------------------------
@@ -160,6 +163,7 @@ class Exchange:
         return sent and not self.has_begun
 
     def lose_engine(self, why: str) -> None:
+        self._is_silent = True
         self._attempting.interrupt(TroubledEngine(EngineTrouble(Blame.UNREACHABLE, why)))
 
     def place_elsewhere(self) -> None:
@@ -329,13 +333,29 @@ class Exchange:
                 with self._attempting:
                     await attempt.run()
             except TroubledEngine as troubled:
+                self._tell_failed(attempt, troubled.trouble)
                 attempt = await self._fail_over(attempt.grant, asked, troubled.trouble)
             except ContextTooLong:
                 if self.has_begun or not self._make_shorter(asked):
                     raise
                 self._account.forget_attempt()
             else:
+                self._means.attempt_news.note(attempt.grant.backend_id, How.SERVED)
                 return
+
+    def _tell_failed(self, attempt: Attempt, trouble: EngineTrouble) -> None:
+        """To the registry, what speaks against the engine."""
+        is_silent, self._is_silent = self._is_silent, False
+        match trouble.blame:
+            case Blame.UNREACHABLE if is_silent:
+                how = How.SILENT
+            case Blame.UNREACHABLE:
+                how = How.BROKEN if self._account.is_running else How.REFUSED
+            case Blame.FAILED:
+                how = How.FAILED
+            case _:
+                return
+        self._means.attempt_news.note(attempt.grant.backend_id, how)
 
     async def _demand_room(self, asked: Asked, principal: Principal, model: str, prompt_bytes: int) -> None:
         """By an operator's rule. Raises ContextTooLong."""

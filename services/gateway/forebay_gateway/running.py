@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from forebay.errors import ForebayError, Refusal
+from forebay_gateway.refused import BackendEmptied
 
 
 class Serving(Protocol):
@@ -87,6 +88,16 @@ class Running:
     def place_elsewhere(self, ledger_id: bytes) -> None:
         one = self._all.get(ledger_id)
         if one is not None:
+            one.place_elsewhere()
+
+    def leave_backend(self, ledger_id: bytes) -> None:
+        """Its backend is emptied by force: what has begun to answer ends, the rest goes elsewhere."""
+        one = self._all.get(ledger_id)
+        if one is None:
+            return
+        if one.has_begun:
+            one.interrupt(BackendEmptied())
+        else:
             one.place_elsewhere()
 
     def interrupt_queued(self, key_ids: Iterable[str], why: Callable[[str], ForebayError]) -> None:

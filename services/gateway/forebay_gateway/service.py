@@ -21,6 +21,7 @@ from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
+from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.credentials_watch import CredentialsWatch
 from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.principals import Principals
@@ -133,6 +134,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     on_revoke=running.interrupt,
                     on_cutoff=running.cut_off,
                     on_drained=running.place_elsewhere,
+                    on_emptied=running.leave_backend,
                 )
                 session = SchedulerSession(
                     schedulers,
@@ -144,6 +146,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     ops=ops,
                     local_after_s=settings.local_after_s,
                 )
+                attempt_news = AttemptNews(bus, settings.name, clock)
                 contents = AdminContents(admin)
                 means = Means(
                     settings=settings,
@@ -165,6 +168,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     public_web=public_web,
                     running=running,
                     meters=meters,
+                    attempt_news=attempt_news,
                     contents=contents,
                     batches=AdminBatches(admin),
                     thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
@@ -204,6 +208,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     background = [
                         tasks.create_task(session.run(), name="scheduler-session"),
                         tasks.create_task(publisher.run(), name="usage-records"),
+                        tasks.create_task(attempt_news.run(), name="attempt-news"),
                         tasks.create_task(_end_silent(running, fleet, clock, settings), name="lost"),
                         tasks.create_task(
                             SilenceWatch(running, fleet, upstream, clock, settings.silent_look_s).run(), name="silence"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from forebay.clock import Clock
 from forebay.sealed import Seal
+from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.principals import Principals
+from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
 from forebay_gateway.held_body import BodyBudget
@@ -37,6 +39,7 @@ class Means:
     clock: Clock
     principals: Principals
     delegates: Delegates
+    endpoints: VirtualEndpoints
     fleet: Fleet
     model_rules: ModelRules
     slots: Slots
@@ -51,6 +54,7 @@ class Means:
     public_web: PublicWeb
     running: Running
     meters: Meters
+    attempt_news: AttemptNews
     contents: ContentStore
     batches: BatchStore
     thoughts: Seal

@@ -20,6 +20,7 @@ from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
+from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
 from forebay.wire.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 from forebay_registry.backend import Condition
 from forebay_registry.calls import RIGHTS, Calls
@@ -31,6 +32,7 @@ from forebay_registry.fleet.fleet import Fleet
 from forebay_registry.fleet.watch import Watchers
 from forebay_registry.fleet_calls import FleetCalls
 from forebay_registry.health.conditions import Outcome
+from forebay_registry.health.lifecycle import Lifecycle
 from forebay_registry.health.patrol import Patrol
 from forebay_registry.history.opening import History
 from forebay_registry.keeping.keeper import Keeper
@@ -40,6 +42,7 @@ from forebay_registry.keeping.wanted_store import WantedStore
 from forebay_registry.leadership.fence import open_fenced_database
 from forebay_registry.leadership.lead import Lead
 from forebay_registry.leadership.standing import Standing
+from forebay_registry.lifecycle_opening import LifecyclePart
 from forebay_registry.nodes.ingest import Ingest, Tally
 from forebay_registry.nodes.samples import Dropped
 from forebay_registry.roster import Roster
@@ -60,14 +63,23 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         open_peer(settings.admin_address, token_file=settings.token_file) as admin,
         open_session() as session,
     ):
-        probe = Probe(
-            session, clock, timeout_s=settings.probe_timeout_s, gauges_timeout_s=settings.probe_gauges_timeout_s
-        )
-        patrol = Patrol(probe, clock, settings.beat, outcomes=_count_probes(metrics))
-        fleet = Fleet(term_us=micros(clock.now()))
+        telemetry = Telemetry(clock, settings.scrape_rhythm, outcomes=_count_scrapes(metrics))
+        probe = Probe(session, clock, timeout_s=settings.probe_timeout_s, telemetry=telemetry)
+        lifecycle = Lifecycle(clock, settings.limits)
+        patrol = Patrol(probe, clock, settings.beat, outcomes=_count_probes(metrics), recall=lifecycle.recall)
+        fleet = Fleet()
         watchers = Watchers(fleet)
         store = Store(database)
-        roster = Roster(fleet=fleet, watchers=watchers, patrol=patrol, store=store, clock=clock)
+        wanted = WantedStore(database)
+        roster = Roster(
+            fleet=fleet,
+            watchers=watchers,
+            patrol=patrol,
+            store=wanted,
+            clock=clock,
+            allow_link_local=settings.allow_link_local,
+            lifecycle=lifecycle,
+        )
         credentials = Follower(
             Credentials(admin, roster.take_credentials),
             _snapshot_file(settings, "credentials"),
@@ -94,7 +106,20 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
             flush_s=settings.telemetry_flush_s,
             tally=_count_samples(metrics),
         )
-        _measure(metrics, fleet, watchers, keeper, credentials, bus)
+        health = LifecyclePart(
+            lifecycle,
+            roster=roster,
+            patrol=patrol,
+            ingest=ingest,
+            bus=bus,
+            database=database,
+            lead=lead,
+            file=_snapshot_file(settings, "orders"),
+            clock=clock,
+            metrics=metrics,
+        )
+        metrics.gauge("forebay_registry_node_problems", "Nodes in trouble.", ("problem",), ingest.troubled)
+        _measure(metrics, fleet, watchers, keeper, credentials, bus, lead)
         await credentials.start()
         await health.keeper.start_from_snapshot()
         await keeper.start_from_snapshot()

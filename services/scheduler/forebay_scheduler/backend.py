@@ -19,6 +19,19 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """Nothing new starts there, by the registry's word."""
+
+    deadline: float | None = None
+    """When it is to be empty, on the scheduler's clock: then what has no first token yet goes elsewhere. None: whenever it
+    is."""
+    is_forced: bool = False
+    """And then what runs is ended."""
+    is_lasting: bool = False
+    """Nobody should wait for its end: it is under maintenance, or its engine was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     id: BackendId
     pool: PoolName
@@ -27,7 +40,9 @@ class Backend:
     """Generations at once, never exceeded."""
     healthy: bool = True
     enabled: bool = True
-    """False while it drains: what runs there goes on, nothing new starts."""
+    """False while it is switched off: what runs there goes on, nothing new starts."""
+    drain: Drain | None = None
+    """While it drains."""
     running: int | None = None
     """Generations that the engine itself counts; None where it does not tell."""
     measured_at: float = float("-inf")
@@ -65,4 +80,5 @@ class Backend:
 
     @property
     def is_open(self) -> bool:
-        return self.healthy and self.enabled
+        """Waiting for it makes sense: it serves, or drains for a moment."""
+        return self.healthy and self.enabled and (self.drain is None or not self.drain.is_lasting)

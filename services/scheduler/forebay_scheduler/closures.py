@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 
+from forebay_scheduler.backend import Drain
 from forebay_scheduler.breaker import Breaker
 from forebay_scheduler.placing.station import Station
 from forebay_scheduler.placing.stations import Stations
@@ -21,17 +22,23 @@ class Closures:
         self._breaker = breaker
         self._reopen: list[tuple[float, BackendId]] = []
         self.drains: dict[BackendId, float | None] = {}
-        """When each that drains is to be empty; None: whenever it is."""
+        """When each is to be empty that was drained here, and not by the registry; None: whenever it is."""
+        self.ordered: dict[BackendId, Drain] = {}
+        """Those that drain by the registry's word."""
 
     def review(self, station: Station, now: float) -> bool:
         """Sets whether it is closed. True when it has just been opened."""
         facts = station.facts
+        if facts.drain is not None:
+            self.ordered[facts.id] = facts.drain
+        else:
+            self.ordered.pop(facts.id, None)
         because: str | None = None
         if not facts.healthy:
             because = UNWELL
         elif not facts.enabled:
             because = OFF
-        elif facts.id in self.drains:
+        elif facts.id in self.drains or facts.drain is not None:
             because = DRAINING
         elif not self._breaker.allows(facts.id, now):
             because = RESTING
@@ -44,6 +51,17 @@ class Closures:
     def keep_only(self, backends: set[BackendId]) -> None:
         """The others have left the fleet."""
         self._breaker.keep_only(backends)
+        for gone in self.ordered.keys() - backends:
+            del self.ordered[gone]
+
+    def is_draining(self, backend: BackendId) -> bool:
+        return backend in self.drains or backend in self.ordered
+
+    def due(self, now: float) -> dict[BackendId, bool]:
+        """The backends that should be empty by now, and whether what runs there is ended."""
+        late = {backend: False for backend, until in self.drains.items() if until is not None and now >= until}
+        ordered = self.ordered.items()
+        return late | {b: d.is_forced for b, d in ordered if d.deadline is not None and now >= d.deadline}
 
     def reset(self, backend: BackendId) -> None:
         self._breaker.reset(backend)

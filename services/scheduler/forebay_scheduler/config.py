@@ -20,6 +20,7 @@ class SchedulerSettings:
     """/healthz, /readyz and /metrics."""
 
     registry_address: str = "127.0.0.1:8094"
+    """The registry's gRPC port (HOST:PORT), or those of both registries, with a comma between them."""
     admin_address: str = "127.0.0.1:8092"
     token_file: Path
     """This service's own token for calling the others."""

@@ -159,6 +159,8 @@ class Revoke:
     session: SessionId
     ledger_id: LedgerId
     reason: Refusal
+    is_forced: bool = False
+    """Of a backend that drains: also if a part of the answer has been sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ from forebay_scheduler.tally import Tally
 
 _SHORTEST_PAUSE_S = 0.25
 """For a backend that is busy without saying for how long, or that a gateway has not heard of yet."""
+_UNREACHED_S = 0.5
+"""For one that a request could not reach: the registry hears of it at once too, and has looked by then."""
 _RECALL_S = 0.05
 """How long nobody is refused for want of what was lent."""
 
@@ -278,6 +280,8 @@ class Dispatch:
             line.placement.note_failure(station, request, self.now, is_busy=nack.cause is ev.NackCause.BUSY)
             if nack.cause.blames_backend:
                 self.closures.note_failure(station, request.ledger_id, self.now)
+                if nack.cause is ev.NackCause.UNREACHABLE:
+                    self.closures.pause(station, _UNREACHED_S, self.now)
             else:
                 self.closures.pause(station, max(nack.retry_after_s, _SHORTEST_PAUSE_S), self.now)
         self._refund(held, f"nack: {nack.cause}")
@@ -483,17 +487,19 @@ class Dispatch:
             self._take_back(held)
         if any(until <= self.now for until, _, _ in self._held_back.values()):
             self._retry_held_back()
-        for held in self.slots.overdue(self.now):
-            self._send_elsewhere(held)
+        for held, is_forced in self.slots.overdue(self.now):
+            self._send_elsewhere(held, is_forced=is_forced)
         self.slots.let_time_pass(self.now)
         self._want_all()
 
-    def _send_elsewhere(self, held: Held) -> None:
-        """Its backend should be empty by now, and it has no first token yet: its gateway is to ask for another."""
+    def _send_elsewhere(self, held: Held, *, is_forced: bool) -> None:
+        """Its backend should be empty by now: its gateway is to ask for another, or to end what has begun to be answered."""
         gateway = self._gateway_of(held.process)
-        if gateway is not None and gateway.session is not None and not held.is_cut:
-            held.is_cut = True
-            self.out.append(Revoke(gateway.session, held.request.ledger_id, Refusal.DRAINING))
+        if gateway is None or gateway.session is None or (held.is_ended if is_forced else held.is_cut):
+            return
+        held.is_cut = True
+        held.is_ended = is_forced
+        self.out.append(Revoke(gateway.session, held.request.ledger_id, Refusal.DRAINING, is_forced))
 
     def _want_all(self) -> None:
         """Look again for everything that waits."""

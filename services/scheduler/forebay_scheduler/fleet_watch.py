@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 
 from google.protobuf.message import DecodeError
 
 from forebay.clock import Clock
+from forebay.registries import FleetStream
 from forebay.rpc import Peer
-from forebay.wire.v1 import registry_pb2, registry_pb2_grpc
+from forebay.wire.v1 import registry_pb2
 from forebay_scheduler.backend import Backend
 from forebay_scheduler.events import BackendsReported, Event, FleetChanged
 from forebay_scheduler.request import BackendId
@@ -20,9 +20,8 @@ class FleetWatch:
     name = "fleet"
     owner = "registry"
 
-    def __init__(self, peer: Peer, clock: Clock, happened: Callable[[Iterable[Event]], None]) -> None:
-        self._stub: Any = registry_pb2_grpc.RegistryStub(peer.channel)
-        self._metadata = peer.metadata
+    def __init__(self, registries: Sequence[Peer], clock: Clock, happened: Callable[[Iterable[Event]], None]) -> None:
+        self._stream = FleetStream(registries)
         self._clock = clock
         self._happened = happened
         self._backends: dict[str, registry_pb2.Backend] = {}
@@ -30,10 +29,7 @@ class FleetWatch:
         self._is_known = False
 
     def watch(self) -> AsyncIterable[registry_pb2.FleetUpdate]:
-        call: AsyncIterable[registry_pb2.FleetUpdate] = self._stub.WatchFleet(
-            registry_pb2.WatchFleetRequest(), metadata=self._metadata
-        )
-        return call
+        return self._stream.watch()
 
     def apply(self, update: registry_pb2.FleetUpdate) -> None:
         if update.snapshot:

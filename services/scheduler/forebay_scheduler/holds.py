@@ -28,6 +28,7 @@ class Held:
         "completion_tokens",
         "first_token_at",
         "is_cut",
+        "is_ended",
         "is_told",
         "lease",
         "process",
@@ -73,6 +74,8 @@ class Held:
         """False while the grant waits for its gateway's ceiling to be raised."""
         self.is_cut = False
         """Its gateway was told to end it."""
+        self.is_ended = False
+        """Its gateway was told to end it, whatever of it has been sent."""
         self.first_token_at: float | None = None
         self.completion_tokens = 0
 

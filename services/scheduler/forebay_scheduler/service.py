@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from forebay.follow import Followed, Follower
 from forebay.ops import Ops
+from forebay.registries import open_registries
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
@@ -49,11 +50,13 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
     )
     async with (
         bus_at as bus,
-        open_peer(settings.registry_address, token_file=settings.token_file) as registry,
+        open_registries(
+            settings.registry_address, token_file=settings.token_file, setting="[scheduler] registry_address"
+        ) as registries,
         open_peer(settings.admin_address, token_file=settings.token_file) as admin,
     ):
         doorway = Doorway(clock, lambda: leadership.leader_address)
-        fleet = FleetWatch(registry, clock, doorway.apply)
+        fleet = FleetWatch(registries.peers, clock, doorway.apply)
         policy = PolicyWatch(admin, doorway.apply)
         queue_seconds = make_queue_histogram(ops.metrics)
         add_meters(ops.metrics, doorway)

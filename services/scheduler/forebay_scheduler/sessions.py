@@ -119,7 +119,7 @@ class Sessions:
             case Reject():
                 wire.add_reject(frame, decision)
             case Revoke():
-                frame.revokes.add(ledger_id=decision.ledger_id, reason=decision.reason)
+                frame.revokes.add(ledger_id=decision.ledger_id, reason=decision.reason, force=decision.is_forced)
             case Cutoff():
                 frame.cutoffs.add(ledger_id=decision.ledger_id, reason=decision.reason)
             case CeilingTold():

@@ -204,12 +204,16 @@ class Slots:
         for station in self.stations:
             self.review_aside(station.id)
 
+    def out_of_reach_on(self, backend: BackendId) -> int:
+        """What gateways out of reach may run there, beyond what this leader knows of."""
+        return max(0, self._out_of_reach.get(backend, 0))
+
     def review_aside(self, backend: BackendId) -> None:
         """What nobody may be given there may have changed."""
         station = self.stations.get(backend)
         if station is None:
             return
-        slots = max(0, self._out_of_reach.get(backend, 0)) + self.lender.unused_on(backend)
+        slots = self.out_of_reach_on(backend) + self.lender.unused_on(backend)
         if slots != station.aside and self.stations.set_aside(station, slots):
             self.roomy[station] = None
 
@@ -262,10 +266,14 @@ class Slots:
         if station is not None and self.closures.review(station, now):
             self.roomy[station] = None
 
-    def overdue(self, now: float) -> list[Held]:
-        """What runs on backends that should be empty by now, and has no first token yet."""
-        late = {backend for backend, until in self.closures.drains.items() if until is not None and now >= until}
-        return [held for held in self.holds if held.backend in late and held.first_token_at is None] if late else []
+    def overdue(self, now: float) -> list[tuple[Held, bool]]:
+        """What runs on backends that should be empty by now: what has no first token yet, and everything (True) where it is
+        ended."""
+        late = self.closures.due(now)
+        if not late:
+            return []
+        held_there = [(held, late[held.backend]) for held in self.holds if held.backend in late]
+        return [(held, is_forced) for held, is_forced in held_there if is_forced or held.first_token_at is None]
 
     def let_time_pass(self, now: float) -> None:
         for station in (*self.stations.wake(now), *self.closures.wake(now)):

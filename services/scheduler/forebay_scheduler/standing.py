@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from forebay.wire.v1 import scheduler_pb2, types_pb2
+from forebay.wire.v1 import lifecycle_pb2, scheduler_pb2, types_pb2
 from forebay_scheduler import wire
 from forebay_scheduler.fencing import epoch_to_wire
 from forebay_scheduler.inquiry import why_waiting
@@ -27,9 +27,7 @@ def show(policy: Policy, now: float) -> scheduler_pb2.ShowQueueResponse:
     for line in policy.dispatch.queues.lines:
         _add_waiting(told, policy, line, now)
         _add_shares(told, policy, line)
-    held: Counter[BackendId] = Counter()
-    for one in policy.dispatch.holds:
-        held[one.backend] += one.slots
+    held = _held(policy)
     for station in policy.dispatch.stations:
         backend = station.id
         told.held.add(
@@ -38,7 +36,7 @@ def show(policy: Policy, now: float) -> scheduler_pb2.ShowQueueResponse:
             held=held[backend] + policy.dispatch.lender.unused_on(backend),
             quarantined=policy.quarantined_on(backend),
             lent=policy.dispatch.lender.lent_on(backend),
-            draining=backend in policy.dispatch.closures.drains,
+            draining=policy.dispatch.closures.is_draining(backend),
             closed_because=station.closed or "",
             cap_is_found=station.facts.slots_assumed,
         )
@@ -53,6 +51,26 @@ def show(policy: Policy, now: float) -> scheduler_pb2.ShowQueueResponse:
             ceilings=sum(policy.dispatch.ceilings.reserved(gateway.process).values()),
         )
     return told
+
+
+def draining(policy: Policy) -> lifecycle_pb2.DrainingReport:
+    """What is still held on backends that drain by the registry's word. Of one on which more may run than is known, nothing
+    is told that sounds like empty."""
+    told = lifecycle_pb2.DrainingReport()
+    if policy.dispatch.closures.ordered:
+        held = _held(policy)
+        for backend in policy.dispatch.closures.ordered:
+            slots = held[backend] + policy.dispatch.lender.unused_on(backend) + policy.quarantined_on(backend)
+            if slots or not policy.dispatch.slots.out_of_reach_on(backend):
+                told.backends.add(backend_id=backend, held=slots)
+    return told
+
+
+def _held(policy: Policy) -> Counter[BackendId]:
+    held: Counter[BackendId] = Counter()
+    for one in policy.dispatch.holds:
+        held[one.backend] += one.slots
+    return held
 
 
 def _cap(station: Station) -> int:

@@ -12,7 +12,8 @@ from forebay.bus import Bus
 from forebay.clock import Clock, micros
 from forebay.errors import Unavailable
 from forebay.metrics import Histogram
-from forebay_scheduler import collector, orphans
+from forebay.subjects import DRAINING
+from forebay_scheduler import collector, orphans, standing
 from forebay_scheduler.ceiling_store import CeilingStore
 from forebay_scheduler.config import SchedulerSettings
 from forebay_scheduler.doorway import Doorway
@@ -29,6 +30,7 @@ from forebay_scheduler.state_wire import read_state, state_to_wire
 log = logging.getLogger(__name__)
 
 _STATE_EVERY_S = 1.0
+_DRAINING_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ async def _lead(
         asyncio.create_task(_store_ceilings(sessions, ceilings), name="store-ceilings"),
         asyncio.create_task(_store_states(sessions, states, clock), name="store-states"),
         asyncio.create_task(orphans.publish(sessions.orphans, means.bus), name="orphans"),
+        asyncio.create_task(_tell_draining(sessions, means.bus), name="tell-draining"),
     ]
     try:
         done, _ = await asyncio.wait([*work, renewing], return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +143,15 @@ async def _store_ceilings(sessions: Sessions, store: CeilingStore) -> None:
             log.error("ceilings not stored", extra={"action": "ceilings_store", "why": error.message})
             continue
         sessions.apply((CeilingsStored(order.ticket),))
+
+
+async def _tell_draining(sessions: Sessions, bus: Bus) -> None:
+    """To the registry, which says when a backend is drained. Until another leads."""
+    while True:
+        await asyncio.sleep(_DRAINING_EVERY_S)
+        report = standing.draining(sessions.policy)
+        if report.backends:
+            await bus.publish(DRAINING, report.SerializeToString())
 
 
 async def _store_states(sessions: Sessions, store: StateStore, clock: Clock) -> None:

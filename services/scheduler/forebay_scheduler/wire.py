@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from forebay.backend_states import STOPPED, Condition, condition_named
 from forebay.clock import Clock
 from forebay.errors import BadInput
 from forebay.wire.v1 import registry_pb2, scheduler_pb2, types_pb2, usage_pb2
 from forebay_scheduler import events as ev
-from forebay_scheduler.backend import Backend, ModelFacts
+from forebay_scheduler.backend import Backend, Drain, ModelFacts
 from forebay_scheduler.decisions import AllotmentLent, CeilingTold, CreditLent, Grant, Orphan, RateStanding, Reject
 from forebay_scheduler.fencing import read_epoch
 from forebay_scheduler.request import (
@@ -43,6 +44,7 @@ _ENDS = {
     types_pb2.OUTCOME_REFUSED: "refused",
     types_pb2.OUTCOME_GATEWAY_LOST: "gateway_lost",
 }
+_CONDITIONS = {number: condition_named(name) for name, number in registry_pb2.BackendHealth.items()}
 _NOTHING: frozenset[BackendId] = frozenset()
 _MOST_HASHES = 64
 _LONGEST_RETRY_MS = 120_000  # clients do not wait for longer than this, whatever they are told
@@ -241,13 +243,15 @@ def add_allotment(frame: scheduler_pb2.SchedulerFrame, lent: AllotmentLent) -> N
 def read_backend(backend: registry_pb2.Backend, clock: Clock) -> Backend:
     load = backend.load if backend.HasField("load") else None
     counted = load is not None and load.HasField("running")
+    condition = _CONDITIONS.get(backend.health, Condition.UNKNOWN)
     return Backend(
         id=BackendId(backend.id),
         pool=PoolName(backend.pool or "default"),
         models=frozenset(model.name for model in backend.models),
         slots=backend.slots,
-        healthy=backend.health == registry_pb2.BACKEND_HEALTH_HEALTHY,
+        healthy=condition.takes_new or condition.is_emptied,
         enabled=backend.enabled,
+        drain=_read_drain(backend, clock) if backend.draining or condition.is_emptied else None,
         running=load.running if load is not None and counted else None,
         measured_at=_on_our_clock(load.measured_at_us, clock) if load is not None and counted else float("-inf"),
         waiting=load.waiting if load is not None and load.HasField("waiting") else None,
@@ -258,6 +262,14 @@ def read_backend(backend: registry_pb2.Backend, clock: Clock) -> Backend:
         weight=backend.weight_milli / 1000 if backend.weight_milli else None,
         facts={model.name: _read_model(model) for model in backend.models},
     )
+
+
+def _read_drain(backend: registry_pb2.Backend, clock: Clock) -> Drain:
+    is_lasting = backend.HasField("maintenance_until_us") or backend.health_cause == STOPPED
+    if not backend.HasField("drain_deadline_us"):
+        return Drain(is_lasting=is_lasting)
+    left_s = backend.drain_deadline_us / 1_000_000 - clock.now()
+    return Drain(clock.monotonic() + left_s, backend.drain_forced, is_lasting)
 
 
 def _read_model(model: registry_pb2.BackendModel) -> ModelFacts:

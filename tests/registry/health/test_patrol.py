@@ -15,7 +15,9 @@ from forebay.metrics import Number
 from forebay_registry.backend import BackendId, Condition, EngineKind, Load, Model, Observed, Seen
 from forebay_registry.engines.probe import Answered, Failed, Probe, Target
 from forebay_registry.health.conditions import Outcome, Rhythm
+from forebay_registry.health.pace import Pace
 from forebay_registry.health.patrol import Beat, Patrol
+from forebay_registry.health.pulse import LATE_S
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 
@@ -101,7 +103,7 @@ async def test_a_failing_backend_keeps_its_models_and_says_why_it_is_unhealthy(
         assert told.last().reason == ""
 
 
-async def test_a_load_that_the_engine_stopped_telling_is_kept_for_a_while_then_unknown(
+async def test_a_load_that_the_engine_stopped_telling_is_kept_for_a_while_then_only_when_it_was_measured(
     eventually: Callable[..., Any],
 ) -> None:
     clock, told = ManualClock(100.0), Told()
@@ -110,8 +112,8 @@ async def test_a_load_that_the_engine_stopped_telling_is_kept_for_a_while_then_u
         patrol.watch(ONE, TARGET, Seen(), told)
         await eventually(lambda: len(told.of[ONE]) >= 2)
         assert told.last().load == load
-        clock.advance(15.1)
-        await eventually(lambda: told.last().load is None)
+        clock.advance(45.1)
+        await eventually(lambda: told.last().load == Load(None, None, None, measured_at=100.0, is_stale=True))
         assert told.last().condition is Condition.HEALTHY
 
 
@@ -180,3 +182,46 @@ async def test_an_engine_that_dies_is_unhealthy_and_one_that_returns_is_healthy(
         async with FakeEngine(flavour=Flavour.LLAMA_CPP, slots=5, port=port):
             await eventually(lambda: told.last().condition is Condition.HEALTHY)
             assert told.last().seen.slots == 5
+
+
+async def test_a_look_that_fails_as_nobody_foresaw_ends_no_other_looks(eventually: Callable[..., Any]) -> None:
+    class Broken(Script):
+        async def look(self, target: Target, found: EngineKind | None = None) -> Answered | Failed:
+            if target is TARGET:
+                raise RecursionError
+            return await super().look(target, found)
+
+    told, other, script = Told(), BackendId("be-2"), Broken(answered("m"))
+    async with on_patrol(Patrol(script, SystemClock(), FAST)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        patrol.watch(other, Target("http://two", None), Seen(), told)
+        await eventually(lambda: told.of[ONE] and told.last().condition is Condition.UNHEALTHY)
+        looks = len(told.of[other])
+        await eventually(lambda: len(told.of[other]) > looks)
+        assert told.last(other).condition is Condition.HEALTHY
+
+
+async def test_a_registry_that_is_late_itself_blames_no_engine_for_it(eventually: Callable[..., Any]) -> None:
+    told, clock = Told(), ManualClock(100.0)
+    script = Script(answered("m"), Failed(Outcome.TIMEOUT, "It did not answer within 3 s."))
+    async with on_patrol(Patrol(script, clock, FAST)) as patrol:
+        patrol.watch(ONE, TARGET, Seen(), told)
+        patrol.pulse.note(LATE_S)
+        await eventually(lambda: len(script.asked) >= 6)
+        assert {observed.condition for observed in told.of[ONE]} == {Condition.HEALTHY}
+        clock.advance(0.1)  # and keeps time again
+        await eventually(lambda: told.last().condition is Condition.UNHEALTHY)
+
+
+async def test_what_became_due_while_the_process_stood_still_is_not_asked_all_at_once(
+    eventually: Callable[..., Any],
+) -> None:
+    script, loop = Script(answered("m")), asyncio.get_running_loop()
+    beat = Beat(rhythm=Rhythm(60, 60, 60), pace=Pace(looks_per_s=100.0))
+    async with on_patrol(Patrol(script, SystemClock(), beat, jitter=lambda: 0.0)) as patrol:
+        await asyncio.sleep(0)
+        began = loop.time()
+        for number in range(40):  # all due now
+            patrol.watch(BackendId(f"be-{number}"), Target(f"http://{number}", None), Seen(), Told())
+        await eventually(lambda: len(script.asked) == 40)
+        assert loop.time() - began >= 39 * 0.005

@@ -39,6 +39,9 @@ def explain(request_id: str, as_json: bool) -> None:
     Failures   what is feared of a backend that failed lately
     Guard      reading that delays those who come next, and use by others than Forebay
 
+    \b
+    forebay explain req-7f3a
+
     The scheduler remembers the latest requests only; of older ones `forebay usage --rows` tells what became of them.
 
     With --json: a list, newest first, of {"request_id", "ledger_id", "state", "reason", "user_name", "model", "arrived_at",

@@ -27,9 +27,19 @@ def pool() -> None:
 @pool.command("list")
 @json_option
 def list_pools(as_json: bool) -> None:
-    """List pools: those that have backends, and those that something was set for.
+    """List pools: those that have backends, those that something was set for, and those that a fleet file describes.
 
-    With --json: a list of {"pool", "placement", "sticky", "locality_window", "is_default", "backends"}
+    A pool is reached at its virtual endpoint, which a fleet file gives it, with every key that is for no pool; and
+    everywhere with a key of its own (forebay key create --pool NAME).
+
+    \b
+    pools:
+      - name: coding
+        hosts: [coding.llm.example.org]
+        path_prefix: /coding          # http://gateway:8090/coding/v1
+
+    With --json: a list of {"pool", "placement", "sticky", "locality_window", "is_default", "backends", "hosts",
+    "path_prefix", "required_models", "pull"}
     """
 
     async def work(calls: Calls) -> admin_pb2.ListPoolsResponse:
@@ -40,7 +50,7 @@ def list_pools(as_json: bool) -> None:
         print_json([_plain(p) for p in pools])
         return
     print_table(
-        ("Name", "#Backends", "Placement", "Sticky", "Locality window", ""),
+        ("Name", "#Backends", "Placement", "Sticky", "Locality window", "", "Reached at", "Requires"),
         (
             (
                 escape(p.terms.pool),
@@ -49,6 +59,8 @@ def list_pools(as_json: bool) -> None:
                 "yes" if p.terms.sticky else "no",
                 _window(p.terms),
                 "" if p.is_default else "set",
+                escape(", ".join((*p.described.hosts, *filter(None, [p.described.path_prefix])))),
+                escape(", ".join(p.described.required_models)),
             )
             for p in pools
         ),
@@ -128,7 +140,16 @@ def reset(name: str, as_json: bool) -> None:
 
 def _plain(p: admin_pb2.Pool) -> Plain:
     flat = plain(p)
-    return {**flat.pop("terms"), **flat}
+    flat.pop("described")
+    described = p.described
+    return {
+        **flat.pop("terms"),
+        **flat,
+        "hosts": list(described.hosts),
+        "path_prefix": described.path_prefix or None,
+        "required_models": list(described.required_models),
+        "pull": described.pull or "auto",
+    }
 
 
 def _window(terms: admin_pb2.PoolPolicy) -> str:

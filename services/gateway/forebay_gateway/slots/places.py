@@ -77,9 +77,11 @@ class Places:
         on_revoke: Callable[[bytes, ForebayError], None],
         on_cutoff: Callable[[bytes, Refusal], None],
         on_drained: Callable[[bytes], None],
+        on_emptied: Callable[[bytes], None] | None = None,
     ) -> None:
         """`on_revoke`: called with the ledger id of a granted request that has to end; `on_cutoff`: of one whose answer
-        ends here, as if it had reached its length; `on_drained`: of one that goes elsewhere unless its answer has begun."""
+        ends here, as if it had reached its length; `on_drained`: of one that goes elsewhere unless its answer has begun;
+        `on_emptied`: of one that leaves its backend, whatever of it has been sent."""
         self._clock = clock
         self._fleet = fleet
         self._fence = fence
@@ -87,6 +89,7 @@ class Places:
         self._on_revoke = on_revoke
         self._on_cutoff = on_cutoff
         self._on_drained = on_drained
+        self._on_emptied = on_emptied or on_drained
         self._starts = meters.own_starts
         self._waiting: dict[bytes, _Waiting] = {}
         self._waiting_for: dict[tuple[str, str], int] = {}
@@ -329,11 +332,11 @@ class Places:
                 )
             )
 
-    def take_revoke(self, ledger_id: bytes, reason: str) -> None:
+    def take_revoke(self, ledger_id: bytes, reason: str, *, is_forced: bool = False) -> None:
         error = Refused(as_refusal(reason), f"Forebay took this request's place back ({reason}). Send it again.")
         if reason == Refusal.DRAINING:  # the backend, not the request
             if ledger_id in self._held:
-                self._on_drained(ledger_id)
+                (self._on_emptied if is_forced else self._on_drained)(ledger_id)
             return
         waiting = self._stop_waiting(ledger_id)
         if waiting is not None:
@@ -396,7 +399,7 @@ class Places:
         if credit is None:
             return None
         backend_id = credit.lent.backend_id
-        if self._ceilings.room(backend_id) < ask.width or self._fleet.is_lost(backend_id):
+        if self._ceilings.room(backend_id) < ask.width or not self._fleet.may_begin(backend_id):
             return None
         if not self._allotments.spend(ask.key_id, _tokens(ask), now):
             return None
@@ -428,7 +431,7 @@ class Places:
 
     def _room(self, pool: str, model: str) -> Iterator[tuple[str, int]]:
         for backend in self._fleet.serving(model, pool):
-            if not backend.is_unhealthy:
+            if backend.may_begin:
                 yield backend.id, self._ceilings.room(backend.id)
 
     def _may_begin(self, ask: Ask, backend_id: str) -> bool:

@@ -272,7 +272,7 @@ class SchedulerSession:
         for reject in frame.rejects:
             places.take_reject(reject)
         for revoke in frame.revokes:
-            places.take_revoke(revoke.ledger_id, revoke.reason)
+            places.take_revoke(revoke.ledger_id, revoke.reason, is_forced=revoke.force)
         for cutoff in frame.cutoffs:
             places.take_cutoff(cutoff.ledger_id, cutoff.reason)
         if frame.settled:

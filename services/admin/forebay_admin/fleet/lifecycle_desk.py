@@ -1,0 +1,186 @@
+"""Operators' calls that take backends out of service and bring them back: drains and maintenance. The registry keeps them,
+the scheduler says what still runs; authorised and audited here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+
+from forebay.clock import Clock
+from forebay.database import Database
+from forebay.errors import BadInput, ForebayError, Unavailable
+from forebay.wire.v1 import admin_pb2, lifecycle_pb2, registry_pb2
+from forebay_admin.access import Actor
+from forebay_admin.audit_store import Act, Facts, record
+from forebay_admin.fleet.lifecycle_client import LifecycleClient
+from forebay_admin.scheduler_client import SchedulerClient
+from forebay_admin.wire_forms import moment
+
+log = logging.getLogger(__name__)
+
+_LONGEST_DRAIN_S = 30 * 86_400
+SHOWN_S = 2.0
+"""How long the scheduler is given to hear of a drain; it takes milliseconds."""
+_LOOK_S = 0.05
+
+_BACKEND, _NODE = lifecycle_pb2.LIFECYCLE_SCOPE_BACKEND, lifecycle_pb2.LIFECYCLE_SCOPE_NODE
+
+
+class LifecycleDesk:
+    def __init__(
+        self, database: Database, lifecycle: LifecycleClient, scheduler: SchedulerClient, clock: Clock
+    ) -> None:
+        self._database = database
+        self._lifecycle = lifecycle
+        self._scheduler = scheduler
+        self._clock = clock
+
+    async def drain_backend(
+        self, request: admin_pb2.DrainBackendRequest, actor: Actor
+    ) -> admin_pb2.DrainBackendResponse:
+        drained = await self._drain(_BACKEND, request.name, request, actor)
+        return drained[0]
+
+    async def drain_node(self, request: admin_pb2.DrainNodeRequest, actor: Actor) -> admin_pb2.DrainNodeResponse:
+        return admin_pb2.DrainNodeResponse(backends=await self._drain(_NODE, request.node, request, actor))
+
+    async def schedule_maintenance(
+        self, request: lifecycle_pb2.AddMaintenanceRequest, actor: Actor
+    ) -> lifecycle_pb2.AddMaintenanceResponse:
+        await self._demand_database()
+        request.actor = actor.name
+        answer = await self._lifecycle.add_maintenance(request)
+        await self._record(_act(actor, "maintenance.add", answer.window.id, after=_window_facts(answer.window)))
+        return answer
+
+    async def show_maintenance(self) -> lifecycle_pb2.ListMaintenanceResponse:
+        return await self._lifecycle.list_maintenance()
+
+    async def cancel_maintenance(
+        self, request: lifecycle_pb2.RemoveMaintenanceRequest, actor: Actor
+    ) -> lifecycle_pb2.RemoveMaintenanceResponse:
+        await self._demand_database()
+        request.actor = actor.name
+        answer = await self._lifecycle.remove_maintenance(request)
+        await self._record(_act(actor, "maintenance.remove", answer.window.id, before=_window_facts(answer.window)))
+        return answer
+
+    async def show_health(self, request: lifecycle_pb2.ShowHealthRequest) -> lifecycle_pb2.ShowHealthResponse:
+        return await self._lifecycle.show_health(request)
+
+    # --- drains -----------------------------------------------------------------------------------------------------
+
+    async def _drain(
+        self,
+        scope: lifecycle_pb2.LifecycleScope.ValueType,
+        name: str,
+        request: admin_pb2.DrainBackendRequest | admin_pb2.DrainNodeRequest,
+        actor: Actor,
+    ) -> list[admin_pb2.DrainBackendResponse]:
+        if request.deadline_s > _LONGEST_DRAIN_S:
+            raise BadInput("A drain's deadline is at most 30 days away; without one, everything may finish.")
+        if request.undo and (request.deadline_s or request.force):
+            raise BadInput("Undoing a drain has no deadline, and no force.")
+        await self._demand_database()
+        what = "backend" if scope == _BACKEND else "node"
+        if request.undo:
+            lifted = await self._lifecycle.lift_drain(
+                lifecycle_pb2.LiftDrainRequest(actor=actor.name, scope=scope, name=name)
+            )
+            await self._undo_at_scheduler(actor, lifted.backends)
+            before = _drain_facts(lifted.before) if lifted.HasField("before") else None
+            await self._record(_act(actor, f"{what}.undrain", name, before=before))
+            return [admin_pb2.DrainBackendResponse(backend_id=b.id, name=b.name) for b in lifted.backends]
+        ordered = await self._lifecycle.order_drain(
+            lifecycle_pb2.OrderDrainRequest(
+                actor=actor.name,
+                scope=scope,
+                name=name,
+                deadline_s=request.deadline_s,
+                force=request.force,
+                reason=request.reason,
+            )
+        )
+        answers = await self._running(ordered.backends)
+        before = _drain_facts(ordered.before) if ordered.HasField("before") else None
+        after = {**_drain_facts(ordered.order), "running": sum(answer.running for answer in answers)}
+        await self._record(_act(actor, f"{what}.drain", name, before=before, after=after))
+        return answers
+
+    async def _running(self, backends: Sequence[registry_pb2.Backend]) -> list[admin_pb2.DrainBackendResponse]:
+        """What the scheduler still holds there, once it has heard that they drain."""
+        held: dict[str, int] = {}
+        ends = time.monotonic() + SHOWN_S
+        while len(held) < len(backends):
+            try:
+                queue = await self._scheduler.queue()
+            except ForebayError as error:
+                log.debug("no scheduler told", extra={"action": "drain_unseen", "why": error.message})
+                break
+            held = {one.backend_id: one.held + one.quarantined for one in queue.held if one.draining}
+            held = {backend.id: held[backend.id] for backend in backends if backend.id in held}
+            if time.monotonic() >= ends:
+                break
+            await asyncio.sleep(_LOOK_S if len(held) < len(backends) else 0.0)
+        return [
+            admin_pb2.DrainBackendResponse(
+                backend_id=backend.id,
+                name=backend.name,
+                running=held.get(backend.id, 0),
+                drained=held.get(backend.id) == 0,
+                running_unknown=backend.id not in held,
+            )
+            for backend in backends
+        ]
+
+    async def _undo_at_scheduler(self, actor: Actor, backends: Iterable[registry_pb2.Backend]) -> None:
+        """A drain that was asked of the scheduler itself, before the registry kept them."""
+        for backend in backends:
+            try:
+                await self._scheduler.drain(actor.name, backend.id, 0, undo=True)
+            except ForebayError as error:
+                log.debug("nothing undone at the scheduler", extra={"action": "undrain", "why": error.message})
+
+    # --- the audit log ----------------------------------------------------------------------------------------------
+
+    async def _demand_database(self) -> None:
+        """What cannot be audited is not begun. Raises Unavailable."""
+        async with self._database.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def _record(self, act: Act) -> None:
+        try:
+            async with self._database.writing() as connection:
+                await record(connection, act, datetime.fromtimestamp(self._clock.now(), UTC))
+        except Unavailable as error:
+            raise Unavailable(
+                f"It is done for {act.subject}, but Postgres went away before it was audited; do it again."
+            ) from error
+
+
+def _act(actor: Actor, action: str, subject: str, *, before: Facts | None = None, after: Facts | None = None) -> Act:
+    return Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
+
+
+def _drain_facts(order: lifecycle_pb2.DrainOrder) -> dict[str, str | int | bool | list[str] | None]:
+    return {
+        "deadline": moment(order.deadline_us).isoformat() if order.HasField("deadline_us") else None,
+        "force": order.force,
+        "reason": order.reason,
+    }
+
+
+def _window_facts(window: lifecycle_pb2.MaintenanceWindow) -> Facts:
+    scope = lifecycle_pb2.LifecycleScope.Name(window.scope).removeprefix("LIFECYCLE_SCOPE_").lower()
+    return {
+        scope: window.name,
+        "from": moment(window.begins_at_us).isoformat(),
+        "to": moment(window.ends_at_us).isoformat(),
+        "drain_before_s": window.drain_before_s,
+        "reason": window.reason,
+    }
