@@ -5,13 +5,20 @@
     ...
     assert engine.library.models == {"fake-model", "tiny"}
 
-Its shelf is its own: the model lists and generation go on with the models that the engine was started with."""
+Its shelf is its own: the model lists and generation go on with the models that the engine was started with. An engine that
+is given a library lists and generates with what is in it, and says which of them are in memory; several may be given one, as
+those of a machine that share a folder:
+
+    library = Library(("tiny",))
+    async with FakeEngine(flavour=Flavour.OLLAMA, library=library) as engine: ...
+    assert library.resident == {"tiny": -1}               # its keep_alive"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +31,8 @@ from tests.fakes.engine_sending import HIT, Broken, close_connection
 
 Json = dict[str, Any]
 _REFUSED = "invalid_request_error"
+_NAME = re.compile(r"(?:[\w.:-]+/)?(?:[\w.-]+/)?[\w.-]+(?::[\w.-]+)?", re.ASCII)
+_DURATION = re.compile(r"-?(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,13 @@ class Library:
         """How often the progress of a layer is told."""
         self.every_s = 0.001
         """Between two lines of progress."""
+        self.resident: dict[str, object] = {}
+        """In memory, with the `keep_alive` that was said last, None for the usual."""
+        self.capabilities: dict[str, list[str]] = {}
+        """Of models that differ from the others."""
+        self.fetched: dict[str, int] = {}
+        """Of each layer, what has come; what was cut off goes on from there."""
+        self.fetched_bytes = 0
         self.missing: set[str] = set()
         """Models that no pull finds."""
         self.asked: list[tuple[str, Json]] = []
@@ -69,6 +85,20 @@ class Library:
     def has(self, model: str) -> bool:
         return _short(model) in self.models
 
+    def can(self, model: str) -> list[str]:
+        return self.capabilities.get(_short(model), ["completion", "embedding"])
+
+    def use(self, model: str, keep_alive: object) -> str:
+        """Into memory, or out of it: what Ollama calls the reason."""
+        if isinstance(keep_alive, bool) or (isinstance(keep_alive, str) and not _DURATION.fullmatch(keep_alive)):
+            raise Refused(400, f'time: invalid duration "{keep_alive}"', _REFUSED)
+        name = _short(model)
+        if keep_alive in (0, "0s"):
+            self.resident.pop(name, None)
+            return "unload"
+        self.resident[name] = self.resident.get(name) if keep_alive is None else keep_alive
+        return "load"
+
     async def _pull(self, request: web.Request) -> web.StreamResponse:
         return await self._tell(request, self._pulling)
 
@@ -78,10 +108,15 @@ class Library:
         if _short(model) in self.missing:
             yield {"error": "pull model manifest: file does not exist"}
             return
-        for part in range(self.pieces + 1):
-            for layer in self.layers:
+        layers, pieces = self.layers, self.pieces
+        for part in range(pieces + 1):
+            for layer in layers:
                 told: Json = {"status": f"pulling {layer.name[7:19]}", "digest": layer.name, "total": layer.size}
-                yield told | ({"completed": layer.size * part // self.pieces} if part else {})
+                there = self.fetched.get(layer.name, 0)
+                completed = max(there, layer.size * part // pieces)
+                self.fetched[layer.name] = completed
+                self.fetched_bytes += completed - there
+                yield told | ({"completed": completed} if completed else {})
         yield {"status": "verifying sha256 digest"}
         yield {"status": "writing manifest"}
         self.models.add(_short(model))
@@ -127,6 +162,8 @@ class Library:
         if not self.has(model):
             raise Refused(404, f"model '{model}' not found", "not_found_error")
         self.models.remove(_short(model))
+        self.resident.pop(_short(model), None)
+        self.fetched.clear()  # of nothing else, as far as tests go
         return web.Response()
 
     async def _head_blob(self, request: web.Request) -> web.Response:
@@ -154,7 +191,10 @@ class Library:
         return web.Response(status=201)
 
     async def _body(self, request: web.Request) -> Json:
-        body: Json = json.loads(await request.read())
+        try:
+            body: Json = json.loads(await request.read())
+        except ValueError as error:
+            raise Refused(400, str(error), _REFUSED) from error
         self.asked.append((request.path, body))
         return body
 
@@ -178,7 +218,15 @@ class Library:
             await response.write(_line(first))
             told = 1
             async for line in lines:
-                if cut := request[HIT].due(FaultKind.CUT_AFTER, told):
+                hit = request[HIT]
+                if fault := hit.due(FaultKind.STALL_AFTER, told):
+                    await asyncio.sleep(fault.seconds)
+                if hit.due(FaultKind.MALFORMED_SSE, told):
+                    await response.write(b"<html>Bad Gateway</html>\n")
+                if fault := hit.due(FaultKind.ERROR_EVENT_AFTER, told):
+                    await response.write(_line({"error": fault.message}))
+                    return response
+                if cut := hit.due(FaultKind.CUT_AFTER, told):
                     await response.write(_line(line)[:5])
                     close_connection(request, reset=cut.reset)
                     raise Broken
@@ -196,7 +244,7 @@ class Library:
 
 def _model(body: Json) -> str:
     model = str(body.get("model") or body.get("name") or "")
-    if not model:
+    if not _NAME.fullmatch(model) or ".." in model:
         raise Refused(400, "invalid model name", _REFUSED)
     return model
 

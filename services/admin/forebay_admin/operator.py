@@ -15,6 +15,8 @@ from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet.history_calls import HistoryCalls
 from forebay_admin.fleet.history_desk import HistoryDesk
+from forebay_admin.fleet.library_calls import LibraryCalls
+from forebay_admin.fleet.library_desk import LibraryDesk
 from forebay_admin.fleet.lifecycle_calls import LifecycleCalls
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.nodes_calls import NodesCalls
@@ -52,6 +54,7 @@ class Desks:
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
     history: HistoryDesk
+    library: LibraryDesk
     lifecycle: LifecycleDesk
 
 
@@ -73,6 +76,7 @@ class OperatorServicer(
         self._scheduler = desks.scheduler
         self._nodes = desks.nodes
         self._history = desks.history
+        self._library = desks.library
         self._lifecycle = desks.lifecycle
         self._database = database
         self._clock = clock

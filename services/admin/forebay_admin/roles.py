@@ -81,6 +81,13 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "ShowMaintenance": (_NONE, _ALL, _ALL, _ALL),
     "CancelMaintenance": (_NONE, _NONE, _ALL, _ALL),
     "ShowBackendHealth": (_NONE, _ALL, _ALL, _ALL),
+    "StartModelJob": (_NONE, _NONE, _ALL, _ALL),
+    "ListModelJobs": (_NONE, _ALL, _ALL, _ALL),
+    "FollowModelJob": (_NONE, _ALL, _ALL, _ALL),
+    "CancelModelJob": (_NONE, _NONE, _ALL, _ALL),
+    "DescribeModel": (_NONE, _ALL, _ALL, _ALL),
+    "PinModel": (_NONE, _NONE, _ALL, _ALL),
+    "ListModelPins": (_NONE, _ALL, _ALL, _ALL),
 }
 _COLUMN = {role: column for column, role in enumerate(Role)}
 

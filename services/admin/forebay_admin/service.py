@@ -45,6 +45,8 @@ from forebay_admin.enrolment import Enrolment
 from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet.history_client import HistoryClient
 from forebay_admin.fleet.history_desk import HistoryDesk
+from forebay_admin.fleet.library_client import LibraryClient
+from forebay_admin.fleet.library_desk import LibraryDesk
 from forebay_admin.fleet.lifecycle_client import LifecycleClient
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk

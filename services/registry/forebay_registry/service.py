@@ -20,6 +20,7 @@ from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
+from forebay.wire.v1.library_pb2_grpc import add_ModelLibraryServicer_to_server
 from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
 from forebay.wire.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 from forebay_registry.backend import Condition
@@ -42,6 +43,8 @@ from forebay_registry.keeping.wanted_store import WantedStore
 from forebay_registry.leadership.fence import open_fenced_database
 from forebay_registry.leadership.lead import Lead
 from forebay_registry.leadership.standing import Standing
+from forebay_registry.library import calls as library_calls
+from forebay_registry.library.opening import Library
 from forebay_registry.lifecycle_opening import LifecyclePart
 from forebay_registry.nodes.ingest import Ingest, Tally
 from forebay_registry.nodes.samples import Dropped
@@ -52,8 +55,9 @@ from forebay_registry.roster import Roster
 async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIterator[None]:
     """Listens when entered; ready when the fleet is known, which `ops` tells. Raises CannotStart."""
     clock, metrics = ground.clock, ground.ops.metrics
-    file_backends = tuple(read_backend(table) for table in settings.backends)
-    tokens = ServiceTokens(settings.callers_file, RIGHTS)
+    rights = RIGHTS | library_calls.RIGHTS | lifecycle_calls.RIGHTS | discovery_opening.RIGHTS | command_calls.RIGHTS
+    rights |= alerts_opening.RIGHTS | standing_calls.RIGHTS
+    tokens = ServiceTokens(settings.callers_file, rights)
     url = read_database_url(settings.database_url, settings.database_url_file)
     seed, ca = settings.nats_seed_file, settings.nats_ca_file
     lead = Lead(url, clock, address=settings.advertise or settings.listen)
