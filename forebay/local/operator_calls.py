@@ -17,6 +17,7 @@ from forebay.local.engine import EngineKind
 from forebay.rpc import Peer, as_forebay_error
 from forebay.wire.v1 import admin_pb2 as wire
 from forebay.wire.v1 import admin_pb2_grpc, types_pb2
+from forebay.wire.v1.discovery_pb2 import Addresses, SetNodeDiscoveryRequest
 
 T = TypeVar("T")
 
@@ -79,6 +80,13 @@ class OperatorCalls:
     async def knows_node(self, name: str) -> bool:
         held = await self._call(self._stub.ShowNodes, wire.ShowNodesRequest())
         return any(node.name == name for node in held.nodes)
+
+    async def place_node(self, node: str, address: str) -> None:
+        """Where this machine's engines are reached, unless somebody has said it already. Raises ForebayError."""
+        held = await self._call(self._stub.SetNodeDiscovery, SetNodeDiscoveryRequest(node=node))
+        if not held.after.addresses:
+            request = SetNodeDiscoveryRequest(node=node, addresses=Addresses(all=[address]))
+            await self._call(self._stub.SetNodeDiscovery, request)
 
     async def invite(self, node: str) -> str:
         """The token with which one machine may join as `node`, once."""

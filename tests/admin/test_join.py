@@ -24,6 +24,7 @@ from forebay.nats_rights import render_agents
 from forebay.wire.v1 import telemetry_pb2
 from forebay_admin.invitations import Invitation, Spent, demand_open, join_command
 from forebay_admin.join_script import JoinScript
+from tests.admin.fake_nodes import COMMAND_KEY
 from tests.admin.replica import Running, Start, until
 from tests.admin.test_operator import query
 from tests.conftest import NatsServer
@@ -73,6 +74,8 @@ async def test_an_agent_that_joins_is_told_where_to_report_and_let_in(
         await until(lambda: nkey in agents_file.read_text())
         assert agents_file.read_text() == render_agents([("gpu-box", nkey)])
         assert list(admin.site.registry.enrolled) == ["gpu-box"]
+        assert admin.site.registry.joined_from == {"gpu-box": "127.0.0.1"}
+        assert (told["command_key"], told["subjects"]["answer"]) == (COMMAND_KEY, "forebay.answer.gpu-box")
         rows = await query(admin, "SELECT actor, interface, action FROM admin.audit_log WHERE action = 'node.enrol'")
         assert [tuple(row) for row in rows] == [("node gpu-box", "join", "node.enrol")]
 

@@ -26,6 +26,8 @@ class Admission:
     nats_url: str
     ca_pem: str | None
     """The CA of the bus's certificate; None when the bus speaks no TLS or a public CA signed it."""
+    command_key: str = ""
+    """What commands to it are signed with; empty: none are sent."""
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -34,7 +36,12 @@ class Admission:
             "nats_user": self.node,
             "inbox_prefix": f"_INBOX_{self.node}",
             "ca_pem": self.ca_pem,
-            "subjects": {"telemetry": subjects.telemetry(self.node), "command": subjects.command(self.node)},
+            "command_key": self.command_key,
+            "subjects": {
+                "telemetry": subjects.telemetry(self.node),
+                "command": subjects.command(self.node),
+                "answer": subjects.answer(self.node),
+            },
         }
 
 
@@ -62,14 +69,15 @@ class Enrolment:
         async with self._database.reading() as connection:
             return demand_open(await find_invitation(connection, token_sha256(token)), self._now())
 
-    async def admit(self, token: str, public_nkey: str, hostname: str) -> Admission:
-        """Uses the invitation; whatever fails leaves it unused. The bus lets the agent in a moment later.
+    async def admit(self, token: str, public_nkey: str, hostname: str, joined_from: str = "") -> Admission:
+        """Uses the invitation; whatever fails leaves it unused. The bus lets the agent in a moment later. `joined_from`: the
+        address that the machine called from.
 
         Raises BadInput, NotFound, Spent, AlreadyExists, Unavailable."""
         digest, nkey, now = token_sha256(token), demand_public_nkey(public_nkey), self._now()
         host = "".join(letter for letter in hostname if letter.isprintable())[:_LONGEST_HOSTNAME]
         ca_pem = self._ca_file.read_text() if self._ca_file is not None else None
-        await self._tell_registry(digest, nkey, now)
+        command_key = await self._tell_registry(digest, nkey, now, joined_from)
         async with self._changes.make(self._database) as change:
             invitation = demand_open(await find_invitation(change.connection, digest, for_update=True), now, nkey)
             if invitation.used_at is None:
@@ -83,14 +91,15 @@ class Enrolment:
                     after={"public_nkey": nkey, "hostname": host},
                 )
                 await record(change.connection, act, now)
-        return Admission(invitation.node, self._nats_url, ca_pem)
+        return Admission(invitation.node, self._nats_url, ca_pem, command_key)
 
-    async def _tell_registry(self, digest: bytes, nkey: str, now: datetime) -> None:
+    async def _tell_registry(self, digest: bytes, nkey: str, now: datetime, joined_from: str) -> str:
         """First, since it may be told twice and an invitation may not be used twice; and outside the transaction, which
-        holds the counter that all changes wait for."""
+        holds the counter that all changes wait for. What commands to the node are signed with."""
         async with self._database.reading() as connection:
             invitation = demand_open(await find_invitation(connection, digest), now, nkey)
-        await self._registry.enrol_node(f"node {invitation.node}", invitation.node)
+        enrolled = await self._registry.enrol_node(f"node {invitation.node}", invitation.node, joined_from)
+        return enrolled.command_key
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)

@@ -20,6 +20,7 @@ from forebay_admin.fleet.library_desk import LibraryDesk
 from forebay_admin.fleet.lifecycle_calls import LifecycleCalls
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.nodes_calls import NodesCalls
+from forebay_admin.fleet.nodes_desk import NodesDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
@@ -53,6 +54,7 @@ class Desks:
     fleet_state: FleetStateDesk
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
+    nodes: NodesDesk
     history: HistoryDesk
     library: LibraryDesk
     lifecycle: LifecycleDesk

@@ -88,6 +88,9 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "DescribeModel": (_NONE, _ALL, _ALL, _ALL),
     "PinModel": (_NONE, _NONE, _ALL, _ALL),
     "ListModelPins": (_NONE, _ALL, _ALL, _ALL),
+    "ShowFoundBackends": (_NONE, _ALL, _ALL, _ALL),
+    "AdoptBackend": (_NONE, _NONE, _ALL, _ALL),
+    "SetNodeDiscovery": (_NONE, _NONE, _ALL, _ALL),
 }
 _COLUMN = {role: column for column, role in enumerate(Role)}
 

@@ -49,6 +49,8 @@ from forebay_admin.fleet.library_client import LibraryClient
 from forebay_admin.fleet.library_desk import LibraryDesk
 from forebay_admin.fleet.lifecycle_client import LifecycleClient
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
+from forebay_admin.fleet.node_client import NodeClient
+from forebay_admin.fleet.nodes_desk import NodesDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http

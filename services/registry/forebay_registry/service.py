@@ -20,6 +20,7 @@ from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
+from forebay.wire.v1.discovery_pb2_grpc import add_DiscoveryServicer_to_server
 from forebay.wire.v1.library_pb2_grpc import add_ModelLibraryServicer_to_server
 from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
 from forebay.wire.v1.registry_pb2_grpc import add_RegistryServicer_to_server
@@ -27,6 +28,8 @@ from forebay_registry.backend import Condition
 from forebay_registry.calls import RIGHTS, Calls
 from forebay_registry.config import RegistrySettings, read_backend
 from forebay_registry.credentials import Credentials
+from forebay_registry.discovery import opening as discovery_opening
+from forebay_registry.engines.guard import socket_factory
 from forebay_registry.engines.probe import Probe
 from forebay_registry.engines.telemetry import Scraped, Telemetry
 from forebay_registry.fleet.fleet import Fleet

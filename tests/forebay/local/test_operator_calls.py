@@ -16,7 +16,7 @@ from forebay.local.engine import EngineKind
 from forebay.local.operator_calls import OperatorCalls, WantedBackend, join
 from forebay.rpc import open_peer, open_server
 from forebay.wire.v1 import admin_pb2 as wire
-from forebay.wire.v1 import admin_pb2_grpc, registry_pb2, types_pb2
+from forebay.wire.v1 import admin_pb2_grpc, discovery_pb2, registry_pb2, types_pb2
 
 
 class Admin(admin_pb2_grpc.OperatorServicer):
@@ -24,6 +24,7 @@ class Admin(admin_pb2_grpc.OperatorServicer):
         self.backends: dict[str, registry_pb2.Backend] = {}
         self.registered: list[wire.RegisterBackendRequest] = []
         self.away = 0
+        self.addresses: list[list[str]] = []
 
     async def ShowBackends(self, request: wire.ShowBackendsRequest, context: Any) -> wire.ShowBackendsResponse:
         if self.away:
@@ -44,6 +45,14 @@ class Admin(admin_pb2_grpc.OperatorServicer):
 
     async def InviteNode(self, request: wire.InviteNodeRequest, context: Any) -> wire.InviteNodeResponse:
         return wire.InviteNodeResponse(command=f"curl -fsS http://127.0.0.1:8091/join/{'ab' * 32} | sh")
+
+    async def SetNodeDiscovery(
+        self, request: discovery_pb2.SetNodeDiscoveryRequest, context: Any
+    ) -> discovery_pb2.SetNodeDiscoveryResponse:
+        if request.HasField("addresses"):
+            self.addresses.append(list(request.addresses.all))
+        told = discovery_pb2.NodeDiscovery(node=request.node, addresses=self.addresses[-1] if self.addresses else [])
+        return discovery_pb2.SetNodeDiscoveryResponse(after=told)
 
     async def ShowNodes(self, request: wire.ShowNodesRequest, context: Any) -> wire.ShowNodesResponse:
         return wire.ShowNodesResponse(nodes=[registry_pb2.Node(name="laptop")])
@@ -135,6 +144,13 @@ async def test_this_machine_joins_as_any_other_would(admin: Admin) -> None:
     path, body = taken[0]
     assert path == f"/join/{'ab' * 32}"
     assert body["public_nkey"] == "U" + "A" * 55
+
+
+async def test_where_this_machine_is_is_said_once_and_an_operators_word_stays(admin: Admin) -> None:
+    async with calling(admin) as calls:
+        await calls.place_node("laptop", "127.0.0.1")
+        await calls.place_node("laptop", "10.0.0.1")
+    assert admin.addresses == [["127.0.0.1"]]
 
 
 async def test_an_admin_that_is_not_there_is_an_error_with_its_address(free_port: Any) -> None:
