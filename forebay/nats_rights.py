@@ -1,8 +1,8 @@
 """Who may say and hear what on NATS: the rights of services and of nodes' agents, written as server configuration.
 
 Two accounts. Services share one; agents share another, which has no JetStream and sees only what crosses over:
-samples to the services, commands to the agents. Agents therefore stand in a file of their own, which admin rewrites at each
-enrolment and the server reads again on SIGHUP; nobody else's connection notices."""
+samples and answers to the services, commands to the agents. Agents therefore stand in a file of their own, which admin
+rewrites at each enrolment and the server reads again on SIGHUP; nobody else's connection notices."""
 
 from __future__ import annotations
 
@@ -40,19 +40,28 @@ def rights(user: str) -> Rights:
     _demand_name(user)
     if user == "scheduler":
         buckets = [w for b in (subjects.LEADER_BUCKET, subjects.SCHEDULER_BUCKET) for w in _bucket(b)]
-        return Rights((subjects.usage(user), *buckets), (inbox(user),))
+        return Rights((subjects.usage(user), subjects.DRAINING, *buckets), (inbox(user),))
     if user == "registry":
-        return Rights(("forebay.events.registry.>", subjects.command("*")), (subjects.TELEMETRY_OF_ALL, inbox(user)))
+        return Rights(
+            ("forebay.events.registry.>", subjects.health("*"), subjects.alerts("*"), subjects.command("*")),
+            (
+                subjects.TELEMETRY_OF_ALL,
+                subjects.ANSWERS_OF_ALL,
+                subjects.ATTEMPTS_OF_ALL,
+                subjects.DRAINING,
+                inbox(user),
+            ),
+        )
     if user == "admin":
         streams = [w for s in (subjects.USAGE_STREAM.name, AUDIT_STREAM) for w in _stream(s)]
         return Rights(("forebay.events.>", "$JS.API.INFO", *streams), ("forebay.events.>", inbox(user)))
-    return Rights((subjects.usage(user), f"forebay.audit.{user}"), (inbox(user),))
+    return Rights((subjects.usage(user), subjects.attempts(user), f"forebay.audit.{user}"), (inbox(user),))
 
 
 def agent_rights(node: str) -> Rights:
     """An agent speaks for its own node and hears what is meant for it. Raises BadInput."""
     _demand_name(node)
-    return Rights((subjects.telemetry(node),), (subjects.command(node), inbox(node)))
+    return Rights((subjects.telemetry(node), subjects.answer(node)), (subjects.command(node), inbox(node)))
 
 
 def render_users(users: Iterable[tuple[str, str, Rights]]) -> str:
@@ -79,16 +88,23 @@ def render_accounts(services: Iterable[tuple[str, str]], agents_file: str) -> st
     """The `accounts` block of `nats.conf`, from (service user, public nkey); agents come from `agents_file`, a path
     relative to the configuration's own folder."""
     samples, commands = json.dumps(subjects.TELEMETRY_OF_ALL), json.dumps(subjects.command("*"))
+    answers = json.dumps(subjects.ANSWERS_OF_ALL)
     return f"""accounts {{
   {SERVICES_ACCOUNT} {{
     jetstream: enabled
     {render_users((user, nkey, rights(user)) for user, nkey in services)}
     exports = [ {{ stream: {commands}, accounts: [{AGENTS_ACCOUNT}] }} ]
-    imports = [ {{ stream: {{ account: {AGENTS_ACCOUNT}, subject: {samples} }} }} ]
+    imports = [
+      {{ stream: {{ account: {AGENTS_ACCOUNT}, subject: {samples} }} }}
+      {{ stream: {{ account: {AGENTS_ACCOUNT}, subject: {answers} }} }}
+    ]
   }}
   {AGENTS_ACCOUNT} {{
     include {json.dumps(agents_file)}
-    exports = [ {{ stream: {samples}, accounts: [{SERVICES_ACCOUNT}] }} ]
+    exports = [
+      {{ stream: {samples}, accounts: [{SERVICES_ACCOUNT}] }}
+      {{ stream: {answers}, accounts: [{SERVICES_ACCOUNT}] }}
+    ]
     imports = [ {{ stream: {{ account: {SERVICES_ACCOUNT}, subject: {commands} }} }} ]
   }}
 }}

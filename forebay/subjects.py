@@ -22,6 +22,16 @@ def command(node: str) -> str:
     return f"forebay.command.{node}"
 
 
+def answer(node: str) -> str:
+    """NodeCommandAnswer, of a node's agent to a command; at most once."""
+    return f"forebay.answer.{node}"
+
+
+def health(backend_id: str) -> str:
+    """HealthChange, from the registry; at most once."""
+    return f"forebay.events.health.{backend_id}"
+
+
 def attempts(gateway: str) -> str:
     """AttemptsReport, at most once."""
     return f"forebay.events.attempts.{gateway}"
@@ -31,6 +41,7 @@ TELEMETRY_OF_ALL = "forebay.telemetry.*"
 ATTEMPTS_OF_ALL = "forebay.events.attempts.*"
 DRAINING = "forebay.events.draining.scheduler"
 """DrainingReport, from the scheduler that leads; at most once."""
+ANSWERS_OF_ALL = "forebay.answer.*"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ class ServiceSecrets:
         """The nkey of this machine's own agent, apart from those of services, since a machine may be called `admin`."""
         return self.folder / "agent.nk"
 
+    @property
+    def command_key_file(self) -> Path:
+        """What the registry signs commands to agents with."""
+        return self.folder / "command.key"
+
     def database_url_file(self, owner: str) -> Path:
         return self.folder / f"{owner}.database_url"
 
@@ -56,6 +61,7 @@ def keep_service_secrets(folder: Path) -> ServiceSecrets:
         held.callers_file,
         render_tokens({caller: keep_secret(held.token_file(caller)) for caller in CALLERS}).encode(),
     )
-    for file in (held.pepper_file, held.seal_key_file, held.snapshot_key_file, held.engine_key_file):
+    kept = (held.pepper_file, held.seal_key_file, held.snapshot_key_file, held.engine_key_file, held.command_key_file)
+    for file in kept:
         keep_secret(file)
     return held

@@ -12,6 +12,7 @@ from forebay.local.front import Front, bracketed
 from forebay.local.layout import LOOPBACK, Layout
 from forebay.local.nats import Nats
 from forebay.local.service_secrets import ServiceSecrets
+from forebay.signed_commands import CommandKey
 
 Environ = dict[str, str]
 
@@ -67,7 +68,8 @@ class Wiring:
             callers_file=self.secrets.callers_file,
             **self._bus("registry"),
             **self._database("registry"),
-            **self._snapshots("registry"),
+            **self._snapshots(name),
+            command_key_file=self.secrets.command_key_file,
         )
 
     def scheduler(self, name: str = "scheduler") -> Environ:
@@ -106,6 +108,7 @@ class Wiring:
             node=self.node,
             ops_listen=self._inner(self.layout.ops("gpu-agent")),
             disk_path=self.data.root,
+            command_key=self._command_key(),
             **{**self._bus(self.node), **({"nats_seed_file": self.secrets.agent_seed_file} if self.nats else {})},
         )
 
@@ -115,6 +118,11 @@ class Wiring:
 
     def _registries(self) -> str:
         return ",".join(self._inner(self.layout.registry(name)) for name in self.layout.registries)
+
+    def _command_key(self) -> str | None:
+        """What the registry signs commands with. None while settings are checked only: no secret is made for that."""
+        file = self.secrets.command_key_file
+        return CommandKey.from_file(file).public_line if file.exists() else None
 
     def _inner(self, port: int) -> str:
         return f"{LOOPBACK}:{port}"

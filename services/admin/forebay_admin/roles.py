@@ -91,6 +91,7 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "ShowFoundBackends": (_NONE, _ALL, _ALL, _ALL),
     "AdoptBackend": (_NONE, _NONE, _ALL, _ALL),
     "SetNodeDiscovery": (_NONE, _NONE, _ALL, _ALL),
+    "CommandNode": (_NONE, _NONE, _ALL, _ALL),
 }
 _COLUMN = {role: column for column, role in enumerate(Role)}
 

@@ -20,6 +20,7 @@ from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
+from forebay.wire.v1.commands_pb2_grpc import add_NodeCommandsServicer_to_server
 from forebay.wire.v1.discovery_pb2_grpc import add_DiscoveryServicer_to_server
 from forebay.wire.v1.library_pb2_grpc import add_ModelLibraryServicer_to_server
 from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server

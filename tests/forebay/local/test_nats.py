@@ -203,6 +203,7 @@ async def test_an_agent_is_let_in_when_enrolled_speaks_for_its_node_only_and_nob
     seeds = place / "agents"
     async with connected(server, "registry") as registry:
         samples = await registry.subscribe("forebay.telemetry.*")
+        answers = await registry.subscribe("forebay.answer.*")
         with pytest.raises(nats.errors.Error, match="Authorization Violation"):
             async with connected(server, "node-a", _seed(seeds, "node-a")):
                 pytest.fail("an agent that was never enrolled got in")
@@ -219,16 +220,20 @@ async def test_an_agent_is_let_in_when_enrolled_speaks_for_its_node_only_and_nob
                 assert (await orders.next_msg(timeout=2)).data == b"pull"
                 for subject in (
                     "forebay.telemetry.node-a",
+                    "forebay.answer.node-a",
                     "forebay.command.node-b",
                     "$JS.API.INFO",
                     "forebay.usage.x",
                 ):
                     assert await is_refused(second, "publish", subject)
-                for subject in (">", "forebay.command.node-a", "forebay.command.*", "_INBOX_node-a.>"):
+                others = ("forebay.answer.node-a", "forebay.command.node-a")
+                for subject in (">", *others, "forebay.command.*", "_INBOX_node-a.>"):
                     assert await is_refused(second, "subscribe", subject)
                 await second.publish("forebay.telemetry.node-b", b"sample")
+                await second.publish("forebay.answer.node-b", b"done")
             message = await samples.next_msg(timeout=2)
             assert (message.subject, message.data) == ("forebay.telemetry.node-b", b"sample")
+            assert (await answers.next_msg(timeout=2)).data == b"done"
 
             await admit(server, seeds, "node-b")
             async with asyncio.timeout(2):

@@ -20,6 +20,7 @@ from forebay.local.nats import Nats
 from forebay.local.service_secrets import CALLERS, keep_service_secrets
 from forebay.local.wiring import Wiring
 from forebay.rpc import ServiceTokens
+from forebay.signed_commands import CommandKey
 
 
 @pytest.fixture
@@ -54,6 +55,9 @@ def test_every_service_understands_all_that_it_is_told(wiring: Wiring) -> None:
     assert first.snapshot_dir != second.snapshot_dir
     assert [s.nats_user or s.name for s in (first, second)] == ["gateway-1", "gateway-2"]
     assert agent.bus_user == agent.node == "laptop"
+    assert agent.command_key == CommandKey.from_file(registry.command_key_file).public_line
+    wiring.secrets.command_key_file.unlink()
+    assert told("gpu-agent", wiring.gpu_agent()).command_key == "", "settings are checked before there are secrets"
     assert admin.public_url == "https://10.87.0.1:8091"
     assert admin.public_nats_url == "tls://10.87.0.1:8100"
     assert admin.http_pin.startswith("sha256//")
@@ -70,11 +74,25 @@ def test_whoever_calls_a_scheduler_knows_those_that_stand_by_too(wiring: Wiring)
         assert caller.scheduler_address == "127.0.0.1:8093,127.0.0.1:8103"
 
 
+def test_whoever_calls_a_registry_knows_the_one_that_stands_by_too(wiring: Wiring) -> None:
+    several = replace(wiring, layout=Layout(8090, 2, 2, 2))
+    first, second = told("registry", several.registry()), told("registry", several.registry("registry-2"))
+    assert (first.listen, second.listen) == ("127.0.0.1:8094", "127.0.0.1:8140")
+    assert first.ops_listen != second.ops_listen
+    assert first.snapshot_dir != second.snapshot_dir
+    callers = (
+        told("gateway", several.gateway("gateway-1")),
+        told("scheduler", several.scheduler()),
+        told("admin", several.admin()),
+    )
+    assert {caller.registry_address for caller in callers} == {"127.0.0.1:8094,127.0.0.1:8140"}
+
+
 def test_no_two_parts_of_the_largest_installation_share_a_port() -> None:
-    layout = Layout(8090, 16, 4)
+    layout = Layout(8090, 16, 4, 2)
     ports = [port for _, port in (*layout.open_ports(), *layout.inner_ports())]
     ports += [layout.nats, layout.postgres, layout.engine]
-    assert len(set(ports)) == len(ports) == 2 * 16 + 2 * 4 + 1 + 2 + 3 + 3
+    assert len(set(ports)) == len(ports) == 2 * 16 + 2 * 4 + 2 * 2 + 2 + 2 + 3
 
 
 def test_no_two_parts_share_a_port_or_a_seed(wiring: Wiring) -> None:

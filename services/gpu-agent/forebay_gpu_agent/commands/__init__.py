@@ -1,0 +1,1 @@
+"""Commands of the registry to this node: which are obeyed, and obeying them."""

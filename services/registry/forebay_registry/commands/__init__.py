@@ -1,0 +1,1 @@
+"""Commands to nodes' agents: signed here, answered there."""
