@@ -32,6 +32,11 @@ def health(backend_id: str) -> str:
     return f"forebay.events.health.{backend_id}"
 
 
+def alerts(rule: str) -> str:
+    """AlertEvent, from the registry; at most once."""
+    return f"forebay.events.alerts.{rule}"
+
+
 def attempts(gateway: str) -> str:
     """AttemptsReport, at most once."""
     return f"forebay.events.attempts.{gateway}"

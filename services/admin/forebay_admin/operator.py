@@ -13,6 +13,8 @@ from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
 from forebay_admin.access import Access
 from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.fleet.alerts_calls import AlertsCalls
+from forebay_admin.fleet.alerts_desk import AlertsDesk
 from forebay_admin.fleet.history_calls import HistoryCalls
 from forebay_admin.fleet.history_desk import HistoryDesk
 from forebay_admin.fleet.library_calls import LibraryCalls
@@ -58,6 +60,7 @@ class Desks:
     history: HistoryDesk
     library: LibraryDesk
     lifecycle: LifecycleDesk
+    alerts: AlertsDesk
 
 
 class OperatorServicer(
@@ -80,6 +83,8 @@ class OperatorServicer(
         self._history = desks.history
         self._library = desks.library
         self._lifecycle = desks.lifecycle
+        self._alerts = desks.alerts
+        self._status = desks.status
         self._database = database
         self._clock = clock
 

@@ -92,6 +92,13 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "AdoptBackend": (_NONE, _NONE, _ALL, _ALL),
     "SetNodeDiscovery": (_NONE, _NONE, _ALL, _ALL),
     "CommandNode": (_NONE, _NONE, _ALL, _ALL),
+    "ListAlerts": (_NONE, _ALL, _ALL, _ALL),
+    "ShowAlert": (_NONE, _ALL, _ALL, _ALL),
+    "AckAlert": (_NONE, _NONE, _ALL, _ALL),
+    "SilenceAlerts": (_NONE, _NONE, _ALL, _ALL),
+    "UnsilenceAlerts": (_NONE, _NONE, _ALL, _ALL),
+    "WatchAlerts": (_NONE, _ALL, _ALL, _ALL),
+    "TestAlerts": (_NONE, _NONE, _ALL, _ALL),
 }
 _COLUMN = {role: column for column, role in enumerate(Role)}
 

@@ -43,6 +43,8 @@ from forebay_admin.credentials_desk import CredentialsDesk
 from forebay_admin.directory import Directory
 from forebay_admin.enrolment import Enrolment
 from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.fleet.alerts_client import AlertsClient
+from forebay_admin.fleet.alerts_desk import AlertsDesk
 from forebay_admin.fleet.history_client import HistoryClient
 from forebay_admin.fleet.history_desk import HistoryDesk
 from forebay_admin.fleet.library_client import LibraryClient

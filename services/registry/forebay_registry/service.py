@@ -20,6 +20,7 @@ from forebay.metrics import Metrics, Number
 from forebay.rpc import ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
+from forebay.wire.v1.alerts_pb2_grpc import add_AlertsServicer_to_server
 from forebay.wire.v1.commands_pb2_grpc import add_NodeCommandsServicer_to_server
 from forebay.wire.v1.discovery_pb2_grpc import add_DiscoveryServicer_to_server
 from forebay.wire.v1.library_pb2_grpc import add_ModelLibraryServicer_to_server
@@ -69,7 +70,9 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         open_fenced_database(url, SCHEMA, lead) as database,
         ground.open_bus(settings.nats_url, settings.nats_user, seed_file=seed, ca_file=ca) as bus,
         open_peer(settings.admin_address, token_file=settings.token_file) as admin,
-        open_session() as session,
+        open_session(allow_link_local=settings.allow_link_local) as session,
+        alerts_opening.open_webhook_session(allow_link_local=settings.allow_link_local) as webhook_session,
+        lead.held(),
     ):
         telemetry = Telemetry(clock, settings.scrape_rhythm, outcomes=_count_scrapes(metrics))
         probe = Probe(session, clock, timeout_s=settings.probe_timeout_s, telemetry=telemetry)
@@ -239,6 +242,7 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         await keeper.drain()
         await ingest.drain()
         await history.recorder.drain()
+        await alerts.drain()
 
 
 @asynccontextmanager
