@@ -24,6 +24,7 @@ from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.nodes_calls import NodesCalls
 from forebay_admin.fleet.nodes_desk import NodesDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
+from forebay_admin.fleet.status_desk import StatusDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.model_rules_desk import ModelRulesDesk
 from forebay_admin.people_desk import PeopleDesk, whose_usage
@@ -61,6 +62,7 @@ class Desks:
     library: LibraryDesk
     lifecycle: LifecycleDesk
     alerts: AlertsDesk
+    status: StatusDesk
 
 
 class OperatorServicer(

@@ -99,6 +99,7 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "UnsilenceAlerts": (_NONE, _NONE, _ALL, _ALL),
     "WatchAlerts": (_NONE, _ALL, _ALL, _ALL),
     "TestAlerts": (_NONE, _NONE, _ALL, _ALL),
+    "ShowStatus": (_NONE, _ALL, _ALL, _ALL),
 }
 _COLUMN = {role: column for column, role in enumerate(Role)}
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -22,6 +23,17 @@ _ONE_S = 2.0
 _PAUSE_S = 0.2
 
 R = TypeVar("R", bound=Message)
+
+
+Role = Literal["leading", "standby", "away"]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStanding:
+    role: Role
+    detail: str = ""
+    """What it says, or why it says nothing."""
+    queue: scheduler_pb2.ShowQueueResponse | None = None
 
 
 class SchedulerClient:
@@ -50,6 +62,20 @@ class SchedulerClient:
 
     async def dump(self) -> scheduler_pb2.DumpResponse:
         return await self._call(lambda stub: stub.Dump, scheduler_pb2.DumpRequest())
+
+    async def standings(self) -> list[SchedulerStanding]:
+        """How each stands, all asked at once and once; one that leads says along with it how its queue is."""
+        return list(await asyncio.gather(*(self._standing(stub, metadata) for stub, metadata in self._stubs)))
+
+    async def _standing(self, stub: Any, metadata: Any) -> SchedulerStanding:
+        try:
+            queue = await stub.ShowQueue(scheduler_pb2.ShowQueueRequest(), metadata=metadata, timeout=_ONE_S)
+        except grpc.aio.AioRpcError as error:
+            told = _told(error)
+            says_itself = any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
+            role: Role = "standby" if says_itself and isinstance(told, Unavailable) else "away"
+            return SchedulerStanding(role, told.message)
+        return SchedulerStanding("leading", queue=queue)
 
     async def _call(self, method: Callable[[Any], Callable[..., Awaitable[R]]], request: Message) -> R:
         ends = time.monotonic() + CALL_S

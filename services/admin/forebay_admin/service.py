@@ -23,6 +23,7 @@ from forebay.registries import open_registries
 from forebay.rpc import Peer, ServiceTokens, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
+from forebay.since import Since
 from forebay.tls import serving_tls
 from forebay.wire.v1 import admin_pb2_grpc, batches_pb2_grpc, content_pb2_grpc
 from forebay_admin import credential_store
@@ -54,6 +55,7 @@ from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.node_client import NodeClient
 from forebay_admin.fleet.nodes_desk import NodesDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
+from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
 from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.ledger import Ledger

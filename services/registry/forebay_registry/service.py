@@ -26,9 +26,13 @@ from forebay.wire.v1.discovery_pb2_grpc import add_DiscoveryServicer_to_server
 from forebay.wire.v1.library_pb2_grpc import add_ModelLibraryServicer_to_server
 from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
 from forebay.wire.v1.registry_pb2_grpc import add_RegistryServicer_to_server
-from forebay_registry.backend import Condition
-from forebay_registry.calls import RIGHTS, Calls
-from forebay_registry.config import RegistrySettings, read_backend
+from forebay.wire.v1.status_pb2_grpc import add_StandingServicer_to_server
+from forebay_registry import lifecycle_calls, standing_calls
+from forebay_registry.alerts import opening as alerts_opening
+from forebay_registry.backend import Condition, Node
+from forebay_registry.calls import RIGHTS, Calls, only_of_the_leader
+from forebay_registry.commands import calls as command_calls
+from forebay_registry.config import RegistrySettings
 from forebay_registry.credentials import Credentials
 from forebay_registry.discovery import opening as discovery_opening
 from forebay_registry.engines.guard import socket_factory
