@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto proto-check lock docs chaos targets-foundation targets-scheduler targets-dialects clean
+.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-dialects clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -99,6 +99,12 @@ imports: .venv/dev.stamp
 proto: .venv/dev.stamp ## generate forebay/wire from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto \
 	  --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/forebay/wire/v1/*.proto
+
+openapi: .venv/dev.stamp ## write the REST API's document from proto/ and the table of its addresses
+	$(BIN)/python services/admin/write_openapi.py
+
+test-rest: .venv/dev.stamp ## ask the REST API all that its document allows, and what it does not allow
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/admin/rest -m slow $(ARGS)
 
 proto-check: .venv/dev.stamp ## buf's rules, and that forebay/wire is what proto/ gives
 	$(BIN)/buf format --diff --exit-code proto

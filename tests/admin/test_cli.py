@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from forebay.errors import BadInput
+from forebay.errors import BadInput, NotFound
 from forebay.launch import EXIT_CODES, cli
 from forebay.ledger_id import new_ledger_id
 from forebay.subjects import USAGE_STREAM, usage
@@ -106,13 +107,18 @@ async def test_a_backend_is_added_with_its_key_listed_without_it_and_removed(
     row = next(line for line in listed.output.splitlines() if "big-gpu" in line)
     assert [word for word in ("healthy", "16", "tiny", "(with key)") if word not in row] == []
     assert "sk-secret" not in listed.output
+    shown = await forebay("backend", "show", "big-gpu")
+    assert [word for word in (url, "healthy", "16", "tiny") if word not in shown.output] == []
+    assert told(await forebay("backend", "show", "big-gpu", "--json"))["backend"]["kv_tokens"] is None
+    assert isinstance((await forebay("backend", "show", "small-gpu")).exception, NotFound)
     plain = told(await forebay("backend", "list", "--json"))
     assert (plain[0]["health"], plain[0]["has_credential"], plain[0]["models"][0]["name"]) == ("healthy", True, "tiny")
     models = await forebay("model", "list")
     assert "1 of 1" in models.output
     assert told(await forebay("model", "list", "--json"))[0]["backends"] == ["big-gpu"]
-    replaced = told(await forebay("backend", "add", "big-gpu", url, "--replace", "--json"))
-    assert replaced["created"] is False
+    on_two = ("--node", "gpu-box", "--gpu", "1", "--gpu", "0")
+    replaced = told(await forebay("backend", "add", "big-gpu", url, "--replace", *on_two, "--json"))
+    assert (replaced["created"], replaced["backend"]["gpu_indices"]) == (False, [1, 0])
     assert "is removed" in (await forebay("backend", "remove", "big-gpu")).output
     assert "No backends." in (await forebay("backend", "list")).output
     assert "No models" in (await forebay("model", "list")).output
@@ -142,6 +148,14 @@ async def test_nodes_are_invited_and_listed_with_what_they_said(forebay: Invoke,
     plain = {node["name"]: node for node in told(await forebay("node", "list", "--json"))}
     assert plain["silent-box"]["last_sample"] is None
     assert plain["gpu-box"]["last_sample"]["gpu_state"] == "ok"
+
+    admin.site.registry.enrolled["gpu-box"].problems.append("Its clock is 2 h ahead.")
+    assert re.search(r"gpu-box\s+Its clock is 2 h ahead", (await forebay("node", "list")).output)
+    seen = (await forebay("node", "show", "gpu-box")).output
+    assert "Its clock is 2 h ahead." in seen
+    assert "H100 [80GB]" in seen
+    assert told(await forebay("node", "show", "gpu-box", "--json"))["node"]["problems"] == ["Its clock is 2 h ahead."]
+    assert isinstance((await forebay("node", "show", "nobody")).exception, NotFound)
 
 
 async def test_usage_is_summed_by_user_and_model_and_listed_by_row(forebay: Invoke, admin: Running) -> None:
@@ -290,23 +304,29 @@ def test_root_looks_in_the_systems_folder_first() -> None:
     ]
 
 
-@pytest.mark.parametrize("noun", ["key", "user", "backend", "node", "model"])
-def test_every_command_has_a_help_with_an_example_or_its_json(noun: str) -> None:
-    group: Any = cli.get_command(None, noun)  # type: ignore[arg-type]
-    assert f"forebay {noun}" in group.help
-    for verb, command in _commands_of(group):
-        shown = CliRunner().invoke(command, ["--help"])
-        assert shown.exit_code == 0, verb
-        assert "--json" in shown.output
+OF_THIS_MACHINE = {"agent", "run", "simulate", "up"}
+"""Commands that ask no Forebay anything."""
+NOT_JSON = {"history export"}
+"""It writes a file in the form that is asked for."""
 
 
-def _commands_of(group: Any) -> Iterator[tuple[str, Any]]:
-    """Those of its groups too."""
-    for verb, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from _commands_of(command)
-        else:
-            yield verb, command
+@pytest.mark.parametrize("noun", sorted({*cli.list_commands(click.Context(cli))} - OF_THIS_MACHINE))
+def test_every_command_says_in_its_help_how_it_is_called_and_what_json_it_prints(noun: str) -> None:
+    command: Any = cli.get_command(None, noun)  # type: ignore[arg-type]
+    assert f"forebay {noun}" in command.help
+    for words, one in _commands_of(command, noun):
+        shown = CliRunner().invoke(one, ["--help"])
+        assert shown.exit_code == 0, words
+        assert "With --json: " in shown.output or words in NOT_JSON, words
+
+
+def _commands_of(command: Any, words: str) -> Iterator[tuple[str, Any]]:
+    """Itself, or those of its group and of the groups within."""
+    if not hasattr(command, "commands"):
+        yield words, command
+        return
+    for verb, one in command.commands.items():
+        yield from _commands_of(one, f"{words} {verb}")
 
 
 async def _run(words: tuple[str, ...], **environ: str) -> subprocess.CompletedProcess[str]:

@@ -38,8 +38,8 @@ def test_a_watcher_gets_what_it_lacks(known: int, current: int, sent: Since | No
 
 
 @pytest.fixture
-async def replicas(postgres_url: str) -> AsyncIterator[tuple[Database, Database]]:
-    async with open_database(postgres_url, "admin") as one, open_database(postgres_url, "admin") as two:
+async def replicas(admin_database_url: str) -> AsyncIterator[tuple[Database, Database]]:
+    async with open_database(admin_database_url, "admin") as one, open_database(admin_database_url, "admin") as two:
         await one.migrate(MIGRATIONS)
         yield one, two
 
@@ -90,7 +90,7 @@ async def test_no_version_is_skipped_and_no_delta_missed_by_20_writers_on_two_re
 
 
 async def test_a_watcher_is_woken_by_a_writer_elsewhere_and_told_versions_in_order(
-    replicas: tuple[Database, Database], postgres_url: str
+    replicas: tuple[Database, Database], admin_database_url: str
 ) -> None:
     here, there = Changes(), Changes()
     told: list[int] = []
@@ -103,7 +103,7 @@ async def test_a_watcher_is_woken_by_a_writer_elsewhere_and_told_versions_in_ord
             told.append(update.version)
             assert update.is_snapshot == (len(told) == 1)
 
-    following = asyncio.create_task(there.follow(postgres_url, lambda why: None))
+    following = asyncio.create_task(there.follow(admin_database_url, lambda why: None))
     watching = asyncio.create_task(watch())
     try:
         async with asyncio.timeout(10):
@@ -124,7 +124,7 @@ async def test_a_watcher_is_woken_by_a_writer_elsewhere_and_told_versions_in_ord
 
 
 async def test_a_database_restored_from_an_older_copy_is_told_as_a_snapshot(
-    replicas: tuple[Database, Database], postgres_url: str
+    replicas: tuple[Database, Database], admin_database_url: str
 ) -> None:
     changes = Changes()
     told: list[tuple[int, bool]] = []
@@ -139,7 +139,7 @@ async def test_a_database_restored_from_an_older_copy_is_told_as_a_snapshot(
     for _ in range(3):
         async with changes.make(replicas[0]):
             pass
-    following = asyncio.create_task(changes.follow(postgres_url, lambda why: None))
+    following = asyncio.create_task(changes.follow(admin_database_url, lambda why: None))
     watching = asyncio.create_task(watch())
     try:
         async with asyncio.timeout(10):

@@ -4,7 +4,8 @@ secrets; searching it is a later matter."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -18,10 +19,15 @@ Facts = Mapping[str, str | int | bool | list[str] | None]
 
 class Interface(StrEnum):
     GRPC = "grpc"
+    REST = "rest"
     JOIN = "join"
     """The HTTP port that an invited node enrols through."""
     START = "start"
     """Nobody's call: admin did it itself when it started."""
+
+
+through: ContextVar[Interface] = ContextVar("through", default=Interface.GRPC)
+"""Which interface the call that is being answered came through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Act:
     """Noun and verb, such as key.revoke."""
     subject: str
     """The name or id of what was acted upon."""
-    interface: Interface = Interface.GRPC
+    interface: Interface = field(default_factory=lambda: through.get())
     actor_key_id: str = ""
     before: Facts | None = None
     after: Facts | None = None

@@ -15,7 +15,7 @@ class AdminSettings:
     """gRPC, for the other services and for operators."""
 
     http_listen: str = "127.0.0.1:8091"
-    """HTTP: where invited nodes fetch their agent and enrol."""
+    """HTTP: the REST API and its page /docs, and where invited nodes fetch their agent and enrol."""
 
     tls_cert: Path | None = None
     """Certificate chain of the HTTP port (PEM), read again when it changes. None: plain HTTP."""
@@ -27,7 +27,7 @@ class AdminSettings:
     """/healthz, /readyz, /metrics."""
 
     registry_address: str = "127.0.0.1:8094"
-    """The registry's gRPC port (HOST:PORT)."""
+    """The registry's gRPC port (HOST:PORT), or those of both registries, with a comma between them: one of them leads."""
 
     scheduler_address: str = "127.0.0.1:8093"
     """The scheduler's gRPC port (HOST:PORT), or those of all schedulers, with commas between them: one of them leads."""

@@ -1,6 +1,6 @@
-"""Admin's HTTP port: a page that says what this is, and the door through which invited nodes come in.
+"""Admin's HTTP port: a page that says what this is, the door through which invited nodes come in, and the REST API.
 
-Tokens stand in paths here, so requests are not logged."""
+Tokens stand in paths here, so requests are not logged. No page of another origin is let in."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from forebay_admin.agent_wheel import Wheel
 from forebay_admin.enrolment import Enrolment
 from forebay_admin.invitations import Spent
 from forebay_admin.join_script import JoinScript, refusal_script
+from forebay_admin.rest.api import PREFIX, RestApi
+from forebay_admin.rest.docs_page import STYLE_SOURCE
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,16 @@ _STATUS: tuple[tuple[type[ForebayError], int], ...] = (
     (Spent, 410),
     (Unavailable, 503),
 )
+
+_GUARDS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": f"default-src 'none'; style-src {STYLE_SOURCE}; frame-ancestors 'none'; base-uri 'none'",
+    "cache-control": "no-store",
+}
+"""What browsers are told about every answer. That this host is for HTTPS alone is not: a gateway may be next to it."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,16 +83,22 @@ class JoinRoutes:
         hostname = body.get("hostname", "")
         if not isinstance(hostname, str):
             raise BadInput("hostname must be text.")
-        admission = await self._enrolment.admit(request.match_info["token"], body["public_nkey"], hostname)
+        admission = await self._enrolment.admit(
+            request.match_info["token"], body["public_nkey"], hostname, request.remote or ""
+        )
         return web.json_response(admission.as_json())
 
 
 @asynccontextmanager
-async def open_http(listen: str, join: JoinRoutes, ops: Ops, *, tls: SSLContext | None = None) -> AsyncIterator[str]:
+async def open_http(
+    listen: str, join: JoinRoutes, rest: RestApi, ops: Ops, *, tls: SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serves until left; gives HOST:PORT. Raises CannotStart."""
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[_errors_as_json])
-    app.add_routes([web.get("/", _front_page(ops)), *join.routes()])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    app.on_response_prepare.append(_guard)
+    app.add_routes([web.get("/", _front_page(ops)), web.get("/docs", rest.docs), *join.routes()])
+    app.add_subapp(PREFIX, rest.application())
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
     await runner.setup()
     host, port = parse_address(listen)
     try:
@@ -99,7 +117,7 @@ async def open_http(listen: str, join: JoinRoutes, ops: Ops, *, tls: SSLContext 
 def _front_page(ops: Ops) -> Handler:
     async def front_page(_: web.Request) -> web.StreamResponse:
         return web.json_response(
-            {"service": "forebay admin", "version": version("forebay"), "waiting_for": ops.missing}
+            {"service": "forebay admin", "version": version("forebay"), "waiting_for": ops.missing, "docs": "/docs"}
         )
 
     return front_page
@@ -107,6 +125,11 @@ def _front_page(ops: Ops) -> Handler:
 
 def _as_script(text: str) -> web.Response:
     return web.Response(text=text, content_type="text/x-shellscript", headers={"cache-control": "no-store"})
+
+
+async def _guard(_: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _GUARDS.items():
+        response.headers.setdefault(name, value)
 
 
 @web.middleware

@@ -65,6 +65,9 @@ from forebay_admin.operator import Desks, OperatorServicer
 from forebay_admin.people_desk import PeopleDesk
 from forebay_admin.quota_desk import QuotaDesk
 from forebay_admin.registry_client import RegistryClient
+from forebay_admin.rest import answer_store
+from forebay_admin.rest.answer_store import AnswerStore
+from forebay_admin.rest.api import RestApi
 from forebay_admin.scheduler_client import SchedulerClient
 from forebay_admin.scheduler_desk import SchedulerDesk
 from forebay_admin.shares_desk import SharesDesk
@@ -180,6 +183,9 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
 
         operator = OperatorServicer(access, desks, database, ground.clock)
+        answers = AnswerStore(database, Seal.from_file(settings.seal_key_file, answer_store.PURPOSE))
+        rest = RestApi(operator, access, answers, pepper, ground.clock, ground.ops.metrics)
+
         def add(server: grpc.aio.Server) -> None:
             watch = WatchServicer(database, changes, credentials, ground.clock, watchers.of)
             admin_pb2_grpc.add_AdminServicer_to_server(watch, server)

@@ -338,3 +338,14 @@ batch_lines = Table(
     Column("error_code", Text),
     Column("error_message", Text),
 )
+
+rest_answers = Table(
+    "rest_answers",
+    METADATA,
+    Column("caller", Text, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("request_mac", LargeBinary, nullable=False),
+    Column("begun_at", _MOMENT, nullable=False),
+    Column("status", Integer),
+    Column("sealed", LargeBinary),
+)

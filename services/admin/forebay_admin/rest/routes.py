@@ -1,0 +1,224 @@
+"""Which address stands for which of the operators' calls. Pure: the table is the whole of it.
+
+The address holds what its placeholders are named after (`places`, where the field is called otherwise). What else is said
+stands in the query of a GET or DELETE, and in the body of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+_KB, _MB = 1024, 1024 * 1024
+
+
+class Verb(StrEnum):
+    GET = "GET"
+    POST = "POST"
+    PUT = "PUT"
+    """Makes it so, in place of what there was."""
+    PATCH = "PATCH"
+    """What is not said stays as it is."""
+    DELETE = "DELETE"
+
+
+GET, POST, PUT, PATCH, DELETE = Verb
+
+
+class Flow(StrEnum):
+    """How a call that has several answers is told."""
+
+    ONE = "one"
+    """It has one."""
+    FIRST = "first"
+    """Only the first of them, as any other."""
+    STREAM = "stream"
+    """Each as it comes: lines of JSON, or events where the client asks for `text/event-stream`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """A list that is told in pages."""
+
+    list: str
+    """The field of the answer."""
+    by: tuple[str, ...]
+    """What tells its things apart: fields of theirs, the fields within those after a dot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    call: str
+    """A method of the service Operator."""
+    verb: Verb
+    path: str
+    """Below /api/v1."""
+    about: str
+    """What it does, in a few words."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Placeholder of the path → field, where its name is another; the fields within it after a dot."""
+    body: str = ""
+    """The field of the request that the body is. Empty: all of it."""
+    fixed: Mapping[str, bool] = field(default_factory=dict)
+    """What this address says by itself, and nobody else may."""
+    status: int = 200
+    pages: Pages | None = None
+    flow: Flow = Flow.ONE
+    refused_by: str = ""
+    """The field of the answer that holds problems: with any of them nothing was done."""
+    most_body_bytes: int = 64 * _KB
+
+    @property
+    def has_body(self) -> bool:
+        return self.verb in (POST, PUT, PATCH)
+
+    @property
+    def tag(self) -> str:
+        return self.path.split("/")[1]
+
+
+def _of(field: str) -> Mapping[str, str]:
+    return {field.rpartition(".")[2]: field}
+
+
+def _list(field: str, *by: str) -> Pages:
+    return Pages(field, by)
+
+
+ROUTES: tuple[Route, ...] = (
+    # People and their keys
+    Route("CreateKey", POST, "/keys", "Make a key; it is told this once", status=201),
+    Route("ListKeys", GET, "/keys", "List keys", pages=_list("keys", "id")),
+    Route("ChangeKey", PATCH, "/keys/{key_id}", "Change a key's share"),
+    Route("RevokeKey", DELETE, "/keys/{key_id}", "Revoke a key, for good"),
+    Route("AddSigningKey", POST, "/keys/{key_id}/signing-keys", "Have a key trust a public key", status=201),
+    Route(
+        "ListSigningKeys", GET, "/signing-keys", "List trusted public keys", pages=_list("signing_keys", "fingerprint")
+    ),
+    Route("RemoveSigningKey", DELETE, "/signing-keys/{fingerprint}", "Trust a public key no more"),
+    Route("AddUser", POST, "/users", "Add a user", status=201),
+    Route("ListUsers", GET, "/users", "List users", pages=_list("users", "id")),
+    Route("ChangeUser", PATCH, "/users/{name}", "Change a user's group or share, or have them wait"),
+    Route("AddGroup", POST, "/groups", "Add a group", status=201),
+    Route("ListGroups", GET, "/groups", "List groups, parents first", pages=_list("groups", "id")),
+    Route("ChangeGroup", PATCH, "/groups/{name}", "Change a group's parent or share, or have it wait"),
+    Route("RemoveGroup", DELETE, "/groups/{name}", "Remove an empty group"),
+    Route("PresetGroups", POST, "/group-presets/{preset}", "Make the groups of a preset"),
+    # Limits and budgets
+    Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
+    Route("ShowQuota", GET, "/quota", "What limits the caller"),
+    Route("ShowQuota", GET, "/users/{user}/quota", "What limits a user", places=_of("subject.user")),
+    Route("ShowQuota", GET, "/groups/{group}/quota", "What limits a group", places=_of("subject.group")),
+    Route("ShowQuota", GET, "/keys/{key_id}/quota", "What limits a key", places=_of("subject.key_id")),
+    Route("SetLimits", PATCH, "/users/{user}/quota", "Set a user's limits", places=_of("subject.user")),
+    Route("SetLimits", PATCH, "/groups/{group}/quota", "Set a group's limits", places=_of("subject.group")),
+    Route("SetLimits", PATCH, "/keys/{key_id}/quota", "Set a key's limits", places=_of("subject.key_id")),
+    Route("AddBudget", POST, "/users/{user}/budgets", "Give a user a budget", places=_of("subject.user"), status=201),
+    Route("AddBudget", POST, "/groups/{group}/budgets", "Give a group one", places=_of("subject.group"), status=201),
+    Route("AddBudget", POST, "/keys/{key_id}/budgets", "Give a key one", places=_of("subject.key_id"), status=201),
+    Route("ChangeBudget", PATCH, "/budgets/{id}", "Change what a budget amounts to"),
+    Route("RemoveBudget", DELETE, "/budgets/{id}", "Remove a budget"),
+    Route("ShowUsage", GET, "/usage", "Sum up what was used", fixed={"rows": False}),
+    Route("ShowUsage", GET, "/usage/rows", "The newest requests in the ledger", fixed={"rows": True}),
+    # Backends, nodes, pools: the fleet
+    Route("RegisterBackend", POST, "/backends", "Add a backend", status=201),
+    Route("ShowBackends", GET, "/backends", "List backends", pages=_list("backends", "id")),
+    Route("ShowBackendHealth", GET, "/backends/{name}", "How a backend is, and was"),
+    Route("UnregisterBackend", DELETE, "/backends/{name}", "Remove a backend"),
+    Route("NameBackendModels", PATCH, "/backends/{name}/model-names", "Name a backend's models"),
+    Route("DrainBackend", POST, "/backends/{name}/drain", "Send a backend nothing new", fixed={"undo": False}),
+    Route("DrainBackend", DELETE, "/backends/{name}/drain", "Send a backend requests again", fixed={"undo": True}),
+    Route("AddBackendCredential", POST, "/backends/{backend}/credentials", "Give a backend's own key", status=201),
+    Route("ListBackendCredentials", GET, "/backends/{backend}/credentials", "List a backend's keys, by label"),
+    Route("RemoveBackendCredential", DELETE, "/backends/{backend}/credentials/{label}", "Forget a backend's key"),
+    Route("ShowFoundBackends", GET, "/found-backends", "List engines that were found"),
+    Route("AdoptBackend", POST, "/found-backends/{name}/adopt", "Make what was found a backend"),
+    Route("InviteNode", POST, "/node-invitations", "Invite a machine", status=201),
+    Route("ShowNodes", GET, "/nodes", "List nodes, with what they last told", pages=_list("nodes", "id")),
+    Route("DrainNode", POST, "/nodes/{node}/drain", "Send a node's backends nothing new", fixed={"undo": False}),
+    Route("DrainNode", DELETE, "/nodes/{node}/drain", "Send a node's backends requests again", fixed={"undo": True}),
+    Route("SetNodeDiscovery", PATCH, "/nodes/{node}/discovery", "What is done with engines found on a node"),
+    Route("CommandNode", POST, "/nodes/{node}/commands", "Have a node's agent do something", flow=Flow.STREAM),
+    Route("ScheduleMaintenance", POST, "/maintenance", "Announce maintenance", status=201),
+    Route("ShowMaintenance", GET, "/maintenance", "List maintenance windows", pages=_list("windows", "id")),
+    Route("CancelMaintenance", DELETE, "/maintenance/{id}", "Call maintenance off"),
+    Route("ListPools", GET, "/pools", "List pools", pages=_list("pools", "terms.pool")),
+    Route("SetPoolTerms", PATCH, "/pools/{pool}/terms", "Set how a pool places requests"),
+    Route("RemovePoolTerms", DELETE, "/pools/{pool}/terms", "Have a pool place requests as usual"),
+    Route("ExportFleet", GET, "/fleet", "The fleet as operators want it"),
+    Route(
+        "ApplyFleet",
+        POST,
+        "/fleet/apply",
+        "Make the fleet so",
+        fixed={"dry_run": False},
+        refused_by="problems",
+        most_body_bytes=4 * _MB,
+    ),
+    Route(
+        "ApplyFleet",
+        POST,
+        "/fleet/diff",
+        "What applying that would change",
+        fixed={"dry_run": True},
+        refused_by="problems",
+        most_body_bytes=4 * _MB,
+    ),
+    Route("ShowFleetVersions", GET, "/fleet/versions", "Who changed the fleet, and how"),
+    # Models
+    Route("ShowModels", GET, "/models", "List the fleet's models", pages=_list("models", "name")),
+    Route("DescribeModel", GET, "/models/{model}", "What engines say of a model"),
+    Route("PinModel", POST, "/models/{model}/pin", "Keep a model loaded", fixed={"undo": False}),
+    Route("PinModel", POST, "/models/{model}/unpin", "Keep a model loaded no more", fixed={"undo": True}),
+    Route(
+        "ListModelPins",
+        GET,
+        "/model-pins",
+        "List models that are kept loaded",
+        pages=_list("pins", "backend_id", "model"),
+    ),
+    Route("StartModelJob", POST, "/model-jobs", "Pull, delete, copy, load or unload a model", status=202),
+    Route("ListModelJobs", GET, "/model-jobs", "List jobs, the newest first"),
+    Route("FollowModelJob", GET, "/model-jobs/{id}", "How a job goes", flow=Flow.FIRST),
+    Route("FollowModelJob", GET, "/model-jobs/{id}/progress", "How a job goes on, until it ends", flow=Flow.STREAM),
+    Route("CancelModelJob", POST, "/model-jobs/{id}/cancel", "Cancel a job"),
+    Route("ListModelTerms", GET, "/model-terms", "List prices and weights", pages=_list("terms", "model")),
+    Route("SetModelTerms", PATCH, "/model-terms/{model}", "Set what a model costs and weighs"),
+    Route("RemoveModelTerms", DELETE, "/model-terms/{model}", "Have a model cost nothing and weigh one"),
+    Route("ListModelRules", GET, "/model-rules", "List aliases, rules and fallbacks"),
+    Route("SetModelRule", PATCH, "/model-rules", "Set what is done to requests"),
+    Route("RemoveModelRule", DELETE, "/model-rules", "Do it no more"),
+    Route(
+        "SetModelAlias",
+        PUT,
+        "/model-aliases/{alias}",
+        "Name a model otherwise",
+        places=_of("alias.alias"),
+        body="alias",
+    ),
+    Route("RemoveModelAlias", DELETE, "/model-aliases/{alias}", "Remove a model's other name"),
+    Route(
+        "SetModelFallback",
+        PUT,
+        "/model-fallbacks/{model}",
+        "Say which models are asked instead",
+        places=_of("fallback.model"),
+        body="fallback",
+    ),
+    Route("RemoveModelFallback", DELETE, "/model-fallbacks/{model}", "Ask no other model instead"),
+    # What is and was going on
+    Route("ShowStatus", GET, "/status", "How all parts of Forebay are"),
+    Route("ListAlerts", GET, "/alerts", "List alerts, the open ones first"),
+    Route("ShowAlert", GET, "/alerts/{id}", "One alert"),
+    Route("AckAlert", POST, "/alerts/{id}/ack", "Say that somebody knows"),
+    Route("WatchAlerts", GET, "/alert-events", "Open alerts, then what becomes of each", flow=Flow.STREAM),
+    Route("SilenceAlerts", POST, "/alert-silences", "Tell nobody for a while", status=201),
+    Route("UnsilenceAlerts", DELETE, "/alert-silences", "Tell of them again"),
+    Route("TestAlerts", POST, "/alert-tests", "Send webhooks an alert now"),
+    Route("ViewQueue", GET, "/queue", "Who waits, and what runs"),
+    Route("ViewExplanation", GET, "/requests/{request_id}/explanation", "Why a request went as it did"),
+    Route("ViewDump", GET, "/scheduler/dump", "All that the scheduler knows"),
+    Route("ShowHistory", GET, "/history", "How nodes, GPUs, backends or models were"),
+    Route("ShowSeries", GET, "/history/series", "Of what there is history"),
+    Route("ShowEnergy", GET, "/energy", "Whose energy it was"),
+)
