@@ -6,6 +6,7 @@ Unavailable, `publish` drops."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from forebay.subjects import Stream
 
 BACKLOG = 4096
 """Messages that a subscriber may be behind; then it loses the newest."""
+BACKLOG_BYTES = 64 << 20
+"""The same in bytes: of the largest messages, so many would be gigabytes."""
 ACK_WAIT_S = 30.0
 """After which a message that was not acknowledged is delivered again."""
 
@@ -28,6 +31,26 @@ class WrongRevision(ForebayError):
 class Message:
     subject: str
     payload: bytes
+
+
+class Backlog:
+    """What a subscriber has not taken yet."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Message] = asyncio.Queue(BACKLOG)
+        self._bytes = 0
+
+    def put(self, message: Message) -> None:
+        """Lost when it is full."""
+        if not self._queue.full() and self._bytes + len(message.payload) <= BACKLOG_BYTES:
+            self._bytes += len(message.payload)
+            self._queue.put_nowait(message)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while True:
+            message = await self._queue.get()
+            self._bytes -= len(message.payload)
+            yield message
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +104,7 @@ class Bus(Protocol):
         ...
 
     def subscribe(self, subject: str) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
-        """Messages on a subject (wildcards allowed); a subscriber that falls 4096 behind loses the newest."""
+        """Messages on a subject (wildcards allowed); a subscriber that falls 4096, or 64 MiB, behind loses the newest."""
         ...
 
     async def append(self, subject: str, payload: bytes) -> None:

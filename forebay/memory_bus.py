@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from forebay.bus import ACK_WAIT_S, BACKLOG, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
+from forebay.bus import ACK_WAIT_S, Backlog, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
 from forebay.errors import Unavailable
 from forebay.subjects import Stream
 
@@ -114,7 +114,7 @@ class MemoryBus:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._subscribers: dict[str, list[asyncio.Queue[Message]]] = defaultdict(list)
+        self._subscribers: dict[str, list[Backlog]] = defaultdict(list)
         self._streams: dict[str, _StoredStream] = {}
         self._buckets: dict[str, _MemoryBucket] = {}
         self.is_connected = True
@@ -126,25 +126,19 @@ class MemoryBus:
     async def publish(self, subject: str, payload: bytes) -> None:
         if not self.is_connected:
             return
-        for pattern, queues in self._subscribers.items():
+        for pattern, backlogs in self._subscribers.items():
             if _matches(pattern, subject):
-                for queue in queues:
-                    if not queue.full():
-                        queue.put_nowait(Message(subject, payload))
+                for backlog in backlogs:
+                    backlog.put(Message(subject, payload))
 
     @asynccontextmanager
     async def subscribe(self, subject: str) -> AsyncIterator[AsyncIterator[Message]]:
-        queue: asyncio.Queue[Message] = asyncio.Queue(BACKLOG)
-        self._subscribers[subject].append(queue)
-
-        async def messages() -> AsyncIterator[Message]:
-            while True:
-                yield await queue.get()
-
+        backlog = Backlog()
+        self._subscribers[subject].append(backlog)
         try:
-            yield messages()
+            yield backlog.messages()
         finally:
-            self._subscribers[subject].remove(queue)
+            self._subscribers[subject].remove(backlog)
 
     async def append(self, subject: str, payload: bytes) -> None:
         self.demand_connection()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forebay.bus import ACK_WAIT_S, BACKLOG, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
+from forebay.bus import ACK_WAIT_S, Backlog, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
 from forebay.config import read_secret
 from forebay.errors import CannotStart, ForebayError, Unavailable
 from forebay.subjects import Stream
@@ -168,7 +168,7 @@ class _Listener:
     """A subscription that outlives connections."""
 
     subject: str
-    queue: asyncio.Queue[Message] = field(default_factory=lambda: asyncio.Queue(BACKLOG))
+    backlog: Backlog = field(default_factory=Backlog)
     connection: Any = None
     subscription: Any = None
 
@@ -182,8 +182,7 @@ class _Listener:
             await self.subscription.unsubscribe()
 
     async def hear(self, message: Any) -> None:
-        if not self.queue.full():
-            self.queue.put_nowait(Message(message.subject, message.data))
+        self.backlog.put(Message(message.subject, message.data))
 
 
 class NatsBus:
@@ -215,25 +214,27 @@ class NatsBus:
         self._up.set()
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        if self.is_connected:
+        from nats.errors import Error
+
+        if not self.is_connected:
+            return
+        try:
             await self._connection.publish(subject, payload)
+        except Error as error:  # it closes at this moment, is choked, or its server takes no message of that size
+            fields = {"action": "bus_dropped", "subject": subject, "bytes": len(payload), "error": repr(error)}
+            log.warning("message dropped", extra=fields)
 
     @asynccontextmanager
     async def subscribe(self, subject: str) -> AsyncIterator[AsyncIterator[Message]]:
         from nats.errors import ConnectionClosedError
 
         listener = _Listener(subject)
-
-        async def messages() -> AsyncIterator[Message]:
-            while True:
-                yield await listener.queue.get()
-
         self._listeners.add(listener)
         try:
             await self.wait_connected()
             with suppress(ConnectionClosedError):  # then the next connection is told
                 await listener.attach(self._connection)
-            yield messages()
+            yield listener.backlog.messages()
         finally:
             self._listeners.discard(listener)
             await listener.detach()

@@ -8,6 +8,7 @@ import pytest
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import registry_pb2, telemetry_pb2
+from forebay_admin.cli.output import print_table
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.words import age, ahead, coloured, count, parse_duration
 
@@ -47,6 +48,15 @@ def test_a_length_of_time_is_a_number_and_a_unit(text: str, seconds: int) -> Non
 def test_what_is_no_length_of_time_is_refused(text: str) -> None:
     with pytest.raises(BadInput):
         parse_duration(text)
+
+
+def test_a_terminal_obeys_nothing_that_others_called_something(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("Name", "Process"), [("gpu-1", "evil\x1b[2J\x9b1m"), ("gpu-2", "two\nlines")], nothing="")
+    shown = capsys.readouterr().out
+    assert "evil?[2J?1m" in shown
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    assert "two" in shown
+    assert "lines" in shown
 
 
 def test_json_tells_times_words_and_unknowns() -> None:

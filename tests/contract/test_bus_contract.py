@@ -15,7 +15,7 @@ from typing import Protocol
 
 import pytest
 
-from forebay.bus import BACKLOG, Bus, Consumer, Delivery, Message, WrongRevision
+from forebay.bus import BACKLOG, BACKLOG_BYTES, Bus, Consumer, Delivery, Message, WrongRevision
 from forebay.errors import CannotStart, Unavailable
 from forebay.memory_bus import MemoryBus
 from forebay.nats_bus import open_nats_bus
@@ -148,6 +148,18 @@ async def test_a_subscriber_that_falls_behind_loses_the_newest(bus: Bus) -> None
         await take(after, 1)
         heard = await take(messages, BACKLOG)
         assert (heard[0].payload, heard[-1].payload) == (b"0", str(BACKLOG - 1).encode())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(messages), 0.1)
+
+
+async def test_a_subscriber_that_falls_behind_by_large_messages_loses_the_newest_too(bus: Bus) -> None:
+    large = b"x" * 512 * 1024
+    async with bus.subscribe("flood") as messages, bus.subscribe("after") as after:
+        for _ in range(BACKLOG_BYTES // len(large) + 10):
+            await bus.publish("flood", large)
+        await bus.publish("after", b"")
+        await take(after, 1)
+        await take(messages, BACKLOG_BYTES // len(large))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(messages), 0.1)
 
@@ -593,3 +605,17 @@ async def test_messages_cross_between_two_connections(lasting_nats: RealNats) ->
             await two.publish("crossing", b"x")
             await asyncio.sleep(0.02)
         assert (await heard)[0].payload == b"x"
+
+
+async def test_a_message_that_the_server_does_not_take_is_dropped_and_told(
+    lasting_nats: RealNats, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_nats_bus(lasting_nats.url, "tester") as bus, bus.subscribe("large") as messages:
+        heard = asyncio.create_task(take(messages, 1))
+        await asyncio.wait_for(bus.wait_connected(), WITHIN_S)
+        await bus.publish("large", b"x" * (2 << 20))
+        while not heard.done():
+            await bus.publish("large", b"x")
+            await asyncio.sleep(0.02)
+        assert (await heard)[0].payload == b"x"
+    assert [vars(r)["bytes"] for r in caplog.records if r.getMessage() == "message dropped"] == [2 << 20]

@@ -32,11 +32,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
         justify: Literal["left", "right"] = "right" if column.startswith("#") else "left"
         table.add_column(column.removeprefix("#"), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(visible, row))
     if table.row_count:
         console.print(table)
     else:
         console.print(nothing)
+
+
+def visible(text: str) -> str:
+    """What engines, agents and users call things, without letters that a terminal would obey."""
+    return text if text.isprintable() else "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def _console() -> Console:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from forebay.errors import BadInput
+from forebay_admin.json_form import moment as moment
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
@@ -16,6 +17,13 @@ _COLOURS = {
     "finished": "green",
     "ok": "green",
     "unhealthy": "red",
+    "offline": "red",
+    "starting": "yellow",
+    "degraded": "yellow",
+    "saturated": "yellow",
+    "draining": "yellow",
+    "drained": "yellow",
+    "open": "yellow",
     "failed": "red",
     "gateway_lost": "red",
     "revoked": "red",
@@ -25,6 +33,9 @@ _COLOURS = {
     "refused": "yellow",
     "cancelled": "yellow",
     "silent": "yellow",
+    "down": "red",
+    "critical": "red",
+    "warning": "yellow",
 }
 
 
@@ -78,8 +89,3 @@ def parse_duration(text: str) -> timedelta:
     if seconds > 100 * 366 * 86_400:
         raise BadInput(f"{text!r} is longer than a hundred years.")
     return timedelta(seconds=seconds)
-
-
-def moment(us: int) -> str:
-    """ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
