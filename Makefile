@@ -131,6 +131,9 @@ targets-foundation: .venv/dev.stamp ## measure the foundation's targets; also bu
 targets-scheduler: build/core/.stamp ## measure the scheduler's targets; also build/targets/scheduler.jsonl; ARGS=--short is quicker
 	PYTHONPATH="$(CURDIR)/build/core" $(BIN)/python benchmarks/scheduler.py $(ARGS)
 
+targets-registry: .venv/dev.stamp ## measure the registry's targets before a simulated fleet; also build/targets/registry.jsonl; ARGS=--short is quicker
+	$(BIN)/python benchmarks/registry.py $(ARGS)
+
 targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
 	$(BIN)/python benchmarks/dialects.py
 

@@ -26,14 +26,14 @@ STOP_S = 40.0
 
 
 def free_base_port() -> int:
-    """A base with forty free ports above it, below the range from which the kernel takes its own; each worker of a test
+    """A base with enough free ports above it, below the range from which the kernel takes its own; each worker of a test
     run looks in a part of its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
-    for base in range(20_000 + 4_000 * worker, 24_000 + 4_000 * worker, 50):
-        with _all_bound(range(base, base + 40)) as free:
+    for base in range(20_000 + 4_000 * worker, 24_000 + 4_000 * worker, 60):
+        with _all_bound(range(base, base + 52)) as free:
             if free:
                 return base
-    raise AssertionError("no forty free ports in a row")
+    raise AssertionError("not enough free ports in a row")
 
 
 @contextmanager
