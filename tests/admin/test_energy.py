@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime
 from math import nan
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -74,7 +74,7 @@ async def test_a_machine_without_gpus_has_its_energy_told_as_nobodys() -> None:
             self, kind: wire.SeriesKind.ValueType, since: datetime, until: datetime, *, is_whole: bool
         ) -> AsyncIterator[wire.HistorySeries]:
             if kind == wire.SERIES_KIND_NODE:
-                told = {"gpu_wh": [nan], "server_wh": [25.0], "idle_wh": [nan], "estimated": [False]}
+                told: dict[str, Any] = {"gpu_wh": [nan], "server_wh": [25.0], "idle_wh": [nan], "estimated": [False]}
                 yield wire.HistorySeries(name="box", at_us=[0], **told)
 
     desk = HistoryDesk(cast(Database, None), cast(HistoryClient, OneServer()), ManualClock())

@@ -15,7 +15,6 @@ from forebay.wire.v1 import status_pb2 as wire
 
 OK, STANDBY = wire.PART_STATE_OK, wire.PART_STATE_STANDBY
 DEGRADED, DOWN, UNKNOWN = wire.PART_STATE_DEGRADED, wire.PART_STATE_DOWN, wire.PART_STATE_UNKNOWN
-State = wire.PartState.ValueType
 
 _SILENT_AFTER_S = 15.0
 _SILENT_AFTER_INTERVALS = 2.5
@@ -272,7 +271,7 @@ def _backend(backend: registry_pb2.Backend) -> wire.StatusPart:
     return _part("backend", backend.name, state, str(condition), since_us, backend.health_reason, todo)
 
 
-_OF_CONDITION: dict[Condition, State] = {
+_OF_CONDITION: dict[Condition, wire.PartState.ValueType] = {
     Condition.HEALTHY: OK,
     Condition.DEGRADED: DEGRADED,
     Condition.SATURATED: DEGRADED,
@@ -333,7 +332,13 @@ _PLURALS = {"registry": "registries", "postgres": "postgres", "nats": "nats"}
 
 
 def _part(
-    kind: str, name: str, state: State, word: str, since_us: int | None = None, detail: str = "", todo: str = ""
+    kind: str,
+    name: str,
+    state: wire.PartState.ValueType,
+    word: str,
+    since_us: int | None = None,
+    detail: str = "",
+    todo: str = "",
 ) -> wire.StatusPart:
     return wire.StatusPart(
         kind=kind, name=name, state=state, since_us=since_us or None, detail=detail, todo=todo, word=word
