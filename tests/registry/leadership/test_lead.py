@@ -74,8 +74,9 @@ async def test_a_leader_that_lost_its_connection_unaware_writes_nothing_more(
 
 
 async def test_who_takes_the_lead_waits_for_the_transaction_of_the_one_before(
-    database: Database, registry_database_url: str, eventually: Callable[..., Any]
+    database: Database, registry_database_url: str, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lead_module, "WAIT_S", 2.5)
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(standing(registry_database_url, "one"))
         fenced = await stack.enter_async_context(open_fenced_database(registry_database_url, "registry", one))

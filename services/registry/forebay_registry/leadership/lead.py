@@ -29,7 +29,7 @@ ANSWER_S = 3.0
 leads."""
 ASK_S = 0.5
 """Between two tries of one that stands by."""
-WAIT_S = 2.0
+WAIT_S = 1.0
 """The next epoch waits so long for transactions of the one before; then it ends them."""
 _RETRY_S = 0.25
 PATIENCE_S = 1.0
