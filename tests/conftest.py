@@ -202,8 +202,9 @@ def _told(nats: Nats) -> NatsServer:
     return NatsServer(nats.url, nats.seed_file, nats.agents_file)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For two workers: those that start whole systems share one and go first, since they take longest and mostly wait;
+    """For several workers: those that start whole systems share one and go first, since they take longest and mostly wait;
     all other tests of a file stay together, with what that file has set up."""
     items.sort(key=lambda item: "tests/system" not in item.path.as_posix())
     for item in items:

@@ -28,8 +28,8 @@ STOP_S = 40.0
 def free_base_port() -> int:
     """A base with enough free ports above it, below the range from which the kernel takes its own; each worker of a test
     run looks in a part of its own."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
-    for base in range(20_000 + 4_000 * worker, 24_000 + 4_000 * worker, 60):
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    for base in range(20_000 + 3_000 * worker, 23_000 + 3_000 * worker, 60):
         with _all_bound(range(base, base + 52)) as free:
             if free:
                 return base
