@@ -202,14 +202,16 @@ def _told(nats: Nats) -> NatsServer:
     return NatsServer(nats.url, nats.seed_file, nats.agents_file)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """For several workers: the tests that start whole systems share one, and all tests of another file stay together, with
+    what that file has set up. Marked here, since xdist reads the marks before any other hook could still put them on."""
+    place = item.path.as_posix()
+    item.add_marker(pytest.mark.xdist_group("system" if "tests/system" in place else place))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several workers: those that start whole systems share one and go first, since they take longest and mostly wait;
-    all other tests of a file stay together, with what that file has set up."""
+    """Those that start whole systems go first: they take longest, and mostly wait."""
     items.sort(key=lambda item: "tests/system" not in item.path.as_posix())
-    for item in items:
-        place = item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group("system" if "tests/system" in place else place))
 
 
 def pytest_collection_finish() -> None:
