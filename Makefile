@@ -14,7 +14,7 @@ up: .venv/run.stamp ## everything on this machine, with a model; ARGS="--data-di
 
 test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy" -n 4 --dist loadgroup $(ARGS) || exit $$?; \
+	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy" -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
 	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
 	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
 
@@ -36,11 +36,11 @@ build/core/.stamp: $(CORE_SOURCES) | .venv/dev.stamp
 
 # One machine of the invariants' tests watches the queue by replacing two of its methods, which compiled classes do not allow.
 test-core: build/core/.stamp ## the scheduler's tests on its compiled core
-	PYTHONPATH="$(CURDIR)/build/core" FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/scheduler -m "not slow" -n 2 --dist loadgroup \
+	PYTHONPATH="$(CURDIR)/build/core" FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/scheduler -m "not slow" -n 2 --dist loadscope --no-loadscope-reorder \
 	  --deselect tests/scheduler/test_invariants.py::TestServing $(ARGS)
 
 test-clients: .venv/dev.stamp ## every official client library on every kind of engine, and bad input at every address
-	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/compatibility tests/contract -m clients -n 2 --dist loadgroup $(ARGS)
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/compatibility tests/contract -m clients -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-js: .venv/dev.stamp tests/javascript/node_modules/.stamp ## the JavaScript client libraries against the gateway; needs Node 20 or newer, and npm
 	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/javascript -m javascript $(ARGS)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from forebay.database import open_database
 from forebay.local.nats import Nats, open_nats
@@ -202,11 +203,17 @@ def _told(nats: Nats) -> NatsServer:
     return NatsServer(nats.url, nats.seed_file, nats.agents_file)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+class _ByPlace(LoadScopeScheduling):  # type: ignore[misc]
     """For several workers: the tests that start whole systems share one, and all tests of another file stay together, with
-    what that file has set up. Marked here, since xdist reads the marks before any other hook could still put them on."""
-    place = item.path.as_posix()
-    item.add_marker(pytest.mark.xdist_group("system" if "tests/system" in place else place))
+    what that file has set up."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = nodeid.partition("::")[0]
+        return "tests/system" if file.startswith("tests/system/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _ByPlace(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
