@@ -32,6 +32,8 @@ async def test_in_a_terminal_it_takes_the_screen_renews_it_and_gives_it_back(adm
         stderr=outer,
         env=environment,
         start_new_session=True,
+        # A run in the background ignores it, and what it starts would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     os.close(outer)
     told = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
 import subprocess
@@ -26,7 +27,7 @@ NOT_LOADED = f"!{pynvml.NVML_ERROR_DRIVER_NOT_LOADED}"
 
 def test_the_stand_in_and_nvidia_ml_py_agree_on_the_layout(nvml_library: Path) -> None:
     library = ctypes.CDLL(str(nvml_library / "libnvidia-ml.so.1"))
-    assert {
+    told = {
         "memory": library.stub_sizeof_memory(),
         "utilization": library.stub_sizeof_utilization(),
         "temperature": library.stub_sizeof_temperature(),
@@ -34,7 +35,9 @@ def test_the_stand_in_and_nvidia_ml_py_agree_on_the_layout(nvml_library: Path) -
         "pci": library.stub_sizeof_pci(),
         "event": library.stub_sizeof_event(),
         "field": library.stub_sizeof_field(),
-    } == {
+    }
+    _ctypes.dlclose(library._handle)  # else it would be this process's driver from now on, found by its name
+    assert told == {
         "memory": ctypes.sizeof(pynvml.c_nvmlMemory_t),
         "utilization": ctypes.sizeof(pynvml.c_nvmlUtilization_t),
         "temperature": ctypes.sizeof(pynvml.c_nvmlTemperature_v1_t),
