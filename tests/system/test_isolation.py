@@ -82,10 +82,16 @@ async def _begin_anew(cluster: Cluster) -> None:
     """Both gateways have a leader and their ceilings, and the engines have forgotten what they saw."""
     for gateway in (REFUSES, SERVES):
         async with asyncio.timeout(30):
-            while (await _ask(cluster, gateway, f"warm-{time.monotonic()}")).status != 200:
+            while not await _starts_within_the_fence(cluster, gateway):
                 await asyncio.sleep(0.2)
     for engine in cluster.engines.values():
         await engine.reset()
+
+
+async def _starts_within_the_fence(cluster: Cluster, gateway: int) -> bool:
+    before = await _past_fence(cluster, gateway)
+    warm = await _ask(cluster, gateway, f"warm-{time.monotonic()}")
+    return warm.status == 200 and await _past_fence(cluster, gateway) == before
 
 
 @pytest.mark.timeout(200)
