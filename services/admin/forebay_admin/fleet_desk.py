@@ -8,13 +8,12 @@ import logging
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from sqlalchemy import text
-
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput, Unavailable
 from forebay.wire.v1 import admin_pb2, registry_pb2
 from forebay_admin.access import Actor
+from forebay_admin.audit import Audit
 from forebay_admin.audit_store import Act, Facts, record
 from forebay_admin.changes import Changes
 from forebay_admin.credential_store import CredentialStore, holders
@@ -44,6 +43,7 @@ class FleetDesk:
     ) -> None:
         """`join_url`: how invited nodes reach admin's HTTP port, without a slash at the end."""
         self._database = database
+        self._audit = Audit(database, clock)
         self._changes = changes
         self._credentials = credentials
         self._registry = registry
@@ -55,7 +55,7 @@ class FleetDesk:
         self, request: admin_pb2.RegisterBackendRequest, actor: Actor
     ) -> admin_pb2.RegisterBackendResponse:
         _demand_backend(request)
-        await self._demand_database()
+        await self._audit.demand()
         before = await self._replaced(request)
         moving = []
         if before is not None and before.id in await self._holders():
@@ -100,7 +100,7 @@ class FleetDesk:
         self, request: admin_pb2.UnregisterBackendRequest, actor: Actor
     ) -> admin_pb2.UnregisterBackendResponse:
         now = self._now()
-        await self._demand_database()
+        await self._audit.demand()
         backend = await self._registry.remove_backend(actor.name, request.name)
         async with self._changes.make(self._database) as change:
             await self._credentials.remove(change, backend.id, now)
@@ -111,7 +111,7 @@ class FleetDesk:
     async def name_models(
         self, request: admin_pb2.NameBackendModelsRequest, actor: Actor
     ) -> admin_pb2.NameBackendModelsResponse:
-        await self._demand_database()
+        await self._audit.demand()
         before = next((b for b in await self._registry.backends() if b.name == request.name), None)
         backend = await self._registry.name_models(actor.name, request.name, dict(request.put), list(request.removed))
         act = Act(
@@ -161,11 +161,6 @@ class FleetDesk:
         async with self._changes.make(self._database) as change:
             await self._credentials.keep(change, backend_id, bearer, now)
             await record(change.connection, act, now)
-
-    async def _demand_database(self) -> None:
-        """What cannot be audited is not begun. Raises Unavailable."""
-        async with self._database.reading() as connection:
-            await connection.execute(text("SELECT 1"))
 
     async def _holders(self) -> frozenset[str]:
         async with self._database.reading() as connection:

@@ -10,6 +10,7 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.metrics import Metrics, Number
 from forebay.sealed import SnapshotFile
+from forebay.silence import silent_after_s
 from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import NodeId
 from forebay_registry.health.attempts import Fault
@@ -24,7 +25,6 @@ from forebay_registry.leadership.standing import Standing
 from forebay_registry.lifecycle_calls import LifecycleCalls
 from forebay_registry.nodes.ingest import Ingest
 from forebay_registry.nodes.messages import said
-from forebay_registry.nodes.samples import silent_after_s
 from forebay_registry.roster import Roster
 
 
@@ -77,7 +77,7 @@ class LifecyclePart:
 
     def _hear_sample(self, node_id: NodeId, sample: TelemetrySample, heard_at: float) -> None:
         host = sample.host
-        silent_after = silent_after_s(said(sample))
+        silent_after = silent_after_s(said(sample).interval_s)
         self._lifecycle.hear_host(node_id, host.memory_total_bytes, host.memory_available_bytes, silent_after)
 
 

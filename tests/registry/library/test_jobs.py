@@ -110,7 +110,7 @@ async def test_a_pull_that_is_cut_off_goes_on_where_it_was() -> None:
 
 async def test_a_full_disk_ends_it_with_the_engines_words() -> None:
     async with open_yard("a") as yard:
-        words = "write /root/.ollama/models/blobs/sha256-1-partial: no space left on device"
+        words = "write /usr/share/ollama/.ollama/models/blobs/sha256-1-partial: no space left on device"
         yard.fleet.engines["a"].faults.add(
             Fault(FaultKind.ERROR_EVENT_AFTER, on="/api/pull", chunks=3, message=words, times=None)
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.markup import escape
 
+from forebay.silence import silent_after_s
 from forebay.wire.v1 import registry_pb2, telemetry_pb2
 from forebay_admin.cli.words import age, coloured, count, gigabytes, moment, span
 
@@ -17,9 +18,6 @@ GPU_COLUMNS = ("GPU", "Name", "Load", "Memory", "Heat", "Power", "Clock", "Links
 PROCESS_COLUMNS = ("#GPU", "#PID", "Program", "#Memory")
 MIG_COLUMNS = ("#GPU", "#MIG", "Profile", "Memory", "UUID")
 
-_SILENT_AFTER_S = 15.0
-_SILENT_AFTER_INTERVALS = 2.5
-_AGENTS_INTERVAL_S = 2.0
 _MOST_PROCESSES = 20
 _ORDINARY_REASONS = frozenset({"gpu_idle", "applications_clocks_setting", "display_clock_setting"})
 
@@ -45,8 +43,8 @@ def heard(node: registry_pb2.Node, now: float) -> str:
     """Yellow when it is late by what the node itself said."""
     if not node.HasField("heard_at_us"):
         return coloured("silent")
-    told, interval_s = age(node.heard_at_us, now), node.last_sample.interval_ms / 1000 or _AGENTS_INTERVAL_S
-    is_late = now - node.heard_at_us / 1_000_000 > max(_SILENT_AFTER_S, _SILENT_AFTER_INTERVALS * interval_s)
+    told = age(node.heard_at_us, now)
+    is_late = now - node.heard_at_us / 1_000_000 > silent_after_s(node.last_sample.interval_ms / 1000)
     return f"[yellow]{told}[/yellow]" if is_late else told
 
 

@@ -7,16 +7,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-
-from sqlalchemy import text
 
 from forebay.clock import Clock
 from forebay.database import Database
-from forebay.errors import BadInput, ForebayError, Unavailable
+from forebay.errors import BadInput, ForebayError
 from forebay.wire.v1 import admin_pb2, lifecycle_pb2, registry_pb2
 from forebay_admin.access import Actor
-from forebay_admin.audit_store import Act, Facts, record
+from forebay_admin.audit import Audit
+from forebay_admin.audit_store import Facts
 from forebay_admin.fleet.lifecycle_client import LifecycleClient
 from forebay_admin.scheduler_client import SchedulerClient
 from forebay_admin.wire_forms import moment
@@ -35,10 +33,9 @@ class LifecycleDesk:
     def __init__(
         self, database: Database, lifecycle: LifecycleClient, scheduler: SchedulerClient, clock: Clock
     ) -> None:
-        self._database = database
+        self._audit = Audit(database, clock)
         self._lifecycle = lifecycle
         self._scheduler = scheduler
-        self._clock = clock
 
     async def drain_backend(
         self, request: admin_pb2.DrainBackendRequest, actor: Actor
@@ -52,10 +49,10 @@ class LifecycleDesk:
     async def schedule_maintenance(
         self, request: lifecycle_pb2.AddMaintenanceRequest, actor: Actor
     ) -> lifecycle_pb2.AddMaintenanceResponse:
-        await self._demand_database()
+        await self._audit.demand()
         request.actor = actor.name
         answer = await self._lifecycle.add_maintenance(request)
-        await self._record(_act(actor, "maintenance.add", answer.window.id, after=_window_facts(answer.window)))
+        await self._record(actor, "maintenance.add", answer.window.id, after=_window_facts(answer.window))
         return answer
 
     async def show_maintenance(self) -> lifecycle_pb2.ListMaintenanceResponse:
@@ -64,10 +61,10 @@ class LifecycleDesk:
     async def cancel_maintenance(
         self, request: lifecycle_pb2.RemoveMaintenanceRequest, actor: Actor
     ) -> lifecycle_pb2.RemoveMaintenanceResponse:
-        await self._demand_database()
+        await self._audit.demand()
         request.actor = actor.name
         answer = await self._lifecycle.remove_maintenance(request)
-        await self._record(_act(actor, "maintenance.remove", answer.window.id, before=_window_facts(answer.window)))
+        await self._record(actor, "maintenance.remove", answer.window.id, before=_window_facts(answer.window))
         return answer
 
     async def show_health(self, request: lifecycle_pb2.ShowHealthRequest) -> lifecycle_pb2.ShowHealthResponse:
@@ -86,7 +83,7 @@ class LifecycleDesk:
             raise BadInput("A drain's deadline is at most 30 days away; without one, everything may finish.")
         if request.undo and (request.deadline_s or request.force):
             raise BadInput("Undoing a drain has no deadline, and no force.")
-        await self._demand_database()
+        await self._audit.demand()
         what = "backend" if scope == _BACKEND else "node"
         if request.undo:
             lifted = await self._lifecycle.lift_drain(
@@ -94,7 +91,7 @@ class LifecycleDesk:
             )
             await self._undo_at_scheduler(actor, lifted.backends)
             before = _drain_facts(lifted.before) if lifted.HasField("before") else None
-            await self._record(_act(actor, f"{what}.undrain", name, before=before))
+            await self._record(actor, f"{what}.undrain", name, before=before)
             return [admin_pb2.DrainBackendResponse(backend_id=b.id, name=b.name) for b in lifted.backends]
         ordered = await self._lifecycle.order_drain(
             lifecycle_pb2.OrderDrainRequest(
@@ -109,7 +106,7 @@ class LifecycleDesk:
         answers = await self._running(ordered.backends)
         before = _drain_facts(ordered.before) if ordered.HasField("before") else None
         after = {**_drain_facts(ordered.order), "running": sum(answer.running for answer in answers)}
-        await self._record(_act(actor, f"{what}.drain", name, before=before, after=after))
+        await self._record(actor, f"{what}.drain", name, before=before, after=after)
         return answers
 
     async def _running(self, backends: Sequence[registry_pb2.Backend]) -> list[admin_pb2.DrainBackendResponse]:
@@ -146,25 +143,11 @@ class LifecycleDesk:
             except ForebayError as error:
                 log.debug("nothing undone at the scheduler", extra={"action": "undrain", "why": error.message})
 
-    # --- the audit log ----------------------------------------------------------------------------------------------
-
-    async def _demand_database(self) -> None:
-        """What cannot be audited is not begun. Raises Unavailable."""
-        async with self._database.reading() as connection:
-            await connection.execute(text("SELECT 1"))
-
-    async def _record(self, act: Act) -> None:
-        try:
-            async with self._database.writing() as connection:
-                await record(connection, act, datetime.fromtimestamp(self._clock.now(), UTC))
-        except Unavailable as error:
-            raise Unavailable(
-                f"It is done for {act.subject}, but Postgres went away before it was audited; do it again."
-            ) from error
-
-
-def _act(actor: Actor, action: str, subject: str, *, before: Facts | None = None, after: Facts | None = None) -> Act:
-    return Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
+    async def _record(
+        self, actor: Actor, action: str, subject: str, *, before: Facts | None = None, after: Facts | None = None
+    ) -> None:
+        lost = f"It is done for {subject}, but Postgres went away before it was audited; do it again."
+        await self._audit.record(actor, action, subject, before=before, after=after, if_lost=lost)
 
 
 def _drain_facts(order: lifecycle_pb2.DrainOrder) -> dict[str, str | int | bool | list[str] | None]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
-
-from sqlalchemy import text
 
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput, ForebayError
 from forebay.wire.v1 import commands_pb2, discovery_pb2
 from forebay_admin.access import Actor
-from forebay_admin.audit_store import Act, Facts, record
+from forebay_admin.audit import Audit
+from forebay_admin.audit_store import Facts
 from forebay_admin.fleet.node_client import NodeClient
 
 _NO_OUTCOME = "not known: whoever gave the command did not wait for its end"
@@ -21,9 +19,8 @@ _NO_OUTCOME = "not known: whoever gave the command did not wait for its end"
 
 class NodesDesk:
     def __init__(self, database: Database, registry: NodeClient, clock: Clock) -> None:
-        self._database = database
+        self._audit = Audit(database, clock)
         self._registry = registry
-        self._clock = clock
 
     async def show_found(self) -> discovery_pb2.ListFoundBackendsResponse:
         return await self._registry.found()
@@ -33,22 +30,22 @@ class NodesDesk:
     ) -> discovery_pb2.AdoptBackendResponse:
         if not request.name:
             raise BadInput("Name what was found; see: forebay backend found")
-        await self._demand_database()
+        await self._audit.demand()
         request.actor = actor.name
         adopted = await self._registry.adopt(request)
         before: Facts | None = None if adopted.created else {"found_by": "itself"}
-        await self._record(actor, "backend.adopt", adopted.name, before=before, after={"url": adopted.url})
+        await self._audit.record(actor, "backend.adopt", adopted.name, before=before, after={"url": adopted.url})
         return adopted
 
     async def set_discovery(
         self, request: discovery_pb2.SetNodeDiscoveryRequest, actor: Actor
     ) -> discovery_pb2.SetNodeDiscoveryResponse:
-        await self._demand_database()
+        await self._audit.demand()
         request.actor = actor.name
         changed = await self._registry.set_discovery(request)
         if changed.before != changed.after:
             before, after = _facts(changed.before), _facts(changed.after)
-            await self._record(actor, "node.discovery", request.node, before=before, after=after)
+            await self._audit.record(actor, "node.discovery", request.node, before=before, after=after)
         return changed
 
     async def command(
@@ -57,7 +54,7 @@ class NodesDesk:
         """Each answer of the agent. That it was given is audited before it is, and its end afterwards."""
         request.actor = actor.name
         order = _order(request)
-        await self._record(actor, "node.command", request.node, after=order)
+        await self._audit.record(actor, "node.command", request.node, after=order)
         outcome, message = "unanswered", _NO_OUTCOME
         try:
             async with aclosing(self._registry.command(request)) as answers:
@@ -71,19 +68,7 @@ class NodesDesk:
             raise
         finally:
             ended: Facts = {**order, "outcome": outcome, "message": message}
-            await self._record(actor, "node.command.ended", request.node, after=ended)
-
-    async def _record(
-        self, actor: Actor, action: str, subject: str, *, before: Facts | None = None, after: Facts | None = None
-    ) -> None:
-        act = Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
-        async with self._database.writing() as connection:
-            await record(connection, act, datetime.fromtimestamp(self._clock.now(), UTC))
-
-    async def _demand_database(self) -> None:
-        """What cannot be audited is not begun. Raises Unavailable."""
-        async with self._database.reading() as connection:
-            await connection.execute(text("SELECT 1"))
+            await self._audit.record(actor, "node.command.ended", request.node, after=ended)
 
 
 def _order(request: commands_pb2.CommandNodeRequest) -> dict[str, str | int | bool | list[str] | None]:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forebay.backend_states import Condition, condition_named
+from forebay.silence import silent_after_s
 from forebay.wire.v1 import alerts_pb2, registry_pb2, scheduler_pb2
 from forebay.wire.v1 import status_pb2 as wire
 
 OK, STANDBY = wire.PART_STATE_OK, wire.PART_STATE_STANDBY
 DEGRADED, DOWN, UNKNOWN = wire.PART_STATE_DEGRADED, wire.PART_STATE_DOWN, wire.PART_STATE_UNKNOWN
 
-_SILENT_AFTER_S = 15.0
-_SILENT_AFTER_INTERVALS = 2.5
-_AGENTS_INTERVAL_S = 2.0
 _MOST_NAMED = 4
 
 
@@ -242,8 +240,7 @@ def _agent(node: registry_pb2.Node, now: float) -> wire.StatusPart:
     if not node.HasField("heard_at_us"):
         todo = "Paste what `forebay node enroll` printed on that machine, and see the agent's log."
         return _part("agent", node.name, UNKNOWN, "never heard", detail="Nothing was heard of it yet.", todo=todo)
-    interval_s = node.last_sample.interval_ms / 1000 or _AGENTS_INTERVAL_S
-    is_silent = now - node.heard_at_us / 1e6 > max(_SILENT_AFTER_S, _SILENT_AFTER_INTERVALS * interval_s)
+    is_silent = now - node.heard_at_us / 1e6 > silent_after_s(node.last_sample.interval_ms / 1000)
     if is_silent or node.problems:
         detail = " ".join(node.problems) or "Nothing was heard of it lately."
         word = "silent" if is_silent else "in trouble"

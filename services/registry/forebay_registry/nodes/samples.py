@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from forebay.silence import silent_after_s
 from forebay_registry.backend import NodeId
 from forebay_registry.nodes.agents import (
     NOTHING_SAID,
@@ -17,12 +18,6 @@ from forebay_registry.nodes.agents import (
     is_new,
     remember,
 )
-
-AGENTS_INTERVAL_S = 2.0
-"""Of an agent that does not say."""
-SILENT_AFTER_S = 15.0
-"""At least; a moment without network is no silence."""
-SILENT_AFTER_INTERVALS = 2.5
 
 
 class Dropped(StrEnum):
@@ -101,11 +96,7 @@ class Hearing:
 
     def is_silent(self, now: float) -> bool:
         """The node said less than it promised. True for one of which nothing was ever heard."""
-        return self.heard_at is None or now - self.heard_at > silent_after_s(self.said)
-
-
-def silent_after_s(said: Said) -> float:
-    return max(SILENT_AFTER_S, SILENT_AFTER_INTERVALS * (said.interval_s or AGENTS_INTERVAL_S))
+        return self.heard_at is None or now - self.heard_at > silent_after_s(self.said.interval_s)
 
 
 def judge(sample: Sample, subject: str, enrolled: Mapping[str, NodeId]) -> Dropped | None:

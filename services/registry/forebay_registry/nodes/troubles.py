@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from forebay_registry.nodes.samples import Hearing, Move, silent_after_s
+from forebay.silence import silent_after_s
+from forebay_registry.nodes.samples import Hearing, Move
 
 WRONG_CLOCK_S = 30.0
 """A sample is seconds old when it is heard; more is a clock that nobody sets."""
@@ -29,8 +30,9 @@ def troubles(hearing: Hearing, now: float) -> dict[Trouble, str]:
     if hearing.heard_at is None:
         return found
     if hearing.is_silent(now):
+        usual_s = silent_after_s(hearing.said.interval_s)
         found[Trouble.SILENT] = (
-            f"Nothing was heard of it for {_span(now - hearing.heard_at)}, and at most {silent_after_s(hearing.said):.0f} s"
+            f"Nothing was heard of it for {_span(now - hearing.heard_at)}, and at most {usual_s:.0f} s"
             " are usual: see whether the machine, its agent and its way to NATS are up."
         )
     skew = hearing.clock_skew_s
