@@ -28,17 +28,17 @@ from forebay_admin.batches.lock import RunnerLock
 from forebay_admin.batches.means import Means, Terms, make_line_counter
 from forebay_admin.batches.runner import Runner
 from forebay_admin.batches.turns import Turns
-from forebay_admin.blob_store import DirectoryBlobs
 from forebay_admin.changes import Changes
-from forebay_admin.content import Blob, ContentLimits, Kind, Place, Thing
-from forebay_admin.content_store import put_thing, thing_at
-from forebay_admin.directory import Directory
-from forebay_admin.key_store import add_key, key_with_id, revoke_key
-from forebay_admin.keys import KeyOrder, Limits
-from forebay_admin.ledger import Ledger
-from forebay_admin.ledger_store import LedgerStore
-from forebay_admin.people import EVERYONE, Role, UserOrder
-from forebay_admin.people_store import add_user
+from forebay_admin.content.blob_store import DirectoryBlobs
+from forebay_admin.content.content import Blob, ContentLimits, Kind, Place, Thing
+from forebay_admin.content.content_store import put_thing, thing_at
+from forebay_admin.keys.key_store import add_key, key_with_id, revoke_key
+from forebay_admin.keys.keys import KeyOrder, Limits
+from forebay_admin.ledger.ledger import Ledger
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.people.directory import Directory
+from forebay_admin.people.people import EVERYONE, Role, UserOrder
+from forebay_admin.people.people_store import add_user
 from forebay_admin.service import MIGRATIONS
 from forebay_admin.tables import SCHEMA
 from tests.admin.batch_gateway import BatchGateway

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from forebay_admin.agent_wheel import Wheel, build_wheel
+from forebay_admin.fleet.agent_wheel import Wheel, build_wheel
 
 
 @pytest.fixture(scope="module")

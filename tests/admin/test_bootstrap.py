@@ -12,8 +12,8 @@ import pytest
 
 from forebay.database import open_database
 from forebay.errors import CannotStart
-from forebay_admin.bootstrap import ensure_first_admin
 from forebay_admin.changes import Changes
+from forebay_admin.people.bootstrap import ensure_first_admin
 from forebay_admin.service import MIGRATIONS
 from tests.admin.replica import Running, Start, until
 

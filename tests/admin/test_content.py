@@ -26,10 +26,10 @@ from forebay.rpc import Peer, open_peer, render_tokens
 from forebay.service import Ground
 from forebay.wire.v1 import admin_pb2_grpc, content_pb2_grpc
 from forebay.wire.v1 import content_pb2 as pb
-from forebay_admin.blob_store import PIECE_BYTES, DirectoryBlobs
 from forebay_admin.config import AdminSettings
-from forebay_admin.content import MOST_BODY_BYTES
-from forebay_admin.content_sweep import ORPHAN_S, ContentSweep
+from forebay_admin.content.blob_store import PIECE_BYTES, DirectoryBlobs
+from forebay_admin.content.content import MOST_BODY_BYTES
+from forebay_admin.content.content_sweep import ORPHAN_S, ContentSweep
 from forebay_admin.service import open_admin
 from forebay_admin.tables import SCHEMA
 from tests.admin.replica import TOKENS, FakeRegistry, OperatorCalls, Running, Site, until

@@ -8,8 +8,8 @@ import pytest
 
 from forebay.errors import BadInput, NotPossible
 from forebay.wire.v1 import content_pb2 as pb
-from forebay_admin.content import ContentLimits, Held, Kind, demand_id, demand_room
-from forebay_admin.content_wire import thing_from
+from forebay_admin.content.content import ContentLimits, Held, Kind, demand_id, demand_room
+from forebay_admin.content.content_wire import thing_from
 
 T0 = 1_800_000_000_000_000
 LIMITS = ContentLimits(things_per_user=3, bytes_per_user=100, blob_bytes=50)

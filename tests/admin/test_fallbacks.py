@@ -9,8 +9,8 @@ import pytest
 
 from forebay.errors import BadInput, NotFound
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.fallbacks import MOST_OTHERS, Fallback, demand_fallback
-from forebay_admin.people import Role
+from forebay_admin.models.fallbacks import MOST_OTHERS, Fallback, demand_fallback
+from forebay_admin.people.people import Role
 from tests.admin.replica import Running, Start
 from tests.admin.test_cli import Invoke, forebay, told
 from tests.admin.test_model_rules import next_of

@@ -16,8 +16,8 @@ from forebay.errors import BadInput, NotPossible, Unavailable
 from forebay.launch import cli
 from forebay.rpc import translated
 from forebay_admin.fleet.own_part import PoolSaid, plan_own
-from forebay_admin.model_rules import Alias
-from forebay_admin.terms import Placement, PoolTerms
+from forebay_admin.models.model_rules import Alias
+from forebay_admin.models.terms import Placement, PoolTerms
 from tests.admin.replica import Running, until
 from tests.admin.test_operator import query
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.errors import BadInput
-from forebay_admin.groups import DEEPEST, PRESETS, Group, ancestors, demand_place, in_order
-from forebay_admin.weights import MOST, demand_weight
+from forebay_admin.people.groups import DEEPEST, PRESETS, Group, ancestors, demand_place, in_order
+from forebay_admin.people.weights import MOST, demand_weight
 
 NOW = datetime(2027, 1, 15, tzinfo=UTC)
 

@@ -27,8 +27,8 @@ from forebay_admin.cli import history_files
 from forebay_admin.cli.history_files import open_writer
 from forebay_admin.cli.history_points import Point, amount, sparkline, with_gaps
 from forebay_admin.cli.spans import parse_span
-from forebay_admin.ledger_store import LedgerStore
-from forebay_admin.usage_rows import parse_batch
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.ledger.usage_rows import parse_batch
 from forebay_registry.history.calls import HistoryCalls
 from forebay_registry.history.grid import Kept
 from forebay_registry.history.reading import HistoryReader

@@ -22,8 +22,8 @@ from forebay.local.certificates import open_authority, server_certificate
 from forebay.nats_bus import open_nats_bus
 from forebay.nats_rights import render_agents
 from forebay.wire.v1 import telemetry_pb2
-from forebay_admin.invitations import Invitation, Spent, demand_open, join_command
-from forebay_admin.join_script import JoinScript
+from forebay_admin.fleet.invitations import Invitation, Spent, demand_open, join_command
+from forebay_admin.fleet.join_script import JoinScript
 from tests.admin.fake_nodes import COMMAND_KEY
 from tests.admin.replica import Running, Start, until
 from tests.admin.test_operator import query

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from forebay.errors import BadInput, NotAllowed
-from forebay_admin.keys import Band, Key, KeyOrder, KeyState, Limits, key_id_from, narrowed, order_key, revoked
+from forebay_admin.keys.keys import Band, Key, KeyOrder, KeyState, Limits, key_id_from, narrowed, order_key, revoked
 
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 KEY = Key("5f0c2d9a41be", "laptop", "user_1", "alice", Limits(), "admin", NOW)

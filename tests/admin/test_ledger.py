@@ -25,10 +25,10 @@ from forebay.metrics import Metrics
 from forebay.nats_bus import NatsBus, open_nats_bus
 from forebay.subjects import LEDGER_CONSUMER, USAGE_STREAM, usage
 from forebay.wire.v1 import types_pb2, usage_pb2
-from forebay_admin.ledger import Ledger
-from forebay_admin.ledger_store import LedgerStore, Written
+from forebay_admin.ledger.ledger import Ledger
+from forebay_admin.ledger.ledger_store import LedgerStore, Written
+from forebay_admin.ledger.usage_rows import LedgerRow, Poison, parse_batch
 from forebay_admin.service import MIGRATIONS
-from forebay_admin.usage_rows import LedgerRow, Poison, parse_batch
 from tests.admin.replica import until
 from tests.conftest import NatsServer
 

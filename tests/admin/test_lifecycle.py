@@ -13,7 +13,7 @@ from forebay.launch import cli
 from forebay.wire.v1 import lifecycle_pb2, registry_pb2
 from forebay_admin.cli.maintenance import parse_moment
 from forebay_admin.fleet import lifecycle_desk
-from forebay_admin.people import Role
+from forebay_admin.people.people import Role
 from tests.admin.replica import Running
 from tests.admin.test_cli import Invoke, forebay, told
 from tests.admin.test_operator import query, refused, somebody

@@ -10,7 +10,7 @@ import pytest
 
 from forebay.errors import BadInput, NotFound, NotPossible
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.model_rules import (
+from forebay_admin.models.model_rules import (
     Alias,
     Rule,
     Scope,
@@ -19,7 +19,7 @@ from forebay_admin.model_rules import (
     demand_fields,
     in_order,
 )
-from forebay_admin.people import Role
+from forebay_admin.people.people import Role
 from tests.admin.replica import Running, Start
 from tests.admin.test_cli import Invoke, forebay, told
 from tests.admin.test_operator import query, refused, somebody

@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.people import Role
-from forebay_admin.roles import Reach, calls, reach
+from forebay_admin.people.people import Role
+from forebay_admin.people.roles import Reach, calls, reach
 from tests.admin.replica import TOKENS, OperatorCalls, Running
 
 ROLES = {

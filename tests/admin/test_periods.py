@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.errors import BadInput
-from forebay_admin.periods import Period, span_of, zone_named
+from forebay_admin.quotas.periods import Period, span_of, zone_named
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Sao_Paulo")
 

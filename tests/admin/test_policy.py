@@ -16,10 +16,10 @@ from sqlalchemy.exc import IntegrityError
 from forebay.database import open_database
 from forebay.ledger_id import new_ledger_id
 from forebay.wire.v1 import admin_pb2, types_pb2, usage_pb2
-from forebay_admin import spending
-from forebay_admin.ledger_store import LedgerStore
-from forebay_admin.people import Role
-from forebay_admin.usage_rows import parse_batch
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.ledger.usage_rows import parse_batch
+from forebay_admin.people.people import Role
+from forebay_admin.quotas import spending
 from tests.admin.replica import Running, Start
 from tests.admin.test_operator import query, refused, somebody
 

@@ -12,8 +12,8 @@ from forebay.config import read_settings
 from forebay.errors import BadSettings
 from forebay.ledger_id import new_ledger_id
 from forebay.wire.v1 import scheduler_pb2
-from forebay_admin import scheduler_client
 from forebay_admin.config import AdminSettings
+from forebay_admin.queue import scheduler_client
 from tests.admin.replica import Running, Start
 from tests.admin.test_operator import refused
 

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from forebay.database import open_database
-from forebay_admin.audit_store import Act, record
-from forebay_admin.key_store import principals_since
+from forebay_admin.audit.audit_store import Act, record
+from forebay_admin.keys.key_store import principals_since
+from forebay_admin.ledger.usage_rows import LedgerRow
 from forebay_admin.service import MIGRATIONS
 from forebay_admin.tables import METADATA, SCHEMA
-from forebay_admin.usage_rows import LedgerRow
 
 
 async def test_migrations_make_the_tables_that_queries_name(postgres_url: str) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from forebay.errors import AlreadyExists, BadInput, NotFound
 from forebay.launch import cli
-from forebay_admin.credentials import MOST_HELD, Entry, find, label_for
+from forebay_admin.fleet.credentials import MOST_HELD, Entry, find, label_for
 from tests.admin.replica import Running
 from tests.admin.test_operator import query
 

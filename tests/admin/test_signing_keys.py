@@ -21,8 +21,8 @@ from forebay.errors import AlreadyExists, BadInput, NotAllowed, NotPossible
 from forebay.launch import cli
 from forebay.signing_keys import fingerprint, to_line
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.keys import Band, Key, Limits
-from forebay_admin.signing_keys import (
+from forebay_admin.keys.keys import Band, Key, Limits
+from forebay_admin.keys.signing_keys import (
     MOST_PER_KEY,
     SigningKey,
     demand_free,

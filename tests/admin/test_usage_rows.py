@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forebay.ledger_id import new_ledger_id
 from forebay.wire.v1 import types_pb2, usage_pb2
-from forebay_admin.usage_rows import parse_batch, record_from
+from forebay_admin.ledger.usage_rows import parse_batch, record_from
 
 NOW = datetime(2027, 1, 15, 23, 59, 59, 999_000, tzinfo=UTC)
 

@@ -12,10 +12,10 @@ from sqlalchemy import text
 
 from forebay.database import Database, open_database
 from forebay_admin.changes import Changes, current_version
-from forebay_admin.key_store import add_key, principals_since
-from forebay_admin.keys import KeyOrder, Limits
-from forebay_admin.people import Role, User, UserOrder
-from forebay_admin.people_store import add_user
+from forebay_admin.keys.key_store import add_key, principals_since
+from forebay_admin.keys.keys import KeyOrder, Limits
+from forebay_admin.people.people import Role, User, UserOrder
+from forebay_admin.people.people_store import add_user
 from forebay_admin.service import MIGRATIONS
 from forebay_admin.updates import updates
 from forebay_admin.versions import Since, what_to_send

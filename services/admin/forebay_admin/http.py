@@ -15,10 +15,10 @@ from aiohttp import web
 from forebay.config import parse_address
 from forebay.errors import AlreadyExists, BadInput, CannotStart, ForebayError, NotFound, Unavailable
 from forebay.ops import Ops
-from forebay_admin.agent_wheel import Wheel
-from forebay_admin.enrolment import Enrolment
-from forebay_admin.invitations import Spent
-from forebay_admin.join_script import JoinScript, refusal_script
+from forebay_admin.fleet.agent_wheel import Wheel
+from forebay_admin.fleet.enrolment import Enrolment
+from forebay_admin.fleet.invitations import Spent
+from forebay_admin.fleet.join_script import JoinScript, refusal_script
 from forebay_admin.rest.api import PREFIX, RestApi
 from forebay_admin.rest.docs_page import STYLE_SOURCE
 

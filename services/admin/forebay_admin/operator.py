@@ -10,11 +10,10 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
-from forebay_admin.access import Access
-from forebay_admin.credentials_desk import CredentialsDesk
-from forebay_admin.fallbacks_desk import FallbacksDesk
 from forebay_admin.fleet.alerts_calls import AlertsCalls
 from forebay_admin.fleet.alerts_desk import AlertsDesk
+from forebay_admin.fleet.credentials_desk import CredentialsDesk
+from forebay_admin.fleet.fleet_desk import FleetDesk
 from forebay_admin.fleet.history_calls import HistoryCalls
 from forebay_admin.fleet.history_desk import HistoryDesk
 from forebay_admin.fleet.library_calls import LibraryCalls
@@ -25,18 +24,19 @@ from forebay_admin.fleet.nodes_calls import NodesCalls
 from forebay_admin.fleet.nodes_desk import NodesDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import StatusDesk
-from forebay_admin.fleet_desk import FleetDesk
-from forebay_admin.model_rules_desk import ModelRulesDesk
-from forebay_admin.people_desk import PeopleDesk, whose_usage
-from forebay_admin.people_store import user_named
-from forebay_admin.quota_desk import QuotaDesk
-from forebay_admin.scheduler_desk import SchedulerDesk
-from forebay_admin.shares_desk import SharesDesk
-from forebay_admin.signing_desk import SigningDesk
-from forebay_admin.terms_desk import TermsDesk
+from forebay_admin.keys.signing_desk import SigningDesk
+from forebay_admin.ledger.usage_rows import record_from
+from forebay_admin.ledger.usage_store import newest_rows, usage_sums
+from forebay_admin.models.fallbacks_desk import FallbacksDesk
+from forebay_admin.models.model_rules_desk import ModelRulesDesk
+from forebay_admin.models.terms_desk import TermsDesk
+from forebay_admin.people.access import Access
+from forebay_admin.people.people_desk import PeopleDesk, whose_usage
+from forebay_admin.people.people_store import user_named
+from forebay_admin.people.shares_desk import SharesDesk
+from forebay_admin.queue.scheduler_desk import SchedulerDesk
+from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.unbroken import to_its_end
-from forebay_admin.usage_rows import record_from
-from forebay_admin.usage_store import newest_rows, usage_sums
 from forebay_admin.wire_forms import moment
 
 MOST_ROWS = 10_000

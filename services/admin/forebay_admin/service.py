@@ -26,26 +26,23 @@ from forebay.service import Ground, Service
 from forebay.since import Since
 from forebay.tls import serving_tls
 from forebay.wire.v1 import admin_pb2_grpc, batches_pb2_grpc, content_pb2_grpc
-from forebay_admin import credential_store
-from forebay_admin.access import SERVICE_RIGHTS, Access
-from forebay_admin.agent_wheel import build_wheel
-from forebay_admin.agents_file import AgentsFile
 from forebay_admin.batches.desk import BatchesDesk
 from forebay_admin.batches.opening import open_runner
-from forebay_admin.blob_store import open_blobs
-from forebay_admin.bootstrap import ensure_first_admin
 from forebay_admin.changes import Changes
 from forebay_admin.config import AdminSettings
-from forebay_admin.content import ContentLimits
-from forebay_admin.content_desk import ContentDesk
-from forebay_admin.content_sweep import ContentSweep
-from forebay_admin.credential_store import CredentialStore
-from forebay_admin.credentials_desk import CredentialsDesk
-from forebay_admin.directory import Directory
-from forebay_admin.enrolment import Enrolment
-from forebay_admin.fallbacks_desk import FallbacksDesk
+from forebay_admin.content.blob_store import open_blobs
+from forebay_admin.content.content import ContentLimits
+from forebay_admin.content.content_desk import ContentDesk
+from forebay_admin.content.content_sweep import ContentSweep
+from forebay_admin.fleet import credential_store
+from forebay_admin.fleet.agent_wheel import build_wheel
+from forebay_admin.fleet.agents_file import AgentsFile
 from forebay_admin.fleet.alerts_client import AlertsClient
 from forebay_admin.fleet.alerts_desk import AlertsDesk
+from forebay_admin.fleet.credential_store import CredentialStore
+from forebay_admin.fleet.credentials_desk import CredentialsDesk
+from forebay_admin.fleet.enrolment import Enrolment
+from forebay_admin.fleet.fleet_desk import FleetDesk
 from forebay_admin.fleet.history_client import HistoryClient
 from forebay_admin.fleet.history_desk import HistoryDesk
 from forebay_admin.fleet.library_client import LibraryClient
@@ -54,26 +51,29 @@ from forebay_admin.fleet.lifecycle_client import LifecycleClient
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.node_client import NodeClient
 from forebay_admin.fleet.nodes_desk import NodesDesk
+from forebay_admin.fleet.registry_client import RegistryClient
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
-from forebay_admin.fleet_desk import FleetDesk
 from forebay_admin.http import JoinRoutes, open_http
-from forebay_admin.ledger import Ledger
-from forebay_admin.ledger_store import LedgerStore
-from forebay_admin.model_rules_desk import ModelRulesDesk
+from forebay_admin.keys.signing_desk import SigningDesk
+from forebay_admin.ledger.ledger import Ledger
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.models.fallbacks_desk import FallbacksDesk
+from forebay_admin.models.model_rules_desk import ModelRulesDesk
+from forebay_admin.models.terms_desk import TermsDesk
 from forebay_admin.operator import Desks, OperatorServicer
-from forebay_admin.people_desk import PeopleDesk
-from forebay_admin.quota_desk import QuotaDesk
-from forebay_admin.registry_client import RegistryClient
+from forebay_admin.people.access import SERVICE_RIGHTS, Access
+from forebay_admin.people.bootstrap import ensure_first_admin
+from forebay_admin.people.directory import Directory
+from forebay_admin.people.people_desk import PeopleDesk
+from forebay_admin.people.shares_desk import SharesDesk
+from forebay_admin.queue.scheduler_client import SchedulerClient
+from forebay_admin.queue.scheduler_desk import SchedulerDesk
+from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
-from forebay_admin.scheduler_client import SchedulerClient
-from forebay_admin.scheduler_desk import SchedulerDesk
-from forebay_admin.shares_desk import SharesDesk
-from forebay_admin.signing_desk import SigningDesk
 from forebay_admin.tables import SCHEMA
-from forebay_admin.terms_desk import TermsDesk
 from forebay_admin.watch import WatchServicer
 
 log = logging.getLogger(__name__)

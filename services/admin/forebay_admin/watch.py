@@ -14,23 +14,23 @@ from forebay.database import Database
 from forebay.metrics import Number
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.changes import Changes
-from forebay_admin.credential_store import CredentialStore
-from forebay_admin.fallbacks_store import all_fallbacks
-from forebay_admin.fallbacks_wire import fallback_to_wire
-from forebay_admin.key_store import principals_since
-from forebay_admin.model_rules_store import all_aliases, all_rules, rules_changed_at
-from forebay_admin.model_rules_wire import alias_to_wire, rule_to_wire
-from forebay_admin.policy_store import budgets_of, groups_since, keys_since, users_since
-from forebay_admin.policy_wire import (
+from forebay_admin.fleet.credential_store import CredentialStore
+from forebay_admin.keys.key_store import principals_since
+from forebay_admin.models.fallbacks_store import all_fallbacks
+from forebay_admin.models.fallbacks_wire import fallback_to_wire
+from forebay_admin.models.model_rules_store import all_aliases, all_rules, rules_changed_at
+from forebay_admin.models.model_rules_wire import alias_to_wire, rule_to_wire
+from forebay_admin.models.terms_store import models_since, pools_since
+from forebay_admin.quotas.policy_store import budgets_of, groups_since, keys_since, users_since
+from forebay_admin.quotas.policy_wire import (
     group_share_to_wire,
     key_share_to_wire,
     model_terms_to_wire,
     pool_terms_to_wire,
     user_share_to_wire,
 )
+from forebay_admin.quotas.spending import standings
 from forebay_admin.removals import Removable, removed_since
-from forebay_admin.spending import standings
-from forebay_admin.terms_store import models_since, pools_since
 from forebay_admin.updates import Read, U, updates
 from forebay_admin.versions import Since
 from forebay_admin.wire_forms import credential_to_wire, principal_to_wire

@@ -9,9 +9,9 @@ from forebay.clock import micros
 from forebay.errors import BadInput
 from forebay.signing_keys import to_line
 from forebay.wire.v1 import admin_pb2, types_pb2
-from forebay_admin.keys import Band, Key, KeyState, Principal
-from forebay_admin.people import Role, User
-from forebay_admin.signing_keys import SigningKey
+from forebay_admin.keys.keys import Band, Key, KeyState, Principal
+from forebay_admin.keys.signing_keys import SigningKey
+from forebay_admin.people.people import Role, User
 
 _ROLES = {
     Role.MEMBER: admin_pb2.ROLE_MEMBER,

@@ -16,9 +16,9 @@ from forebay.wire.v1 import batches_pb2, batches_pb2_grpc
 from forebay_admin.batches.batch import WINDOW, Batch, Status, demand_cancellable, demand_input, demand_order
 from forebay_admin.batches.store import add_batch, batch_at, enter, list_batches, lock_batch
 from forebay_admin.batches.wire import batch_to_wire, order_from
-from forebay_admin.content import Kind, Place, demand_id
-from forebay_admin.content_store import thing_at
-from forebay_admin.directory import Directory
+from forebay_admin.content.content import Kind, Place, demand_id
+from forebay_admin.content.content_store import thing_at
+from forebay_admin.people.directory import Directory
 from forebay_admin.unbroken import to_its_end
 
 MOST_ON_A_PAGE = 100

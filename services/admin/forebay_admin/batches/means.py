@@ -15,9 +15,9 @@ from forebay.errors import Unavailable
 from forebay.metrics import Counter, Metrics
 from forebay_admin.batches.gateways import Gateways
 from forebay_admin.batches.turns import Turns
-from forebay_admin.blob_store import BlobStore
-from forebay_admin.directory import Directory
-from forebay_admin.ledger_store import LedgerStore
+from forebay_admin.content.blob_store import BlobStore
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.people.directory import Directory
 from forebay_admin.unbroken import to_its_end
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from forebay_admin.batches.lock import RunnerLock
 from forebay_admin.batches.means import Means, Terms, make_line_counter
 from forebay_admin.batches.runner import Runner
 from forebay_admin.batches.turns import Turns
-from forebay_admin.blob_store import BlobStore
 from forebay_admin.config import AdminSettings
-from forebay_admin.directory import Directory
-from forebay_admin.ledger_store import LedgerStore
+from forebay_admin.content.blob_store import BlobStore
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.people.directory import Directory
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from forebay.database import Database
 from forebay_admin.batches.batch import OUTPUT_PURPOSE, USUAL_OUTPUT_S, Batch, Counts, Ending
 from forebay_admin.batches.line import LONG_BYTES, MESSAGES, Answer, entry, fault_of, request_id_of
 from forebay_admin.batches.line_store import LineEnd, line_ends
-from forebay_admin.blob_store import BlobStore, BlobWriter
-from forebay_admin.content import Blob, Kind, Thing
+from forebay_admin.content.blob_store import BlobStore, BlobWriter
+from forebay_admin.content.content import Blob, Kind, Thing
 
 _BUFFERED_BYTES = 256 * 1024
 

@@ -29,9 +29,9 @@ from forebay_admin.batches.pace import Pace
 from forebay_admin.batches.results import Results, write_results
 from forebay_admin.batches.settling import Settling
 from forebay_admin.batches.store import enter, forget_lines, lock_batch, tell_progress
-from forebay_admin.content import BlobName, ContentLimits, Kind, Place
-from forebay_admin.content_store import put_thing, thing_at
-from forebay_admin.keys import KeyState
+from forebay_admin.content.content import BlobName, ContentLimits, Kind, Place
+from forebay_admin.content.content_store import put_thing, thing_at
+from forebay_admin.keys.keys import KeyState
 from forebay_admin.unbroken import to_its_end
 
 log = logging.getLogger(__name__)

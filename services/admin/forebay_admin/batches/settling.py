@@ -16,7 +16,7 @@ from forebay_admin.batches.batch import Order
 from forebay_admin.batches.line import MESSAGES, Again, Fault, judged_by_ledger, request_id_of
 from forebay_admin.batches.line_store import StartedLine, finish_line, ledger_words, let_line_go, started_lines
 from forebay_admin.batches.means import Means
-from forebay_admin.usage_rows import LedgerRow
+from forebay_admin.ledger.usage_rows import LedgerRow
 
 log = logging.getLogger(__name__)
 

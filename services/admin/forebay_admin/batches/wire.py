@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forebay.wire.v1 import batches_pb2
 from forebay_admin.batches.batch import Batch, BatchError, Order
-from forebay_admin.content import demand_id
+from forebay_admin.content.content import demand_id
 from forebay_admin.wire_forms import moment_us
 
 

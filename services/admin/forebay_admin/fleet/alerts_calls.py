@@ -7,9 +7,9 @@ from contextlib import aclosing
 from typing import Any
 
 from forebay.wire.v1 import alerts_pb2, status_pb2
-from forebay_admin.access import Access
 from forebay_admin.fleet.alerts_desk import AlertsDesk
 from forebay_admin.fleet.status_desk import StatusDesk
+from forebay_admin.people.access import Access
 from forebay_admin.unbroken import to_its_end
 
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from forebay.errors import ForebayError
 from forebay.rpc import Peer, as_forebay_error
 from forebay.wire.v1 import alerts_pb2, alerts_pb2_grpc, status_pb2, status_pb2_grpc
-from forebay_admin.registry_client import CALL_S, telling_operators
+from forebay_admin.fleet.registry_client import CALL_S, telling_operators
 
 _STANDING_S = 2.0
 

@@ -9,10 +9,10 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput
 from forebay.wire.v1 import alerts_pb2 as wire
-from forebay_admin.access import Actor
-from forebay_admin.audit import Audit
-from forebay_admin.audit_store import Facts
+from forebay_admin.audit.audit import Audit
+from forebay_admin.audit.audit_store import Facts
 from forebay_admin.fleet.alerts_client import AlertsClient
+from forebay_admin.people.access import Actor
 from forebay_admin.wire_forms import moment
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from forebay.rpc import Peer
 from forebay.wire.v1 import history_pb2, registry_pb2_grpc
-from forebay_admin.registry_client import telling_operators
+from forebay_admin.fleet.registry_client import telling_operators
 from forebay_admin.wire_forms import moment_us
 
 _CALL_S = 12.0

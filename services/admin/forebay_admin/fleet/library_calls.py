@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from forebay.wire.v1 import library_pb2
-from forebay_admin.access import Access
 from forebay_admin.fleet.library_desk import LibraryDesk
+from forebay_admin.people.access import Access
 from forebay_admin.unbroken import to_its_end
 
 

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.wire.v1 import library_pb2 as wire
-from forebay_admin.access import Actor
-from forebay_admin.audit import Audit
+from forebay_admin.audit.audit import Audit
 from forebay_admin.fleet.library_client import LibraryClient
-from forebay_admin.registry_client import RegistryClient
+from forebay_admin.fleet.registry_client import RegistryClient
+from forebay_admin.people.access import Actor
 
 _USUAL_TAG = ":latest"
 _NOT_AUDITED = "The registry has the order, but Postgres went away before it was audited; see: forebay model jobs"

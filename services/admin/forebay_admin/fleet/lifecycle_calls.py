@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from forebay.wire.v1 import admin_pb2, lifecycle_pb2
-from forebay_admin.access import Access
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
+from forebay_admin.people.access import Access
 
 
 class LifecycleCalls:

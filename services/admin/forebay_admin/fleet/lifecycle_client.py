@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from forebay.rpc import Peer
 from forebay.wire.v1 import lifecycle_pb2, lifecycle_pb2_grpc
-from forebay_admin.registry_client import CALL_S, telling_operators
+from forebay_admin.fleet.registry_client import CALL_S, telling_operators
 
 R = TypeVar("R")
 

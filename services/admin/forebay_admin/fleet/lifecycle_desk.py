@@ -12,11 +12,11 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput, ForebayError
 from forebay.wire.v1 import admin_pb2, lifecycle_pb2, registry_pb2
-from forebay_admin.access import Actor
-from forebay_admin.audit import Audit
-from forebay_admin.audit_store import Facts
+from forebay_admin.audit.audit import Audit
+from forebay_admin.audit.audit_store import Facts
 from forebay_admin.fleet.lifecycle_client import LifecycleClient
-from forebay_admin.scheduler_client import SchedulerClient
+from forebay_admin.people.access import Actor
+from forebay_admin.queue.scheduler_client import SchedulerClient
 from forebay_admin.wire_forms import moment
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from datetime import datetime
 from forebay.database import Database
 from forebay.errors import ForebayError, Unavailable
 from forebay_admin.changes import Changes
-from forebay_admin.credential_store import CredentialStore
+from forebay_admin.fleet.credential_store import CredentialStore
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from forebay.wire.v1 import commands_pb2, discovery_pb2
-from forebay_admin.access import Access
 from forebay_admin.fleet.nodes_desk import NodesDesk
+from forebay_admin.people.access import Access
 from forebay_admin.unbroken import to_its_end
 
 

@@ -9,10 +9,10 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput, ForebayError
 from forebay.wire.v1 import commands_pb2, discovery_pb2
-from forebay_admin.access import Actor
-from forebay_admin.audit import Audit
-from forebay_admin.audit_store import Facts
+from forebay_admin.audit.audit import Audit
+from forebay_admin.audit.audit_store import Facts
 from forebay_admin.fleet.node_client import NodeClient
+from forebay_admin.people.access import Actor
 
 _NO_OUTCOME = "not known: whoever gave the command did not wait for its end"
 

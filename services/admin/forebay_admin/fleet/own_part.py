@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.errors import BadInput, NotPossible
-from forebay_admin.model_rules import Alias, demand_alias
-from forebay_admin.terms import Placement, PoolTerms, demand_pool_terms, placement_named
+from forebay_admin.models.model_rules import Alias, demand_alias
+from forebay_admin.models.terms import Placement, PoolTerms, demand_pool_terms, placement_named
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,17 +18,17 @@ from forebay.database import Database
 from forebay.errors import Unavailable
 from forebay.wire.v1 import fleet_pb2 as wire
 from forebay.wire.v1 import registry_pb2
-from forebay_admin.access import Actor
-from forebay_admin.audit_store import Act, Facts, record
+from forebay_admin.audit.audit_store import Act, Facts, record
 from forebay_admin.changes import Change, Changes
-from forebay_admin.credential_store import CredentialStore, holders
-from forebay_admin.credentials import origin
+from forebay_admin.fleet.credential_store import CredentialStore, holders
+from forebay_admin.fleet.credentials import origin
 from forebay_admin.fleet.moving import without_keys
 from forebay_admin.fleet.own_part import OwnPlan, PoolSaid, plan_own
-from forebay_admin.model_rules_store import all_aliases, keep_alias, remove_alias
-from forebay_admin.registry_client import RegistryClient
-from forebay_admin.terms import PoolTerms
-from forebay_admin.terms_store import keep_pool, pools_since
+from forebay_admin.fleet.registry_client import RegistryClient
+from forebay_admin.models.model_rules_store import all_aliases, keep_alias, remove_alias
+from forebay_admin.models.terms import PoolTerms
+from forebay_admin.models.terms_store import keep_pool, pools_since
+from forebay_admin.people.access import Actor
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from forebay.rpc import Peer
 from forebay.since import Since
 from forebay.wire.v1 import alerts_pb2, status_pb2
 from forebay_admin.fleet.alerts_client import AlertsClient, RegistryStanding, registry_standings
+from forebay_admin.fleet.registry_client import RegistryClient
 from forebay_admin.fleet.status import RegistrySaid, Said, SchedulerSaid, judge
-from forebay_admin.registry_client import RegistryClient
-from forebay_admin.scheduler_client import SchedulerClient
+from forebay_admin.queue.scheduler_client import SchedulerClient
 
 DATABASE, NATS = "database", "nats"
 """What `Since` has to know of admin's own."""

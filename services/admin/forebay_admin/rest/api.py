@@ -23,9 +23,9 @@ from forebay.errors import BadInput, ForebayError, NotAuthenticated, Unavailable
 from forebay.metrics import Metrics
 from forebay.rpc import caller
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.access import OPERATOR, Access
-from forebay_admin.audit_store import Interface, through
+from forebay_admin.audit.audit_store import Interface, through
 from forebay_admin.json_form import plain
+from forebay_admin.people.access import OPERATOR, Access
 from forebay_admin.rest import failures, pages, repeats
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.asked import assemble

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from forebay_admin.json_form import name_of
-from forebay_admin.people import Role
+from forebay_admin.people.people import Role
+from forebay_admin.people.roles import Reach, reach
 from forebay_admin.rest import pages
 from forebay_admin.rest.asked import bodied, placed, queried
 from forebay_admin.rest.failures import STATUS
 from forebay_admin.rest.repeats import HEADER
 from forebay_admin.rest.routes import ROUTES, Flow, Route, Verb
 from forebay_admin.rest.schemas import Schema, Schemas
-from forebay_admin.roles import Reach, reach
 
 _ABOUT = """The calls behind the command line, with the same rights and the same audit.
 

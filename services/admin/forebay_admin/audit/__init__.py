@@ -1,0 +1,1 @@
+"""Every act of an operator, recorded before it counts."""

@@ -1,0 +1,1 @@
+"""What clients let us keep: responses, conversations, files."""

@@ -1,0 +1,1 @@
+"""API keys, and the public keys with which clients sign."""

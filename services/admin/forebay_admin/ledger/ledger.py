@@ -1,0 +1,110 @@
+"""The usage ledger's clerk: takes batches from the bus, writes them, acknowledges them once the transaction is committed.
+
+Nothing is acknowledged that is not written, so a batch may come twice; the store lets the first row of a ledger id win.
+While Postgres is away nothing is taken; what was taken goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from forebay.bus import Bus, Consumer, Delivery
+from forebay.clock import Clock
+from forebay.errors import Unavailable
+from forebay.metrics import Metrics
+from forebay.subjects import LEDGER_CONSUMER, USAGE_STREAM
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.ledger.usage_rows import LedgerRow, Poison, parse_batch
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 20
+"""Messages in one transaction: at most 500 rows and 512 kB each, so that catching up never holds the loop for long."""
+
+_WAIT_S = 1.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 5.0
+
+
+class Ledger:
+    def __init__(self, bus: Bus, store: LedgerStore, clock: Clock, metrics: Metrics) -> None:
+        self._bus = bus
+        self._store = store
+        self._clock = clock
+        rows = metrics.counter("forebay_admin_ledger_rows", "Usage rows by what became of them.", ("result",))
+        self._written, self._duplicates = rows.child("written"), rows.child("duplicate")
+        self._dead = metrics.counter("forebay_admin_dead_letters", "Records that could not be ledger rows.").child()
+        self._lag_s = 0.0
+        metrics.gauge(
+            "forebay_admin_ledger_lag_seconds",
+            "From the end of a request to its row, for the oldest row of the last batch.",
+            (),
+            lambda: [((), self._lag_s)],
+        )
+        self._retry_s = _FIRST_RETRY_S
+
+    async def keep(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self._bus.wait_connected()
+                await self._bus.ensure_stream(USAGE_STREAM)
+                consumer = await self._bus.consumer(USAGE_STREAM, LEDGER_CONSUMER)
+                await self._read(consumer)
+            except Unavailable as error:
+                log.debug("ledger waits", extra={"action": "ledger_wait", "why": error.message})
+                await self._wait_a_little()
+
+    async def _read(self, consumer: Consumer) -> NoReturn:
+        """For ever, or until the bus does not know the consumer (any more): raises Unavailable."""
+        while True:
+            # Before anything is taken: a message taken while Postgres is away only comes again later.
+            await self._store.prepare_days(self._now().date())
+            deliveries = await consumer.fetch(MOST_AT_ONCE, _WAIT_S)
+            if deliveries:
+                await self._enter(deliveries)
+
+    async def _enter(self, deliveries: Sequence[Delivery]) -> None:
+        rows: list[LedgerRow] = []
+        poison: list[Poison] = []
+        for delivery in deliveries:
+            # On a thread: whoever watches for a revocation must not wait for a backlog to be parsed.
+            parsed = await asyncio.to_thread(parse_batch, delivery.subject, delivery.payload, self._now())
+            rows += parsed.rows
+            poison += parsed.poison
+        try:
+            written = await self._store.write(rows, poison)
+        except Unavailable:
+            log.warning("usage not written, giving it back", extra={"action": "ledger_back", "rows": len(rows)})
+            await _all_or_later(d.give_back(self._retry_s) for d in deliveries)
+            raise
+        self._retry_s = _FIRST_RETRY_S
+        self._written.value += written.rows
+        self._duplicates.value += written.duplicates
+        self._dead.value += written.dead_letters
+        for letter in poison:
+            log.error(
+                "usage record is poison", extra={"action": "dead_letter", "from": letter.subject, "why": letter.why}
+            )
+        if rows:
+            ended = min(row.started_at.timestamp() + row.duration_ms / 1000 for row in rows)
+            self._lag_s = max(0.0, self._clock.now() - ended)
+        await _all_or_later(d.ack() for d in deliveries)
+
+    async def _wait_a_little(self) -> None:
+        await asyncio.sleep(self._retry_s)
+        self._retry_s = min(self._retry_s * 2, _LAST_RETRY_S)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+async def _all_or_later(words: Iterable[Awaitable[None]]) -> None:
+    """Tells the bus; what it does not hear makes the message come again by itself, and the store knows its rows."""
+    for outcome in await asyncio.gather(*words, return_exceptions=True):
+        if isinstance(outcome, Unavailable):
+            log.debug("the bus did not hear", extra={"action": "ledger_unheard", "why": outcome.message})
+        elif outcome is not None:
+            raise outcome

@@ -1,0 +1,1 @@
+"""What operators say of models: prices and weights, rules, aliases, fallbacks."""

@@ -1,0 +1,153 @@
+"""Operators' calls about people and their keys: parse, look at who asks, decide, write the change and its audit in one
+transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from forebay.clock import Clock
+from forebay.database import Database
+from forebay.errors import BadInput, NotAllowed, NotFound
+from forebay.keys import new_key, seal_secret
+from forebay.wire.v1 import admin_pb2
+from forebay_admin.audit.audit_store import Act, Facts, record
+from forebay_admin.changes import Changes
+from forebay_admin.keys.key_store import add_key, key_with_id, list_keys, revoke_key
+from forebay_admin.keys.keys import Key, KeyOrder, key_id_from, narrowed, order_key
+from forebay_admin.people.access import Actor
+from forebay_admin.people.directory import Directory
+from forebay_admin.people.people import order_user
+from forebay_admin.people.people_store import add_user, list_users, user_named
+from forebay_admin.people.roles import Reach, reach
+from forebay_admin.wire_forms import band_from, key_to_wire, role_from, user_to_wire
+
+
+class PeopleDesk:
+    def __init__(self, database: Database, changes: Changes, directory: Directory, pepper: bytes, clock: Clock) -> None:
+        self._database = database
+        self._changes = changes
+        self._directory = directory
+        self._pepper = pepper
+        self._clock = clock
+
+    async def create_key(self, request: admin_pb2.CreateKeyRequest, actor: Actor) -> admin_pb2.CreateKeyResponse:
+        now = self._now()
+        order = order_key(
+            user=request.user,
+            name=request.name,
+            allowed_models=request.allowed_models,
+            band_cap=band_from(request.band_cap),
+            pool=request.pool,
+            expires_in_s=request.expires_in_s if request.HasField("expires_in_s") else None,
+            now=now,
+        )
+        order = _for_owner(order, actor, band_was_named=request.band_cap != 0)
+        made = new_key()
+        async with self._changes.make(self._database) as change:
+            owner = await user_named(change.connection, order.user)
+            if owner.disabled:
+                raise BadInput(f"The user {owner.name} is disabled; a key would not work.")
+            key = await add_key(
+                change,
+                public_id=made.public_id,
+                secret_hmac=seal_secret(self._pepper, made.secret),
+                order=order,
+                owner=owner,
+                created_by=actor.name,
+                now=now,
+            )
+            await record(change.connection, _act(actor, "key.create", key.public_id, after=_facts(key)), now)
+        await self._directory.caught_up(change.version)
+        return admin_pb2.CreateKeyResponse(key=key_to_wire(key), secret=str(made))
+
+    async def list_keys(self, request: admin_pb2.ListKeysRequest, actor: Actor) -> admin_pb2.ListKeysResponse:
+        name = whose(request.user, actor, "ListKeys")
+        async with self._database.reading() as connection:
+            user_id = (await user_named(connection, name)).id if name else None
+            found = await list_keys(connection, user_id=user_id, include_revoked=request.include_revoked)
+        return admin_pb2.ListKeysResponse(keys=[key_to_wire(key) for key in found])
+
+    async def revoke_key(self, request: admin_pb2.RevokeKeyRequest, actor: Actor) -> admin_pb2.RevokeKeyResponse:
+        now = self._now()
+        key_id = key_id_from(request.key_id)
+        async with self._changes.make(self._database) as change:
+            before = await reachable_key(change.connection, key_id, actor, "RevokeKey")
+            after = await revoke_key(change, before, now, cut_running=request.now)
+            act = _act(actor, "key.revoke", key_id, before=_facts(before), after=_facts(after))
+            await record(change.connection, act, now)
+        return admin_pb2.RevokeKeyResponse(key=key_to_wire(after), version=change.version)
+
+    async def add_user(self, request: admin_pb2.AddUserRequest, actor: Actor) -> admin_pb2.AddUserResponse:
+        now = self._now()
+        order = order_user(request.name, request.group, role_from(request.role))
+        async with self._changes.make(self._database) as change:
+            user = await add_user(change, order, now)
+            facts: Facts = {"name": user.name, "group": user.group_name, "role": user.role.value}
+            await record(change.connection, _act(actor, "user.add", user.name, after=facts), now)
+        return admin_pb2.AddUserResponse(user=user_to_wire(user))
+
+    async def list_users(self) -> admin_pb2.ListUsersResponse:
+        async with self._database.reading() as connection:
+            return admin_pb2.ListUsersResponse(users=[user_to_wire(user) for user in await list_users(connection)])
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+async def reachable_key(connection: AsyncConnection, key_id: str, actor: Actor, call: str) -> Key:
+    """The key, when the actor may make this call about it. Raises NotFound, in the same words for somebody else's key as for
+    one that there is not: which keys others have is nobody's business."""
+    if reach(actor.role, call) is Reach.ALL:
+        return await key_with_id(connection, key_id)
+    own = await list_keys(connection, user_id=actor.user_id, include_revoked=True)
+    found = next((key for key in own if key.public_id == key_id), None)
+    if found is None:
+        raise NotFound(f"There is no key {key_id} of yours.")
+    return found
+
+
+def whose_usage(user: str, actor: Actor) -> str:
+    """The name of the user whose usage is meant, empty for everyone's. Raises NotAllowed."""
+    return whose(user, actor, "ShowUsage")
+
+
+def whose(user: str, actor: Actor, call: str) -> str:
+    """The name of the user whose things are meant, empty for everyone's. Raises NotAllowed."""
+    if reach(actor.role, call) is Reach.ALL:
+        return user
+    if user and user.lower() != actor.name.lower():
+        raise NotAllowed(f"{actor.name} may see only what is their own.")
+    return actor.name
+
+
+def _for_owner(order: KeyOrder, actor: Actor, *, band_was_named: bool) -> KeyOrder:
+    """The order with its owner's name, and no wider than the actor may make it. Raises BadInput, NotAllowed."""
+    owner = order.user or (actor.name if actor.user_id else "")
+    if not owner:
+        raise BadInput("Say for whom the key is: this caller is no user.")
+    limits = order.limits
+    if reach(actor.role, "CreateKey") is not Reach.ALL:
+        if owner.lower() != actor.name.lower():
+            raise NotAllowed(f"{actor.name} may make keys only for themselves.")
+        limits = narrowed(limits, actor.limits, band_was_named)
+    return KeyOrder(owner, order.name, limits)
+
+
+def _act(actor: Actor, action: str, subject: str, *, before: Facts | None = None, after: Facts | None = None) -> Act:
+    return Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
+
+
+def _facts(key: Key) -> Facts:
+    limits = key.limits
+    return {
+        "name": key.name,
+        "user": key.user_name,
+        "state": key.state.value,
+        "cut_running": key.cut_running,
+        "allowed_models": list(limits.allowed_models),
+        "band_cap": limits.band_cap.value,
+        "pool": limits.pool,
+        "expires_at": limits.expires_at.isoformat() if limits.expires_at else None,
+    }

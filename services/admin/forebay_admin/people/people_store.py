@@ -1,0 +1,142 @@
+"""Users and groups in Postgres. Each function works on the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from forebay.errors import AlreadyExists, NotFound
+from forebay_admin.changes import Change
+from forebay_admin.people.groups import Group
+from forebay_admin.people.people import Role, User, UserOrder, new_group_id, new_user_id
+from forebay_admin.people.weights import ONE
+from forebay_admin.tables import groups, users
+
+_USER = select(
+    users.c.id,
+    users.c.name,
+    users.c.group_id,
+    groups.c.name.label("group_name"),
+    users.c.role,
+    users.c.created_at,
+    users.c.disabled,
+    users.c.weight_milli,
+    users.c.max_queued,
+    users.c.paused,
+).join_from(users, groups, users.c.group_id == groups.c.id)
+
+
+async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
+    """The user, in a group that is made when it is new. Raises AlreadyExists."""
+    connection = change.connection
+    # The counter's lock lets one writer in at a time, so a look before the insert is enough.
+    if await _find(connection, order.name) is not None:
+        raise AlreadyExists(f"There is a user {order.name} already.")
+    group_id, group_name = await _group(change, order.group, now)
+    user = User(new_user_id(), order.name, group_id, group_name, order.role, now)
+    await connection.execute(
+        insert(users).values(
+            id=user.id,
+            name=user.name,
+            group_id=group_id,
+            role=user.role.value,
+            disabled=False,
+            weight_milli=user.weight_milli,
+            max_queued=user.max_queued,
+            paused=user.paused,
+            terms_version=change.version,
+            created_at=now,
+            version=change.version,
+        )
+    )
+    return user
+
+
+async def change_user(
+    change: Change,
+    before: User,
+    *,
+    group: Group | None,
+    weight_milli: int | None,
+    max_queued: int | None,
+    paused: bool | None,
+) -> User:
+    """The user as they are afterwards; None stays as it is."""
+    after = replace(
+        before,
+        group_id=group.id if group is not None else before.group_id,
+        group_name=group.name if group is not None else before.group_name,
+        weight_milli=before.weight_milli if weight_milli is None else weight_milli,
+        max_queued=before.max_queued if max_queued is None else max_queued,
+        paused=before.paused if paused is None else paused,
+    )
+    versions = {"terms_version": change.version}
+    if after.group_id != before.group_id:  # which gateways need to know too
+        versions["version"] = change.version
+    await change.connection.execute(
+        update(users)
+        .where(users.c.id == before.id)
+        .values(
+            group_id=after.group_id,
+            weight_milli=after.weight_milli,
+            max_queued=after.max_queued,
+            paused=after.paused,
+            **versions,
+        )
+    )
+    return after
+
+
+async def _group(change: Change, name: str, now: datetime) -> tuple[str, str]:
+    known = select(groups.c.id, groups.c.name).where(func.lower(groups.c.name) == name.lower())
+    row = (await change.connection.execute(known)).first()
+    if row is not None:
+        return row.id, row.name
+    group_id = new_group_id()
+    await change.connection.execute(
+        insert(groups).values(
+            id=group_id, name=name, weight_milli=ONE, paused=False, created_at=now, version=change.version
+        )
+    )
+    return group_id, name
+
+
+async def user_named(connection: AsyncConnection, name: str) -> User:
+    """Raises NotFound."""
+    user = await _find(connection, name)
+    if user is None:
+        raise NotFound(f"There is no user {name}.")
+    return user
+
+
+async def list_users(connection: AsyncConnection) -> list[User]:
+    """By name."""
+    return [_user(row) for row in await connection.execute(_USER.order_by(func.lower(users.c.name)))]
+
+
+async def has_users(connection: AsyncConnection) -> bool:
+    return bool(await connection.scalar(select(select(users.c.id).exists())))
+
+
+async def _find(connection: AsyncConnection, name: str) -> User | None:
+    row = (await connection.execute(_USER.where(func.lower(users.c.name) == name.lower()))).first()
+    return _user(row) if row is not None else None
+
+
+def _user(row: Any) -> User:
+    return User(
+        row.id,
+        row.name,
+        row.group_id,
+        row.group_name,
+        Role(row.role),
+        row.created_at,
+        row.disabled,
+        row.weight_milli,
+        row.max_queued,
+        row.paused,
+    )

@@ -1,0 +1,1 @@
+"""The scheduler that leads, asked for operators."""

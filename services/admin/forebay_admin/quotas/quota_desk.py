@@ -1,0 +1,218 @@
+"""Operators' calls about limits and budgets, and anybody's about their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from forebay.clock import Clock
+from forebay.database import Database
+from forebay.errors import BadInput, NotAllowed
+from forebay.wire.v1 import admin_pb2
+from forebay_admin.audit.audit_store import Act, Facts, record
+from forebay_admin.changes import Change, Changes
+from forebay_admin.people.access import Actor
+from forebay_admin.people.group_store import read_groups
+from forebay_admin.people.groups import ancestors
+from forebay_admin.people.people_store import user_named
+from forebay_admin.people.roles import Reach, reach
+from forebay_admin.quotas.policy_wire import period_from, quota_to_wire, standing_to_wire, unit_from
+from forebay_admin.quotas.quota_store import (
+    add_budget,
+    budget_with_id,
+    caps_of,
+    change_budget,
+    find_subject,
+    keep_caps,
+    limited_subjects,
+    read_budgets,
+    remove_budget,
+)
+from forebay_admin.quotas.quotas import (
+    Budget,
+    Caps,
+    Quota,
+    Standing,
+    Subject,
+    SubjectKind,
+    demand_amount,
+    demand_caps,
+    order_budget,
+)
+from forebay_admin.quotas.spending import standings
+
+_FIELDS = {"user": SubjectKind.USER, "group": SubjectKind.GROUP, "key_id": SubjectKind.KEY}
+
+
+class QuotaDesk:
+    def __init__(self, database: Database, changes: Changes, clock: Clock) -> None:
+        self._database = database
+        self._changes = changes
+        self._clock = clock
+
+    async def set_limits(self, request: admin_pb2.SetLimitsRequest, actor: Actor) -> admin_pb2.SetLimitsResponse:
+        named = _changed(Caps(), request)
+        if named is None:
+            raise BadInput("Say which limit is to be set; none was named.")
+        demand_caps(named)
+        async with self._changes.make(self._database) as change:
+            subject = await _subject(change.connection, request.subject)
+            before = await caps_of(change.connection, subject)
+            after = _changed(before, request) or before
+            await keep_caps(change, subject, after)
+            await self._note(change, actor, "quota.set", subject, before=_caps(before), after=_caps(after))
+            (quota,) = await self._quotas(change.connection, [subject])
+        return admin_pb2.SetLimitsResponse(quota=quota_to_wire(quota), version=change.version)
+
+    async def add_budget(self, request: admin_pb2.AddBudgetRequest, actor: Actor) -> admin_pb2.AddBudgetResponse:
+        budget = order_budget(
+            unit_from(request.unit), request.amount, period_from(request.period), request.time_zone, self._now()
+        )
+        async with self._changes.make(self._database) as change:
+            subject = await _subject(change.connection, request.subject)
+            await add_budget(change, subject, budget, actor.name)
+            await self._note(change, actor, "budget.add", subject, after=_budget(budget))
+            standing = await self._standing(change.connection, subject, budget)
+        return admin_pb2.AddBudgetResponse(budget=standing_to_wire(standing), version=change.version)
+
+    async def change_budget(
+        self, request: admin_pb2.ChangeBudgetRequest, actor: Actor
+    ) -> admin_pb2.ChangeBudgetResponse:
+        unit = unit_from(request.unit)
+        async with self._changes.make(self._database) as change:
+            subject, before = await budget_with_id(change.connection, request.id)
+            if unit is not before.unit:
+                raise BadInput(f"The budget {before.id} is of {before.unit}; for another kind, add a new one.")
+            after = replace(before, amount=demand_amount(before.unit, request.amount))
+            await change_budget(change, subject, after)
+            await self._note(change, actor, "budget.set", subject, before=_budget(before), after=_budget(after))
+            standing = await self._standing(change.connection, subject, after)
+        return admin_pb2.ChangeBudgetResponse(budget=standing_to_wire(standing), version=change.version)
+
+    async def remove_budget(
+        self, request: admin_pb2.RemoveBudgetRequest, actor: Actor
+    ) -> admin_pb2.RemoveBudgetResponse:
+        async with self._changes.make(self._database) as change:
+            subject, budget = await budget_with_id(change.connection, request.id)
+            standing = await self._standing(change.connection, subject, budget)
+            await remove_budget(change, subject, budget)
+            await self._note(change, actor, "budget.remove", subject, before=_budget(budget))
+        return admin_pb2.RemoveBudgetResponse(budget=standing_to_wire(standing), version=change.version)
+
+    async def list_quotas(self) -> admin_pb2.ListQuotasResponse:
+        async with self._database.reading() as connection:
+            quotas = await self._quotas(connection, await limited_subjects(connection))
+        return admin_pb2.ListQuotasResponse(quotas=[quota_to_wire(quota) for quota in quotas])
+
+    async def show_quota(self, request: admin_pb2.ShowQuotaRequest, actor: Actor) -> admin_pb2.ShowQuotaResponse:
+        async with self._database.reading() as connection:
+            subject = await _shown(connection, request.subject, actor)
+            quotas = await self._quotas(connection, await _that_apply(connection, subject))
+        return admin_pb2.ShowQuotaResponse(quotas=[quota_to_wire(quota) for quota in quotas])
+
+    async def _quotas(self, connection: AsyncConnection, subjects: Sequence[Subject]) -> list[Quota]:
+        wanted: dict[SubjectKind, list[str]] = {kind: [] for kind in SubjectKind}
+        for subject in subjects:
+            wanted[subject.kind].append(subject.id)
+        held = await read_budgets(connection, wanted)
+        counted = await standings(connection, held, self._now())
+        return [
+            Quota(
+                subject,
+                await caps_of(connection, subject),
+                tuple(counted[budget.id] for budget in held.get((subject.kind, subject.id), ())),
+            )
+            for subject in subjects
+        ]
+
+    async def _standing(self, connection: AsyncConnection, subject: Subject, budget: Budget) -> Standing:
+        return (await standings(connection, {(subject.kind, subject.id): [budget]}, self._now()))[budget.id]
+
+    async def _note(
+        self,
+        change: Change,
+        actor: Actor,
+        action: str,
+        subject: Subject,
+        *,
+        before: Facts | None = None,
+        after: Facts | None = None,
+    ) -> None:
+        act = Act(actor.name, action, str(subject), actor_key_id=actor.key_id, before=before, after=after)
+        await record(change.connection, act, self._now())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+async def _subject(connection: AsyncConnection, named: admin_pb2.QuotaSubject) -> Subject:
+    """Raises BadInput when nobody is named, NotFound when there is no such one."""
+    field = named.WhichOneof("of")
+    if field is None or not getattr(named, field):
+        raise BadInput("Say whose quota is meant: a user, a group or a key.")
+    return await find_subject(connection, _FIELDS[field], getattr(named, field))
+
+
+async def _shown(connection: AsyncConnection, named: admin_pb2.QuotaSubject, actor: Actor) -> Subject:
+    """Nobody named is the caller. Raises NotAllowed for somebody else's where only one's own may be seen."""
+    sees_all = reach(actor.role, "ShowQuota") is Reach.ALL
+    if named.WhichOneof("of") is None and actor.user_id:
+        return Subject(SubjectKind.USER, actor.user_id, actor.name)
+    own = NotAllowed(f"{actor.name} may see only what is their own.")
+    if not sees_all and named.WhichOneof("of") == "user" and named.user.lower() != actor.name.lower():
+        raise own
+    if not sees_all and named.WhichOneof("of") == "group":
+        raise own
+    subject = await _subject(connection, named)
+    if not sees_all and subject.kind is SubjectKind.KEY and subject.user_name != actor.name:
+        raise own
+    return subject
+
+
+async def _that_apply(connection: AsyncConnection, subject: Subject) -> list[Subject]:
+    """The subject itself, then everybody whose limits count for it too, its outermost group last."""
+    apply = [subject]
+    known = await read_groups(connection)
+    group_id = subject.id if subject.kind is SubjectKind.GROUP else None
+    if subject.kind is not SubjectKind.GROUP:
+        user = await user_named(connection, subject.user_name or subject.name)
+        if subject.kind is SubjectKind.KEY:
+            apply.append(Subject(SubjectKind.USER, user.id, user.name))
+        group_id = user.group_id
+    above = [Subject(SubjectKind.GROUP, group.id, group.name) for group in ancestors(known, group_id)]
+    return apply + [one for one in above if one != subject]
+
+
+def _changed(caps: Caps, request: admin_pb2.SetLimitsRequest) -> Caps | None:
+    """`caps` with what the request names; None when it names nothing."""
+    named = {
+        name: cap.most if cap.HasField("most") else None
+        for name, cap in (
+            ("requests_per_minute", request.requests_per_minute),
+            ("tokens_per_minute", request.tokens_per_minute),
+            ("concurrency", request.concurrency),
+        )
+        if request.HasField(name)  # type: ignore[arg-type]
+    }
+    return replace(caps, **named) if named else None
+
+
+def _caps(caps: Caps) -> Facts:
+    return {
+        "requests_per_minute": caps.requests_per_minute,
+        "tokens_per_minute": caps.tokens_per_minute,
+        "concurrency": caps.concurrency,
+    }
+
+
+def _budget(budget: Budget) -> Facts:
+    return {
+        "id": budget.id,
+        "unit": budget.unit.value,
+        "amount": budget.amount,
+        "period": budget.period.value,
+        "time_zone": budget.time_zone,
+    }
