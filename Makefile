@@ -14,7 +14,8 @@ up: .venv/run.stamp ## everything on this machine, with a model; ARGS="--data-di
 
 test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy" -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
+	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy" \
+	  --ignore=tests/compatibility --ignore=tests/javascript --ignore=tests/engines -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
 	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
 	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
 

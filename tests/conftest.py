@@ -29,6 +29,8 @@ from forebay.local.postgres import Postgres, open_postgres
 
 T = TypeVar("T")
 
+_HERE = Path(__file__).parent
+
 # The same examples each time, and as many as fit into a run before every change; no deadline, since a busy machine is no
 # fault. FOREBAY_THOROUGH=20 searches twenty times as far, elsewhere each time.
 _times = int(os.environ.get("FOREBAY_THOROUGH", "1"))
@@ -216,9 +218,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _ByPlace(config, log)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several workers begins to read the tests in another folder: what one has compiled, the others find. At the
+    first run, where nothing is compiled yet, all would else compile the same file at the same time."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw").removeprefix("gw")
+    if worker and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        left_out = {Path(path).resolve() for path in config.getoption("ignore") or ()}
+        folders = sorted(path for path in _HERE.iterdir() if next(path.glob("**/test_*.py"), None))
+        folders = [path for path in folders if path not in left_out]
+        first = int(worker) * len(folders) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        config.args = [str(path) for path in folders[first:] + folders[:first]]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that start whole systems go first: they take longest, and mostly wait."""
-    items.sort(key=lambda item: "tests/system" not in item.path.as_posix())
+    items.sort(key=lambda item: ("tests/system" not in item.path.as_posix(), item.path.as_posix()))
 
 
 def pytest_collection_finish() -> None:

@@ -91,7 +91,7 @@ class Someone:
     async def cancel(self, id: str) -> pb.Batch:
         return (await self.house.desk.Cancel(pb.CancelBatchRequest(user_id=self.user_id, id=id), None)).batch
 
-    async def reaches(self, id: str, *statuses: str, within_s: float = 20.0) -> pb.Batch:
+    async def reaches(self, id: str, *statuses: str, within_s: float = 60.0) -> pb.Batch:
         async with asyncio.timeout(within_s):
             while (batch := await self.get(id)).status not in (statuses or ENDED):
                 await asyncio.sleep(0.01)

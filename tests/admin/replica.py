@@ -259,7 +259,7 @@ class WatchCalls:
         return watch
 
 
-async def until(holds: Callable[[], Any], within_s: float = 5.0) -> None:
+async def until(holds: Callable[[], Any], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.01)

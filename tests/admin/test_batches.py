@@ -154,7 +154,7 @@ async def test_how_far_it_is_is_told_while_it_runs(house: BatchHouse, alice: Som
     content = b"".join(line(n, f"for ever {n}" if n > 2 else None) for n in range(5))
     async with house.running(gateway.url):
         id = (await alice.create(content)).id
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (batch := await alice.get(id)).completed < 3:
                 await asyncio.sleep(0.01)
         assert (batch.status, batch.total, batch.completed, batch.failed) == ("in_progress", 5, 3, 0)
@@ -375,7 +375,7 @@ async def test_a_row_that_comes_after_the_line_was_given_up_counts_for_nothing(
     async with house.running(gateway.url):
         id = (await alice.create(line(0, "lost at first"))).id
         await until(lambda: gateway.finished["lost at first"] == 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await house.outcomes(alice.key_id) != ["cancelled"]:  # ours, for want of another
                 await asyncio.sleep(0.02)
         await gateway.let_rows_go()

@@ -16,7 +16,7 @@ SECRET = "sk-of-the-cloud-7f3a"
 
 async def credentials(admin: Running, service: str = "gateway") -> Any:
     stream = (await admin.watcher(service)).WatchCredentials()
-    update = await asyncio.wait_for(stream.read(), 5)
+    update = await asyncio.wait_for(stream.read(), 30)
     stream.cancel()
     return update
 
@@ -70,9 +70,9 @@ async def test_removing_the_backend_takes_its_credential_from_those_who_watch(ad
     operator = await admin.operator()
     added = await operator.RegisterBackend(name="cloud", url="https://api.example.com", bearer=SECRET)
     stream = (await admin.watcher("gateway")).WatchCredentials()
-    await asyncio.wait_for(stream.read(), 5)
+    await asyncio.wait_for(stream.read(), 30)
     await operator.UnregisterBackend(name="cloud")
-    delta = await asyncio.wait_for(stream.read(), 5)
+    delta = await asyncio.wait_for(stream.read(), 30)
     assert list(delta.removed_backend_ids) == [added.backend.id]
     stream.cancel()
     assert not (await credentials(admin)).credentials

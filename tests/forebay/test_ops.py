@@ -17,7 +17,7 @@ from forebay.ops import Ops, serve_ops
 
 def get(address: str, path: str) -> tuple[int, str, bytes]:
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=5)
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

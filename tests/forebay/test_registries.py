@@ -82,7 +82,7 @@ async def hearing(registries: Registries) -> AsyncIterator[list[str]]:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.005)
 

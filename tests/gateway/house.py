@@ -99,7 +99,7 @@ class House:
             options["json"] = body
         return self.client.post(f"{self.url}/v1/chat/completions", **options)
 
-    async def rows(self, wanted: int, wait_s: float = 5.0) -> list[usage_pb2.UsageRecord]:
+    async def rows(self, wanted: int, wait_s: float = 60.0) -> list[usage_pb2.UsageRecord]:
         """All rows so far, once there are that many; a moment later, for one too many."""
         consumer = await self.bus.consumer(USAGE_STREAM, "ledger")
         deadline = time.monotonic() + wait_s
@@ -173,7 +173,7 @@ async def open_house(directory: Path, *engines: FakeEngine, **changes: Any) -> A
 
 
 async def eventually(
-    is_so: Callable[[], object], why: str | Callable[[], str] = "it never came about", within_s: float = 5.0
+    is_so: Callable[[], object], why: str | Callable[[], str] = "it never came about", within_s: float = 60.0
 ) -> float:
     """Waits until it is so; gives how long that took."""
     began = time.monotonic()

@@ -34,7 +34,7 @@ async def test_a_stream_ends_with_finish_reason_length(tmp_path: Path, wants_usa
         running = asyncio.create_task(stream(house, **options))
         await eventually(lambda: house.scheduler.progress)
         cut_off(house)
-        told = await asyncio.wait_for(running, 2)
+        told = await asyncio.wait_for(running, 30)
         assert told.pop() == "[DONE]"
         if wants_usage:
             last = told.pop()
@@ -44,7 +44,7 @@ async def test_a_stream_ends_with_finish_reason_length(tmp_path: Path, wants_usa
         assert [choice["finish_reason"] for choice in told[-1]["choices"]] == ["length"]
         assert told[-1]["id"] == told[0]["id"]
         assert told[-1]["model"] == "fake-model"
-        await eventually(lambda: engine.slots.running == 0, within_s=0.5)
+        await eventually(lambda: engine.slots.running == 0)
         (row,) = await house.rows(1)
         assert (OUTCOME(row.outcome), row.reason, row.http_status) == ("OUTCOME_FINISHED", "quota_spent", 200)
         assert row.usage.completion_tokens == len([event for event in told if text_of([event])])
@@ -61,14 +61,14 @@ async def test_a_plain_answer_of_a_limited_key_is_what_there_was(tmp_path: Path,
         running = asyncio.create_task(_plain(house))
         await eventually(lambda: house.scheduler.progress)
         cut_off(house)
-        status, reason, body = await asyncio.wait_for(running, 2)
+        status, reason, body = await asyncio.wait_for(running, 30)
         assert (status, reason) == (200, "quota_spent")
         (choice,) = body["choices"]
         assert choice["finish_reason"] == "length"
         assert choice["message"]["content"].startswith("word0")
         assert body["usage"]["completion_tokens"] > 0
         assert body["object"] == "chat.completion"
-        await eventually(lambda: engine.slots.running == 0, within_s=0.5)
+        await eventually(lambda: engine.slots.running == 0)
         (row,) = await house.rows(1)
         assert (OUTCOME(row.outcome), row.reason) == ("OUTCOME_FINISHED", "quota_spent")
 
@@ -79,7 +79,7 @@ async def test_a_cutoff_before_the_first_token_lets_one_piece_through(tmp_path: 
         running = asyncio.create_task(stream(house))
         await eventually(lambda: house.scheduler.held)
         cut_off(house)
-        told = await asyncio.wait_for(running, 2)
+        told = await asyncio.wait_for(running, 30)
         assert told[-1] == "[DONE]"
         assert told[-2]["choices"][0]["finish_reason"] == "length"
 

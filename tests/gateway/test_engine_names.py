@@ -34,7 +34,7 @@ async def open_llamas(directory: Path) -> AsyncIterator[tuple[House, FakeEngine,
     async with open_house(directory, vllm, other) as house:
         await house.put("b1", vllm.url, models=["llama"], kind=VLLM, engine_names={"llama": AT_VLLM})
         await house.put("b2", other.url, models=["llama"], kind=OLLAMA, engine_names={"llama": AT_OLLAMA})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
                     if [model["id"] for model in (await answer.json())["data"]] == ["llama"]:

@@ -155,7 +155,7 @@ async def heard(house: House, *fallbacks: admin_pb2.ModelFallback, **more: Any) 
     sign = f"sign-{house.admin._version}"
     aliases = [admin_pb2.ModelAlias(alias=sign, model="small"), *more.pop("aliases", ())]
     house.admin.rule(aliases=aliases, fallbacks=fallbacks, **more)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             async with house.client.get(f"{house.url}/v1/models/{sign}", headers=house.headers) as answer:
                 if answer.status == 200:
@@ -287,21 +287,17 @@ async def test_without_a_longer_context_a_prompt_that_is_too_long_stays_so(tmp_p
 
 
 async def test_a_request_that_has_waited_for_long_enough_goes_to_another_model(tmp_path: Path) -> None:
-    big = FakeEngine(models=("big",), slots=1, pace=SLOW)
-    async with open_pair(tmp_path, fallback(after_ms=200), big=big) as (house, _, small):
-        first = asyncio.create_task(stream(house, model="big"))
-        await eventually(lambda: house.scheduler.held)
+    async with open_pair(tmp_path, fallback(after_ms=200)) as (house, big, small):
+        house.scheduler.slots["b1"] = 0
         began = asyncio.get_running_loop().time()
         async with house.post(ask(model="big", stream=True)) as answer:
             assert b"word3" in await answer.read()
             assert answer.headers["x-forebay-model"] == "small"
-        assert 0.2 <= asyncio.get_running_loop().time() - began < 1.5
+        assert asyncio.get_running_loop().time() - began >= 0.2
         assert len(house.scheduler.cancels) == 1
-        assert len(small.record.requests) == 1
+        assert (len(big.record.requests), len(small.record.requests)) == (0, 1)
         assert not house.scheduler.queue
-        assert "word39" in text_of(await first), "who has a slot is not hurried"
-        rows = {row.model: row.model_requested for row in await house.rows(2)}
-        assert rows == {"big": "big", "small": "big"}
+        assert {row.model: row.model_requested for row in await house.rows(1)} == {"small": "big"}
         assert house.metric('forebay_gateway_other_models_total{why="waited"}') == 1
 
 
@@ -316,41 +312,34 @@ async def test_one_that_waits_waits_on_when_nobody_else_can(tmp_path: Path) -> N
 
 
 async def test_one_that_waited_goes_back_to_its_queue_when_the_others_refuse(tmp_path: Path) -> None:
-    big = FakeEngine(models=("big",), slots=1, pace=Pace(tokens_per_s=60, answer_tokens=30))
-    async with open_pair(tmp_path, fallback(after_ms=50), big=big) as (house, _, small):
+    async with open_pair(tmp_path, fallback(after_ms=50)) as (house, _, small):
         house.scheduler.rejects["small"] = refusal("queue_full")
-        first = asyncio.create_task(stream(house, model="big"))
-        await eventually(lambda: house.scheduler.held)
-        told = await stream(house, model="big")
-        assert {event["model"] for event in told if event != "[DONE]"} == {"big"}
-        await first
+        house.scheduler.slots["b1"] = 0
+        asking = asyncio.create_task(stream(house, model="big"))
+        await eventually(lambda: [submit.model for submit in house.scheduler.submits] == ["big", "small", "big"])
+        house.scheduler.slots["b1"] = 1
+        assert {event["model"] for event in await asking if event != "[DONE]"} == {"big"}
         assert not small.record.requests
-        assert [submit.model for submit in house.scheduler.submits] == ["big", "big", "small", "big"]
-        assert {row.model for row in await house.rows(2)} == {"big"}
+        assert len(house.scheduler.submits) == 3
+        assert {row.model for row in await house.rows(1)} == {"big"}
 
 
 async def test_a_grant_that_crosses_the_giving_up_is_not_taken_for_the_other_models(tmp_path: Path) -> None:
     """The scheduler grants the first model's slot in the moment in which it is given up."""
-    big = FakeEngine(models=("big",), slots=1, pace=SLOW)
-    async with open_pair(tmp_path, fallback(after_ms=100), big=big) as (house, _, small):
-        first = asyncio.create_task(stream(house, model="big"))
-        await eventually(lambda: house.scheduler.held)
-        (held,) = house.scheduler.held
-        second = asyncio.create_task(stream(house, model="big"))
-        await eventually(lambda: len(house.scheduler.queue) == 1)
+    async with open_pair(tmp_path, fallback(after_ms=300)) as (house, big, small):
+        house.scheduler.slots["b1"] = 0
+        asking = asyncio.create_task(stream(house, model="big"))
+        await eventually(lambda: house.scheduler.queue)
+        house.scheduler.is_silent = True  # what it says next comes with the answer to the cancel
         waiting = house.scheduler.queue[0].ledger_id
         house.scheduler.say(
             grants=[scheduler_pb2.Grant(ledger_id=waiting, backend_id="b1", lease=99, attempt=1, width=1)]
         )
-        house.scheduler.is_silent = True  # what it says next comes with the answer to the cancel
         await eventually(lambda: house.scheduler.cancels)
         house.scheduler.is_silent = False
-        told = await second
-        assert {event["model"] for event in told if event != "[DONE]"} == {"small"}
-        assert held != waiting
-        assert len(big.record.requests) == 1
+        assert {event["model"] for event in await asking if event != "[DONE]"} == {"small"}
+        assert not big.record.requests
         assert len(small.record.requests) == 1
-        await first
 
 
 # --- which one --------------------------------------------------------------------------------------------------------

@@ -308,7 +308,7 @@ async def test_a_stream_to_a_client_of_old_ends_although_it_asked_to_keep_the_co
             f"expect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
         assert answer.endswith(b"data: [DONE]\n\n")

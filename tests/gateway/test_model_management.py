@@ -25,7 +25,7 @@ from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_library import Layer
 from tests.gateway.house import MODEL, House, eventually, open_house
 
-SOON_S = 0.5
+SOON_S = 10.0
 ONE, TWO = "name-of-b1", "name-of-b2"
 OLLAMA = types_pb2.ENGINE_KIND_OLLAMA
 

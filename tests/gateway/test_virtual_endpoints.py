@@ -108,7 +108,7 @@ async def describe(house: House, *pools: PoolSpec) -> None:
 async def key_of(house: House, pool: str) -> ForebayKey:
     """One that the gateway knows."""
     key = house.admin.add_key(pool=pool)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             async with house.client.get(f"{house.url}/v1/models", headers=bearer(key)) as answer:
                 if answer.status == 200:
@@ -191,7 +191,7 @@ async def test_a_signed_call_signs_the_path_behind_the_prefix(tmp_path: Path) ->
         signer = CommandLine()
         house.admin.trust(house.key, signer.public_key)
         body = {**ask(model=CODER), "stream": False}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             status = 403  # until the gateway has heard whom the key trusts
             while status == 403:
                 sent = await signer.send(house, "POST", "/coding/api/chat", body, signed=("POST", "/api/chat"))

@@ -103,7 +103,7 @@ async def test_whatever_answers_in_an_engines_place_is_one_event_and_delays_nobo
             await admin.add(name, url)
         await admin.add("name-of-metadata", f"http://{INNOCENT}:8000")
         names = [*bad, "name-of-metadata"]
-        await eventually(lambda: all(watch.health(name) == UNHEALTHY for name in names), within_s=30)
+        await eventually(lambda: all(watch.health(name) == UNHEALTHY for name in names))
         why = {name: watch.fleet[name].health_reason for name in names}
         for name, (_, words) in NO_ENGINES.items():
             assert words in why[name], why[name]
@@ -135,10 +135,10 @@ async def test_an_engine_that_turns_bad_keeps_its_models_and_a_good_answer_makes
         await eventually(lambda: watch.health("gpu") == HEALTHY)
         for page in (b"<html>maintenance</html>", b"[" * 100_000, {"data": "none"}):
             engine.pages["/v1/models"] = page
-            await eventually(lambda: watch.health("gpu") == UNHEALTHY, within_s=10)
+            await eventually(lambda: watch.health("gpu") == UNHEALTHY)
             assert [model.name for model in watch.fleet["gpu"].models] == ["llama"]
             engine.pages["/v1/models"] = good
-            await eventually(lambda: watch.health("gpu") == HEALTHY, within_s=10)
+            await eventually(lambda: watch.health("gpu") == HEALTHY)
 
 
 async def test_addresses_and_names_that_lead_elsewhere_are_refused_at_the_door(place: Place) -> None:
@@ -202,7 +202,7 @@ class Agent:
 
 
 async def _until(admin: Caller, node: str, holds: Callable[[wire.Node], bool]) -> wire.Node:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds(told := (await admin.nodes())[node]):
             await asyncio.sleep(0.02)
     return told

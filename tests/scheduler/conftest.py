@@ -34,7 +34,7 @@ from forebay_scheduler.service import serving_scheduler
 TOKENS = {name: f"token-of-{name}" for name in ("gateway", "scheduler", "admin", "registry")}
 
 
-async def eventually(is_so: Callable[[], bool | Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(is_so: Callable[[], bool | Awaitable[bool]], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while True:
             so = is_so()
@@ -85,6 +85,10 @@ class AdminDouble(admin_pb2_grpc.AdminServicer):
 
     def tell(self, update: admin_pb2.PolicyUpdate) -> None:
         self._told.tell(update)
+
+    def begin_with(self, *users: admin_pb2.UserPolicy) -> None:
+        """Its first word to whoever watches from now on: who has heard it knows these users."""
+        self._told.updates = [admin_pb2.PolicyUpdate(version=1, snapshot=True, users=users)]
 
     def WatchPolicy(self, request: Any, context: Any) -> AsyncIterator[admin_pb2.PolicyUpdate]:
         return self._told.follow()
@@ -273,7 +277,7 @@ class House:
         async with open_peer(address, token=TOKENS["admin"]) as peer:
             stub: Any = scheduler_pb2_grpc.SchedulerStub(peer.channel)
             shown: scheduler_pb2.ShowQueueResponse = await stub.ShowQueue(
-                scheduler_pb2.ShowQueueRequest(), metadata=peer.metadata, timeout=5
+                scheduler_pb2.ShowQueueRequest(), metadata=peer.metadata, timeout=30
             )
             return shown
 

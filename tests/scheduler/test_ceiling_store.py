@@ -155,7 +155,7 @@ async def test_while_the_bus_is_away_a_write_waits_and_says_so(bus: MemoryBus) -
     assert not writing.done()
     assert told == [True]
     bus.is_connected = True
-    await asyncio.wait_for(writing, 5)
+    await asyncio.wait_for(writing, 30)
     assert told == [True, False]
 
 
@@ -165,7 +165,7 @@ async def test_a_claim_waits_for_the_bus(bus: MemoryBus) -> None:
     await asyncio.sleep(0.05)
     assert not claiming.done()
     bus.is_connected = True
-    assert await asyncio.wait_for(claiming, 5) == []
+    assert await asyncio.wait_for(claiming, 30) == []
 
 
 async def test_a_write_whose_answer_was_lost_is_made_sure_of(bus: MemoryBus) -> None:
@@ -184,7 +184,7 @@ async def test_orders_are_stored_in_the_order_in_which_they_came(bus: MemoryBus)
     writing = [asyncio.create_task(store.store(order({0: [holding("g1", {"a": n})]}))) for n in (1, 2, 3)]
     await asyncio.sleep(0.05)
     bus.is_connected = True
-    await asyncio.wait_for(asyncio.gather(*writing), 5)
+    await asyncio.wait_for(asyncio.gather(*writing), 30)
     assert await CeilingStore(bus, ManualClock()).claim(SECOND) == [holding("g1", {"a": 3})]
 
 

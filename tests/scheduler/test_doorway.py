@@ -43,7 +43,7 @@ async def test_one_that_stands_by_refuses_and_says_who_leads(leader: str, said: 
 async def _ask(address: str, method: str, request: Any) -> Any:
     async with open_peer(address, token="token-of-admin") as peer:
         stub: Any = scheduler_pb2_grpc.SchedulerStub(peer.channel)
-        return await getattr(stub, method)(request, metadata=peer.metadata, timeout=5)
+        return await getattr(stub, method)(request, metadata=peer.metadata, timeout=30)
 
 
 async def test_an_operator_empties_a_backend_and_takes_it_back(house: House, make_backend: Make, until: Until) -> None:

@@ -29,7 +29,7 @@ async def test_without_the_bus_it_waits_and_says_so(house: House, until: Until) 
     await until(lambda: "bus" in house.ops.missing)
     assert "NATS" in house.ops.missing["bus"]
     house.bus.is_connected = True
-    await asyncio.wait_for(opening, 5)
+    await asyncio.wait_for(opening, 30)
     assert "bus" not in house.ops.missing
 
 

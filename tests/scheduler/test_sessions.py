@@ -136,10 +136,9 @@ async def test_the_limits_of_admin_hold_and_the_refusal_says_when_to_return(
 ) -> None:
     house.registry.tell(make_backend("gpu1"), snapshot=True)
     limits = admin_pb2.UserPolicy(user_id="alice", weight_milli=1000, max_queued=1)
-    house.admin.tell(admin_pb2.PolicyUpdate(version=2, users=[limits]))
+    house.admin.begin_with(limits)
     async with house.scheduler() as address, house.gateway(address) as gateway:
         await until(lambda: "policy" not in house.ops.missing)
-        await asyncio.sleep(0.05)
         asked = await gateway.submit(count=3)
         await until(lambda: asked[2] in gateway.rejects)
         reject = gateway.rejects[asked[2]]
@@ -330,14 +329,9 @@ async def test_an_answer_that_outgrows_its_budget_is_cut_off(
     house.registry.tell(make_backend("gpu1"), snapshot=True)
     budget = admin_pb2.Budget(id="b1", amount=1000, unit=admin_pb2.BUDGET_UNIT_TOKENS)
     limits = admin_pb2.Limits(budgets=[budget])
-    house.admin.tell(
-        admin_pb2.PolicyUpdate(
-            version=2, users=[admin_pb2.UserPolicy(user_id="alice", weight_milli=1000, limits=limits)]
-        )
-    )
+    house.admin.begin_with(admin_pb2.UserPolicy(user_id="alice", weight_milli=1000, limits=limits))
     async with house.scheduler() as address, house.gateway(address) as gateway:
         await until(lambda: "policy" not in house.ops.missing)
-        await asyncio.sleep(0.05)
         (asked,) = await gateway.submit(prompt_tokens=100)
         await gateway.granted(asked)
         for tokens in (800, 901):

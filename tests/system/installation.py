@@ -122,12 +122,12 @@ class Installation:
         """kill -9, and wait until the kernel has buried it; the pid that died."""
         pid = self.pid(part)
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline and _is_running(pid):
             time.sleep(0.01)
         return pid
 
-    async def wait_restarted(self, part: str, old_pid: int, within_s: float = 30) -> None:
+    async def wait_restarted(self, part: str, old_pid: int, within_s: float = 90) -> None:
         def is_new() -> bool:
             try:
                 pid = self.pid(part)

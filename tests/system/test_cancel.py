@@ -29,7 +29,7 @@ class Engine:
         self._request = urllib.request.Request(url, headers={"authorization": f"Bearer {key}"})
 
     def busy(self) -> int:
-        with urllib.request.urlopen(self._request, timeout=5) as answer:
+        with urllib.request.urlopen(self._request, timeout=30) as answer:
             slots: list[dict[str, Any]] = json.load(answer)
         return sum(slot["is_processing"] for slot in slots)
 

@@ -26,7 +26,7 @@ async def _post(client: aiohttp.ClientSession, installation: Installation, key: 
 
 
 async def _until_it_holds(
-    client: aiohttp.ClientSession, installation: Installation, key: str, header: str, within_s: float = 10
+    client: aiohttp.ClientSession, installation: Installation, key: str, header: str, within_s: float = 60
 ) -> None:
     """A limit is in force once answers tell of it."""
     until = time.monotonic() + within_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,8 +15,8 @@ from tests.system.conftest import FakeEngineProcess
 from tests.system.installation import Installation
 
 README = Path(__file__).parents[2] / "README.md"
-_BLOCK = re.compile(r"<!-- tested(?P<how>: cli)? -->\n```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
-BLOCKS = [(match["language"], bool(match["how"]), match["code"]) for match in _BLOCK.finditer(README.read_text())]
+_BLOCK = re.compile(r"<!-- tested(: (?P<how>cli|http))? -->\n```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+BLOCKS = [(match["language"], match["how"], match["code"]) for match in _BLOCK.finditer(README.read_text())]
 
 
 def test_the_readme_has_examples_to_test() -> None:
@@ -25,8 +26,9 @@ def test_the_readme_has_examples_to_test() -> None:
 
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
 def test_an_example_of_the_readme_works(installation: Installation, fake_engine: FakeEngineProcess, index: int) -> None:
-    language, is_cli, code = BLOCKS[index]
+    language, how, code = BLOCKS[index]
     code = code.replace("http://127.0.0.1:8090", installation.gateway).replace("http://127.0.0.1:8000", fake_engine.url)
+    code = code.replace("http://127.0.0.1:8091", installation.connection["admin_http"])
     code = code.replace("~/.local/share/forebay/admin.key", str(installation.data_dir / "admin.key"))
     command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
     environment = {
@@ -37,8 +39,10 @@ def test_an_example_of_the_readme_works(installation: Installation, fake_engine:
     }
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
-    if not is_cli:
+    if how is None:
         assert "Paris" in done.stdout
+    elif how == "http":
+        assert "backends" in json.loads(done.stdout)
     elif "backend add" in code:
         subprocess.run(["forebay", "backend", "remove", "big-gpu"], check=True, env=environment, capture_output=True)
         assert "fake-model" in done.stdout

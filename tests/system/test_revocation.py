@@ -67,7 +67,7 @@ async def test_a_key_revoked_now_has_its_streams_cut_on_both_gateways(
     await asyncio.sleep(1.0)
     assert not any(task.done() for task in running), "without --now what runs may finish"
     await asyncio.to_thread(installation.cli, "key", "revoke", made["key"]["id"], "--now")
-    ended = await asyncio.wait_for(asyncio.gather(*running), 1.0)
+    ended = await asyncio.wait_for(asyncio.gather(*running), 30)
     assert [result.error and result.error["code"] for result in ended] == ["invalid_api_key"] * 2
     assert not any(result.is_done or result.broke for result in ended)
 

@@ -7,10 +7,10 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from forebay.clock import Clock
 from forebay_gpu_agent.facts import Gpus, GpuState, Host, Reading, Sample
@@ -77,10 +77,8 @@ class Sampler:
         is_asked = self._is_asked.is_set()
         self._is_asked.clear()
         at = self._clock.now()
-        patience_s = PATIENCE * self._pace.busy_s
         host, gpus = await asyncio.gather(
-            self._ask("host", self._host.answer(patience_s), None),
-            self._ask("gpus", self._gpus.answer(patience_s), NOT_READ),
+            self._ask("host", self._host.answer, None), self._ask("gpus", self._gpus.answer, NOT_READ)
         )
         reading = Reading(at, host, gpus or SILENT_DRIVER)
         told = telling(reading, self._clock.monotonic())
@@ -101,17 +99,17 @@ class Sampler:
         )
         return Look(reading, sample, reason)
 
-    async def _ask(self, what: str, asked: Coroutine[Any, Any, T | None], failed: T | None) -> T | None:
+    async def _ask(self, what: str, answer: Callable[[float], Awaitable[T | None]], failed: T | None) -> T | None:
         """A mistake of ours, or a host like no other, must not keep the rest of the node from being told of."""
         try:
-            answer = await asked
+            answered = await answer(PATIENCE * self._pace.busy_s)
         except Exception:
             if what not in self._failing:
                 log.exception("a part of the node cannot be read", extra={"action": "internal", "what": what})
             self._failing.add(what)
             return failed
         self._failing.discard(what)
-        return answer
+        return answered
 
 
 def next_beat(started: float, interval_s: float, now: float) -> float:

@@ -114,7 +114,7 @@ async def test_a_hub_that_does_not_answer_is_given_up_after_its_limit(
     started = asyncio.get_running_loop().time()
     model = await fetch_model(place, Witness(), f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert model.name == BASE_NAME
-    assert asyncio.get_running_loop().time() - started < 2
+    assert asyncio.get_running_loop().time() - started < 10
     server.close()
     await server.wait_closed()
 

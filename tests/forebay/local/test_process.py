@@ -28,7 +28,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def until_gone(pid: int, within_s: float) -> bool:
+def until_gone(pid: int, within_s: float = 30.0) -> bool:
     deadline = time.monotonic() + within_s
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -58,7 +58,7 @@ async def test_a_child_that_ignores_the_signal_is_killed_after_its_grace_with_it
         await asyncio.sleep(0.02)
     await child.stop()
     assert await child.wait() == -signal.SIGKILL
-    assert until_gone(int((place / "grandchild").read_text()), within_s=2)
+    assert until_gone(int((place / "grandchild").read_text()))
 
 
 async def test_a_child_that_dies_at_once_is_told_with_the_end_of_its_log(place: Path) -> None:
@@ -96,7 +96,7 @@ asyncio.run(main())
         assert is_alive(pid)
         parent.kill()
         parent.wait()
-        assert until_gone(pid, within_s=2)
+        assert until_gone(pid)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can become somebody else")
@@ -121,7 +121,7 @@ async def test_a_supervised_child_that_is_killed_comes_back_and_says_so(place: P
     async with keep_running(command, at_once, said.append) as worker:
         first = worker.pid
         worker.send(signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while worker.restarts == 0:
                 await asyncio.sleep(0.02)
         second = worker.pid
@@ -129,7 +129,7 @@ async def test_a_supervised_child_that_is_killed_comes_back_and_says_so(place: P
         assert second != first
         assert said[0] == "worker ended (SIGKILL); starting it again in 0.2 s."
         assert said[1] == f"worker runs again (process {second})."
-    assert until_gone(second, within_s=1)
+    assert until_gone(second)
 
 
 async def test_a_supervised_child_that_keeps_dying_is_tried_less_and_less_often(place: Path) -> None:
@@ -159,7 +159,7 @@ async def test_one_that_runs_again_but_is_not_ready_is_left_alone(place: Path) -
 
     async with keep_running(command, once, said.append) as waiting:
         waiting.send(signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(said) < 2:
                 await asyncio.sleep(0.02)
         pid = waiting.pid

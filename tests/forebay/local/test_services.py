@@ -76,6 +76,6 @@ async def test_the_list_of_processes_follows_those_that_run(
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.02)

@@ -59,7 +59,7 @@ class Node:
         await self.bus.publish(subjects.command("gpu-1"), payload)
 
     async def answer(self) -> wire.NodeCommandAnswer:
-        message = await asyncio.wait_for(anext(self.answers), 5)
+        message = await asyncio.wait_for(anext(self.answers), 30)
         assert message.subject == "forebay.answer.gpu-1"
         return wire.NodeCommandAnswer.FromString(message.payload)
 

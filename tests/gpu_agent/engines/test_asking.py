@@ -104,6 +104,6 @@ async def test_a_server_that_drips_is_left_in_time(monkeypatch: pytest.MonkeyPat
     began = time.monotonic()
     async with server:
         assert await asyncio.to_thread(ask, "127.0.0.1", port) is None
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 10
     await asyncio.wait([one for one in dripping if one is not None])
     assert await asyncio.to_thread(ask, "127.0.0.1", port) is None, "nor where nobody listens any more"

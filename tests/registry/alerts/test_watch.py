@@ -162,7 +162,7 @@ async def test_an_alert_is_told_on_nats_to_webhooks_and_to_followers_and_is_kept
         data = receiver.got[0]["data"]
         assert (data["subject"], data["severity"], data["closed_at"]) == ("registry", "warning", None)
         assert [e.id for news in followed for e in news.events] == receiver.ids
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (await place.listed(closed=True)).alerts:
                 await asyncio.sleep(0.01)
         (alert,) = (await place.listed(closed=True)).alerts

@@ -33,7 +33,7 @@ class House:
     sent: AsyncIterator[Message]
 
     async def command(self) -> wire.NodeCommand:
-        message = await asyncio.wait_for(anext(self.sent), 5)
+        message = await asyncio.wait_for(anext(self.sent), 30)
         signed = wire.SignedCommand.FromString(message.payload)
         command = CommandCheck(self.key.public_line).open(signed)
         assert message.subject == f"forebay.command.{command.node}"
@@ -82,7 +82,7 @@ async def test_a_command_is_signed_for_one_node_and_one_start_and_told_until_it_
         await here.answer(answer)
         answer.state, answer.message = wire.COMMAND_STATE_DONE, "done\x1b[2J"
         await here.answer(answer)
-        told = await asyncio.wait_for(asked, 5)
+        told = await asyncio.wait_for(asked, 30)
         assert [one.state for one in told] == [wire.COMMAND_STATE_RUNNING, wire.COMMAND_STATE_DONE]
         assert told[1].message == "done [2J", "nothing that an agent says moves a terminal's cursor"
         assert here.tally.ended["done"].value == 1
@@ -103,7 +103,7 @@ async def test_answers_of_others_and_garbage_end_nothing(caplog: pytest.LogCaptu
         await here.answer(answer)
         answer.state, answer.reason = wire.COMMAND_STATE_REFUSED, "expired"
         await here.answer(answer)
-        (told,) = await asyncio.wait_for(asked, 5)
+        (told,) = await asyncio.wait_for(asked, 30)
         assert (told.state, told.reason) == (wire.COMMAND_STATE_REFUSED, "expired")
         assert [(node, why) for node, _, why in refused] == [("gpu-1", "expired")]
         assert here.tally.stray.value == 4

@@ -51,10 +51,10 @@ class Operator:
 
     async def found(self) -> dict[str, discovery_pb2.FoundBackend]:
         request = discovery_pb2.ListFoundBackendsRequest()
-        told = await self._discovery.ListFoundBackends(request, metadata=self._metadata, timeout=5)
+        told = await self._discovery.ListFoundBackends(request, metadata=self._metadata, timeout=30)
         return {one.name: one for one in told.found}
 
-    async def standing(self, name: str, wanted: int, within_s: float = 10.0) -> discovery_pb2.FoundBackend:
+    async def standing(self, name: str, wanted: int, within_s: float = 60.0) -> discovery_pb2.FoundBackend:
         async with asyncio.timeout(within_s):
             while (one := (await self.found()).get(name)) is None or one.standing != wanted:
                 await asyncio.sleep(0.05)
@@ -64,7 +64,7 @@ class Operator:
         request = discovery_pb2.AdoptBackendRequest(actor="ada", **more)
         with translated():
             answer: discovery_pb2.AdoptBackendResponse = await self._discovery.AdoptBackend(
-                request, metadata=self._metadata, timeout=5
+                request, metadata=self._metadata, timeout=30
             )
         return answer
 
@@ -72,7 +72,7 @@ class Operator:
         request = discovery_pb2.SetNodeDiscoveryRequest(actor="ada", node="gpu-1", **more)
         with translated():
             answer: discovery_pb2.SetNodeDiscoveryResponse = await self._discovery.SetNodeDiscovery(
-                request, metadata=self._metadata, timeout=5
+                request, metadata=self._metadata, timeout=30
             )
         return answer
 
@@ -149,7 +149,7 @@ async def test_an_engine_on_a_node_is_found_suggested_adopted_and_later_added_by
         await caller("RemoveBackend", wire.RemoveBackendRequest(actor="ada", name="laptop"))
         await ada.standing(name, SUGGESTED)
         await ada.set(policy=discovery_pb2.DISCOVERY_POLICY_AUTO, pool="lab")
-        await eventually(lambda: watch.health(name) == HEALTHY, 10.0)
+        await eventually(lambda: watch.health(name) == HEALTHY)
         backend = watch.fleet[name]
         assert (backend.found_by, backend.pool, backend.node_id) == ("agent", "lab", enrolled.node.id)
         await ada.standing(name, ADDED)

@@ -284,7 +284,7 @@ async def test_an_order_of_which_nobody_knows_whether_it_was_stored_is_not_begun
         (lost,) = yard.store.jobs
         with pytest.raises(Unavailable, match="ask again"):
             await yard.runner.cancel(lost, "ada")
-        yard.runner._pressing.set()
+        yard.runner._saver.press()
         async with asyncio.timeout(10):
             while yard.store.jobs:
                 await asyncio.sleep(0.001)

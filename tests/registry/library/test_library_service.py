@@ -134,7 +134,7 @@ async def test_what_a_pool_requires_is_pulled_and_what_is_pinned_is_loaded_again
     ):
         await admin.add("one", engine.url)
         await admin.add("two", other.url)
-        await eventually(lambda: "llama" in shelf.models, within_s=10)
+        await eventually(lambda: "llama" in shelf.models)
         told: dict[str, list[str]] = {}
 
         async def look() -> None:
@@ -156,7 +156,7 @@ async def test_what_a_pool_requires_is_pulled_and_what_is_pinned_is_loaded_again
         await eventually(lambda: shelf.resident.get("llama") == -1)
         await eventually(lambda: len([1 for j in shelf.asked if j[0] == "/api/pull"]) == 2)
         shelf.resident.clear()
-        await eventually(lambda: shelf.resident.get("llama") == -1, within_s=10)
+        await eventually(lambda: shelf.resident.get("llama") == -1)
         pins = (await library("ListModelPins", wire.ListModelPinsRequest())).pins
         assert [(p.backend, p.model) for p in pins] == [("one", "llama")]
         await library("PinModel", wire.PinModelRequest(actor="ada", model="llama", on=on, undo=True))
@@ -178,7 +178,7 @@ async def test_a_restart_of_the_registry_ends_no_pull(place: Place, eventually: 
             await eventually(lambda: shelf.fetched_bytes > 100)
         shelf.every_s = 0.00001
         async with running(place.settings()), asking(place) as library:
-            await eventually(lambda: "llama" in shelf.models, within_s=15)
+            await eventually(lambda: "llama" in shelf.models)
             last = await library.done(job)
             assert (last.state, last.actor, last.targets[0].completed_bytes) == (DONE, "ada", 10_000)
     assert shelf.fetched_bytes == 10_000
