@@ -14,9 +14,10 @@ import pytest
 from forebay.clock import ManualClock
 from forebay.wire.v1 import scheduler_pb2, types_pb2
 from forebay_gateway.credential import Credential
+from forebay_gateway.engine_answer import TroubledEngine
 from forebay_gateway.fleet import Backend, EngineKind
 from forebay_gateway.keyring import Keyring
-from forebay_gateway.upstream import TroubledEngine, open_upstream
+from forebay_gateway.upstream import open_upstream
 from tests.compatibility.matrix import house_before
 from tests.fakes.engine_faults import Fault, FaultKind
 from tests.fakes.provider import API_KEY, FakeProvider, Refused

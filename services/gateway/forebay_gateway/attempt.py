@@ -13,6 +13,7 @@ from forebay_gateway.callers.call import Call
 from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
 from forebay_gateway.canonical.structured import Answer
+from forebay_gateway.engine_answer import EngineAnswer, TroubledEngine
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.fleet import Backend
 from forebay_gateway.held_answer import HeldAnswer, hold
@@ -22,7 +23,6 @@ from forebay_gateway.refused import ContextTooLong, EngineRefused, Refused
 from forebay_gateway.reply import Reply
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Grant
-from forebay_gateway.upstream import EngineAnswer, TroubledEngine
 
 _PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
 _ENGINE_END_S = 0.1

@@ -69,7 +69,8 @@ from forebay_gateway.pages.ollama import OllamaPages
 from forebay_gateway.pages.path_patterns import PathPatterns
 from forebay_gateway.pages.responses import StoredPages
 from forebay_gateway.refused import BadField, NotServedHere, UnknownPath, WrongMethod
-from forebay_gateway.relay import Exchange, Route
+from forebay_gateway.relay import Exchange
+from forebay_gateway.route import Route
 from forebay_gateway.serving import Means
 
 log = logging.getLogger(__name__)

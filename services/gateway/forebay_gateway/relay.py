@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import orjson
 from aiohttp import web
@@ -24,20 +23,17 @@ from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
 from forebay_gateway.callers.principals import Principal
-from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.file_parts import has_files
 from forebay_gateway.canonical.forms import CHAT
-from forebay_gateway.canonical.upload import Upload
-from forebay_gateway.credential import CredentialFault
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.dialects.ollama.rights import within_rights
+from forebay_gateway.engine_answer import TroubledEngine
 from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.held_answer import demand_judgeable
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.keeping.named_files import Reader
-from forebay_gateway.keeping.room import Hold
 from forebay_gateway.ledger.account import Account
 from forebay_gateway.other_models import HasWaited, OtherModels, Turn
 from forebay_gateway.pages.ollama import load_or_unload
@@ -54,34 +50,17 @@ from forebay_gateway.refused import (
     word_of,
 )
 from forebay_gateway.reply import Reply
+from forebay_gateway.route import Prepare, Route
 from forebay_gateway.rules.catalogue import find_model, may_ask, usual_model
 from forebay_gateway.rules.fallbacks import Why
 from forebay_gateway.serving import Means
+from forebay_gateway.slot_wait import SlotWait
 from forebay_gateway.slots.asking import Ask, Grant
-from forebay_gateway.upstream import TroubledEngine
 
 log = logging.getLogger(__name__)
 
 _LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
 _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
-
-
-Prepare = Callable[[bytes, Principal, Hold], Awaitable[tuple[Asked, int]]]
-"""Gives the request, and of how many bytes the prompt was made. Raises BadField, BodyTooLarge, Refused, StateUnavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    path: str
-    dialect: Dialect
-    parse: Callable[[bytes], Asked | Loading] | None = None
-    """Raises BadField."""
-    parse_upload: Callable[[Upload], Asked] | None = None
-    """For what comes as a form. Raises BadField."""
-    prepare: Prepare | None = None
-    """For what builds on something that has to be looked up first."""
-    prompt: str = "messages"
-    """The field in which its clients write what the model is to read."""
 
 
 class Exchange:
@@ -114,10 +93,7 @@ class Exchange:
         self._principal: Principal | None = None
         self._asked: Asked | None = None
         self._attempt: Attempt | None = None
-        self._is_asking = False
-        self._has_asked = False
-        self._without: set[tuple[str, str]] = set()
-        """(model, backend): those that turned out not to have it any more."""
+        self._slot = SlotWait(means, self._entry, self._body)
         self._others: OtherModels | None = None
         self._turn: Turn | None = None
         """The model that is asked for now."""
@@ -125,7 +101,6 @@ class Exchange:
         """With other models."""
         self._is_silent = False
         """This attempt was given up since its engine said nothing."""
-        self._asked_at = 0.0
 
     # --- what others see (running.Serving) --------------------------------------------------------------------------
 
@@ -135,7 +110,7 @@ class Exchange:
 
     @property
     def is_queued(self) -> bool:
-        return self._is_asking or not self._has_asked
+        return self._slot.is_asking or not self._slot.has_asked
 
     @property
     def backend_id(self) -> str:
@@ -230,7 +205,7 @@ class Exchange:
 
     async def _read_raw(self) -> bytes:
         settings = self._means.settings
-        return await read_body(
+        raw = await read_body(
             self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
         )
 
@@ -251,6 +226,7 @@ class Exchange:
         if not asked.model:
             means = self._means
             asked.answer_as(usual_model(principal, asked.form, means.fleet, means.model_rules))
+        demand_call(principal, asked.form)
         self._entry.model_requested = asked.model
         wants_any = wants_fallback(self._call)
         others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
@@ -288,11 +264,7 @@ class Exchange:
             if told is error:
                 raise error
             raise told from error
-        self._is_asking = True
-        try:
-            await self._means.slots.withdraw(self.ledger_id)
-        finally:
-            self._is_asking = False
+        await self._slot.withdraw()
         self._account.forget_attempt()
         self._attempt = None
         self._attempts_before = self._entry.attempts
@@ -320,14 +292,14 @@ class Exchange:
             await self._demand_judgeable(asked, turn.model)
         assert self._principal is not None
         await self._demand_room(asked, self._principal, turn.model, prompt_bytes)
-        if asked.background is not None and not self._has_asked:
+        if asked.background is not None and not self._slot.has_asked:
             await self._leave_client(asked, asked.background)
         ask = self._admit(asked, turn.model, prompt_bytes)
-        if not self._has_asked:
+        if not self._slot.has_asked:
             self._account.open()
             if asked.stream:
                 self._reply.comment_while_waiting(self._means.settings.waiting_s)
-        attempt = await self._wait_for_slot(ask, asked, turn.after_s)
+        attempt = self._take(await self._slot.ask(ask, asked, self._others, turn.after_s), asked)
         while True:
             try:
                 with self._attempting:
@@ -441,7 +413,7 @@ class Exchange:
             if self._others is not None and self._others.are_there:
                 asked.keep_as_it_came()
             asked.obey(rule)
-        if deadline_ms and not self._has_asked:
+        if deadline_ms and not self._slot.has_asked:
             self._deadline_in(deadline_ms / 1000)
         return Ask(
             ledger_id=self.ledger_id,
@@ -485,32 +457,6 @@ class Exchange:
 
     # --- slots ------------------------------------------------------------------------------------------------------
 
-    async def _wait_for_slot(self, ask: Ask, asked: Asked, after_s: float | None) -> Attempt:
-        """Raises HasWaited when none is there in `after_s` and another model can be asked."""
-        self._has_asked = self._is_asking = True
-        self._asked_at = self._means.clock.monotonic()
-        try:
-            async with self._body.at_rest(asked):
-                if after_s is None:
-                    grant = await self._means.slots.ask(ask)
-                else:
-                    grant = await self._ask_patiently(ask, after_s)
-            return self._take(grant, asked)
-        finally:
-            self._is_asking = False
-
-    async def _ask_patiently(self, ask: Ask, after_s: float) -> Grant:
-        asking = asyncio.create_task(self._means.slots.ask(ask), name="ask")
-        try:
-            await asyncio.wait((asking,), timeout=after_s)
-            if not asking.done() and self._others is not None and self._others.may_leave():
-                # Before anything else is waited for: a grant that nobody expects any more would settle the id.
-                await self._means.slots.withdraw(self.ledger_id)
-                raise HasWaited
-            return await asking
-        finally:
-            asking.cancel()
-
     async def _fail_over(self, grant: Grant, asked: Asked, trouble: EngineTrouble) -> Attempt:
         log.info(
             "attempt failed",
@@ -529,35 +475,9 @@ class Exchange:
             )
         self._account.forget_attempt()
         if trouble.blame is Blame.MODEL_GONE:
-            self._note_model_gone(grant.backend_id)
+            self._slot.note_model_gone(grant.backend_id)
         self._attempt = None
-        self._is_asking = True
-        try:
-            async with self._body.at_rest(asked):
-                grant = await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s)
-            return self._take(grant, asked)
-        except Refused as refused:
-            if trouble.blame is Blame.MODEL_GONE and refused.word is Refusal.ENGINE_FAILED:
-                raise self._model_gone() from refused
-            raise _nobody_left(refused, trouble) from refused
-        finally:
-            self._is_asking = False
-
-    def _note_model_gone(self, backend_id: str) -> None:
-        """Raises ModelUnknown when nobody is left who might have it."""
-        assert self._principal is not None
-        model = self._entry.model
-        self._without.add((model, backend_id))
-        serving = self._means.fleet.serving(model, self._principal.pool)
-        if self._without.issuperset((model, backend.id) for backend in serving):
-            raise self._model_gone()
-
-    def _model_gone(self) -> ModelUnknown:
-        asked = self._entry.model_requested
-        return ModelUnknown(
-            f"The model {asked} has just vanished from where it was. `GET /v1/models` lists those there are, in a moment "
-            "without it; or have it loaded again."
-        )
+        return self._take(await self._slot.ask_again(grant, asked, trouble), asked)
 
     def _take(self, grant: Grant, asked: Asked) -> Attempt:
         entry = self._entry
@@ -578,7 +498,7 @@ class Exchange:
             account=self._account,
             reply=self._reply,
             body=self._body,
-            asked_at=self._asked_at,
+            asked_at=self._slot.asked_at,
             finish=self._finish,
         )
         return self._attempt
@@ -614,7 +534,7 @@ class Exchange:
 
     def _finish(self, outcome: Outcome, reason: str) -> None:
         """Closes the record and gives the slots back, once. No await: a cancellation cannot come in between."""
-        if self._account.close(outcome, reason, self._reply.status) and self._has_asked:
+        if self._account.close(outcome, reason, self._reply.status) and self._slot.has_asked:
             self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
 
     # --- limits of time ---------------------------------------------------------------------------------------------
@@ -631,18 +551,7 @@ class Exchange:
 
     def _deadline_in(self, seconds: float) -> None:
         def check() -> None:
-            if self._is_asking:
+            if self._slot.is_asking:
                 self.interrupt(TookTooLong())
 
         self._timers.append(asyncio.get_running_loop().call_later(seconds + _LATE_S, check))
-
-
-def _nobody_left(refused: Refused, trouble: EngineTrouble) -> Refused:
-    """A provider's limit is told as one, and engines that have too much to do as such, both with the moment at which the
-    last one says to come back."""
-    word, retry_after_s = refused.word, refused.retry_after_s
-    if word is Refusal.ENGINE_FAILED and trouble.blame is Blame.BUSY:
-        word = Refusal.RATE_LIMITED if trouble.fault is CredentialFault.LIMITED else Refusal.QUEUE_FULL
-        retry_after_s = trouble.retry_after_s or retry_after_s
-    message = f"{as_sentence(refused.message)} The last engine tried said: {as_sentence(trouble.message)}"
-    return Refused(word, message, retry_after_s=retry_after_s, standing=refused.standing)

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forebay.clock import Clock
+from forebay_gateway.engine_answer import TroubledEngine
 from forebay_gateway.engines.activity import PAGES, Activity, read_activity
 from forebay_gateway.fleet import Backend, Fleet
 from forebay_gateway.running import Running, Serving
-from forebay_gateway.upstream import TroubledEngine, Upstream
+from forebay_gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

@@ -19,14 +19,14 @@ import orjson
 from forebay.errors import ForebayError
 from forebay_gateway.broken_connection import why_broken
 from forebay_gateway.canonical.upload import Upload
+from forebay_gateway.engine_answer import ClosedAtOnce, EngineAnswer, TroubledEngine, read_error, reading
 from forebay_gateway.engines.credentials import NOTHING, headers_for
 from forebay_gateway.engines.errors import (
-    MOST_BYTES,
     Blame,
     EngineTrouble,
     mentions_stream_options,
 )
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.keyring import Keyring, Tried, Using
 
 _IDLE_S = 3.0
@@ -37,14 +37,6 @@ _MOST_ASKED = 16 << 20
 """Bytes of a small answer: a list of many models, or the tokens of a long prompt."""
 _LARGE_BODY = 1 << 20
 """Bytes from which on a request is written piece by piece, as fast as the engine takes it."""
-
-
-class TroubledEngine(Exception):
-    """This attempt failed and another backend may do better."""
-
-    def __init__(self, trouble: EngineTrouble) -> None:
-        super().__init__(trouble.message)
-        self.trouble = trouble
 
 
 @dataclass(slots=True)
@@ -60,81 +52,6 @@ class _ErrorAnswer:
     status: int
     told: bytes
     retry_after: str | None
-
-
-class EngineAnswer:
-    """A status, 200 but for `pass_on`, and a body, read as fast as it is asked for and no faster."""
-
-    def __init__(self, response: aiohttp.ClientResponse, using: Using | None = None) -> None:
-        self._response = response
-        self._using = using
-
-    @property
-    def shown_to(self) -> EngineKind | None:
-        """The kind of engine, if a credential was shown to it."""
-        return self._using.shown_to if self._using is not None else None
-
-    def was_none(self, judged: EngineTrouble | ForebayError) -> None:
-        """An error came in its place, which may be about the credential."""
-        if self._using is not None:
-            self._using.hear_late(judged)
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def is_stream(self) -> bool:
-        return self._response.content_type in ("text/event-stream", "application/x-ndjson")
-
-    @property
-    def content_type(self) -> str:
-        """With its parameters."""
-        return self._response.headers.get("content-type", "application/octet-stream")
-
-    async def read(self) -> bytes:
-        """What has arrived; empty at the end. Raises TroubledEngine when the connection broke."""
-        try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise TroubledEngine(
-                EngineTrouble(Blame.UNREACHABLE, f"Its connection broke: {why_broken(error)}")
-            ) from error
-
-    async def read_all(self, most: int) -> bytes:
-        """The whole body. Raises TroubledEngine, also when it is longer than `most`."""
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self.read():
-            size += len(piece)
-            if size > most:
-                raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer is longer than {most} bytes."))
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def wait_end(self, within_s: float) -> None:
-        """Until the engine has ended its body, which frees its slot and lets the connection be used again."""
-        try:
-            async with asyncio.timeout(within_s):
-                while await self._response.content.readany():
-                    continue
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            self.close()
-
-    def close(self) -> None:
-        """At once, whatever is under way."""
-        self._response.close()
-
-
-class _Response(aiohttp.ClientResponse):
-    """Its connection ends at once when it is closed, also while its headers are waited for."""
-
-    def close(self) -> None:
-        connection = self.connection
-        if connection is not None and connection.transport is not None:
-            # A mere close would wait for unsent bytes, and over TLS for the other side's farewell.
-            connection.transport.abort()
-        super().close()
 
 
 class Upstream:
@@ -178,7 +95,7 @@ class Upstream:
                 if not using.hear(judged) or not isinstance(judged, EngineTrouble):
                     raise _as_error(judged)
             tried.said = judged
-        async with _reading(answered, using) as answer:
+        async with reading(answered, using) as answer:
             yield answer
 
     async def _post_asking_usage(
@@ -193,13 +110,13 @@ class Upstream:
         response = await self._post(backend, path, body(asks), headers, before_write)
         if response.status == 200:
             return response
-        told = await _read_error(response)
+        told = await read_error(response)
         if asks and mentions_stream_options(response.status, told):
             response = await self._post(backend, path, body(False), headers, before_write)
             if response.status == 200:  # else it was the client's own `stream_options` that the engine did not like
                 self._without_usage.add(backend.id)
                 return response
-            told = await _read_error(response)
+            told = await read_error(response)
         return _ErrorAnswer(response.status, told, response.headers.get("retry-after"))
 
     @asynccontextmanager
@@ -229,7 +146,7 @@ class Upstream:
                     ) from error
             if response.status < 400:
                 using.accepted()
-        async with _reading(response) as answer:
+        async with reading(response) as answer:
             yield answer
 
     async def ask(
@@ -261,7 +178,7 @@ class Upstream:
                 ):
                     if response.status != 200:
                         retry_after = response.headers.get("retry-after")
-                        judged = using.judge(response.status, await _read_error(response), retry_after)
+                        judged = using.judge(response.status, await read_error(response), retry_after)
                         using.hear(judged)
                         raise _as_error(judged)
                     using.accepted()
@@ -349,7 +266,7 @@ async def open_upstream(keyring: Keyring, connect_s: float) -> AsyncIterator[Ups
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER,
         trace_configs=[trace],
-        response_class=_Response,
+        response_class=ClosedAtOnce,
         skip_auto_headers=("user-agent",),
         trust_env=False,
     )
@@ -368,19 +285,6 @@ async def _on_create(_session: aiohttp.ClientSession, context: SimpleNamespace, 
     start.before_write()
 
 
-@asynccontextmanager
-async def _reading(response: aiohttp.ClientResponse, using: Using | None = None) -> AsyncIterator[EngineAnswer]:
-    """The connection may be used again if the answer was read to its end."""
-    answer = EngineAnswer(response, using)
-    try:
-        yield answer
-    finally:
-        if response.content.at_eof():
-            response.release()
-        else:
-            answer.close()
-
-
 def _form_of(upload: Upload) -> aiohttp.FormData:
     # Names go on as they came; only quotes are escaped. What would end a header was refused when the form was read.
     form = aiohttp.FormData(default_to_multipart=True, quote_fields=False)
@@ -389,21 +293,6 @@ def _form_of(upload: Upload) -> aiohttp.FormData:
     for file in upload.files:  # whoever sends them closes them
         form.add_field(file.field, file.path.open("rb"), filename=file.filename, content_type=file.content_type)
     return form
-
-
-async def _read_error(response: aiohttp.ClientResponse) -> bytes:
-    """The first part of an error's body; the connection is not used again if there is more."""
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        while size < MOST_BYTES and (piece := await response.content.readany()):
-            pieces.append(piece)
-            size += len(piece)
-    except (aiohttp.ClientError, OSError):
-        pieces.append(b" (cut off)")
-    finally:
-        response.close()
-    return b"".join(pieces)[:MOST_BYTES]
 
 
 def _as_error(judged: EngineTrouble | ForebayError) -> Exception:

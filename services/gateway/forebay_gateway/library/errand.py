@@ -14,12 +14,12 @@ import orjson
 from forebay.errors import ForebayError, Refusal
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.dialects.ollama.progress import BadProgress, Line, ProgressLines
+from forebay_gateway.engine_answer import EngineAnswer, TroubledEngine
 from forebay_gateway.engines.errors import MOST_BYTES
 from forebay_gateway.fleet import Backend
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.refused import EngineFailed, EngineRefused
 from forebay_gateway.serving import Means
-from forebay_gateway.upstream import EngineAnswer, TroubledEngine
 
 _ABOUT_US = (401, 403, 407, 408)
 """Of Forebay's credential or Forebay's way of asking, never of what the client asked for."""
