@@ -6,6 +6,8 @@ import os
 
 import aiohttp
 
+from forebay.engine_sockets import RefusedAddress
+
 
 def why_broken(error: BaseException) -> str:
     """What happened, and not where: clients read this too, and where an engine is is not for them to know."""
@@ -14,6 +16,8 @@ def why_broken(error: BaseException) -> str:
             return "its name cannot be looked up"
         case aiohttp.ClientConnectorCertificateError():
             return "its certificate is not valid"
+        case aiohttp.ClientConnectorError() if isinstance(error.os_error, RefusedAddress):
+            return "its name leads to an address that no engine has"
         case aiohttp.ClientConnectorError() if error.errno is not None and error.errno > 0:
             return os.strerror(error.errno)
         case TimeoutError():

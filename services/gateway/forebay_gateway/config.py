@@ -100,6 +100,9 @@ class GatewaySettings:
     """How long an engine may be silent in the middle of an answer, healthy or not."""
     connect_s: float = 5.0
     """How long connecting to an engine may take."""
+    allow_link_local: bool = False
+    """Whether engines may be at link-local addresses and others at which clouds tell a machine its own secrets; as the
+    registry's setting of this name."""
     most_background: int = 64
     """How many responses may be answered in the background at once, here."""
     most_background_per_user: int = 8

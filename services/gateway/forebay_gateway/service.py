@@ -106,7 +106,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             meters = make_meters(ops.metrics)
             keyring = Keyring(credentials.held, clock, meters.note_credential)
             async with (
-                open_upstream(keyring, settings.connect_s) as upstream,
+                open_upstream(keyring, settings.connect_s, allow_link_local=settings.allow_link_local) as upstream,
                 open_public_web(settings.trusted_picture_hosts) as public_web,
                 open_afterwork() as afterwork,
             ):

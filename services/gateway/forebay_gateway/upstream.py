@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from forebay.engine_sockets import socket_factory
 from forebay.errors import ForebayError
 from forebay_gateway.broken_connection import why_broken
 from forebay_gateway.canonical.upload import Upload
@@ -256,12 +257,17 @@ class Upstream:
 
 
 @asynccontextmanager
-async def open_upstream(keyring: Keyring, connect_s: float) -> AsyncIterator[Upstream]:
+async def open_upstream(
+    keyring: Keyring, connect_s: float, *, allow_link_local: bool = False
+) -> AsyncIterator[Upstream]:
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_on_reuse)
     trace.on_connection_create_end.append(_on_create)
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+        # The registry refuses such addresses when they are told; what a name leads to may be another one by now.
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=_IDLE_S, socket_factory=socket_factory(allow_link_local=allow_link_local)
+        ),
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=connect_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER,

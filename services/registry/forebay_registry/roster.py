@@ -16,7 +16,7 @@ from forebay.clock import Clock
 from forebay.errors import BadInput, Unavailable
 from forebay.plain_message import Problem
 from forebay_registry.backend import BackendId, Desired, Kept, ModelFacts, Node, NodeId, Observed, Pool, Seen
-from forebay_registry.engines.addresses import refusal
+from forebay.engine_addresses import refusal
 from forebay_registry.engines.probe import Target
 from forebay_registry.fleet.fleet import Fleet, View, view_of
 from forebay_registry.fleet.watch import Watchers

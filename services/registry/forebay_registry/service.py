@@ -35,7 +35,7 @@ from forebay_registry.commands import calls as command_calls
 from forebay_registry.config import RegistrySettings
 from forebay_registry.credentials import Credentials
 from forebay_registry.discovery import opening as discovery_opening
-from forebay_registry.engines.guard import socket_factory
+from forebay.engine_sockets import socket_factory
 from forebay_registry.engines.probe import Probe
 from forebay_registry.engines.telemetry import Scraped, Telemetry
 from forebay_registry.fleet.fleet import Fleet

@@ -10,8 +10,8 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from forebay.clock import SystemClock
-from forebay_registry.engines.addresses import refusal
-from forebay_registry.engines.guard import socket_factory
+from forebay.engine_addresses import refusal
+from forebay.engine_sockets import socket_factory
 from forebay_registry.engines.probe import Failed, Probe, Target
 from forebay_registry.health.conditions import Outcome
 

@@ -12,6 +12,7 @@ import aiohttp
 from forebay.bus import Bus
 from forebay.clock import Clock
 from forebay.database import Database
+from forebay.engine_sockets import socket_factory
 from forebay.metrics import Metrics
 from forebay.webhook import read_webhook_secret
 from forebay_registry.alerts.calls import AlertCalls
@@ -22,7 +23,6 @@ from forebay_registry.alerts.store import AlertStore
 from forebay_registry.alerts.watch import ROUND_S, AlertWatch
 from forebay_registry.alerts.webhooks import Webhook
 from forebay_registry.backend import Node, NodeId
-from forebay_registry.engines.guard import socket_factory
 from forebay_registry.fleet.fleet import View
 from forebay_registry.health.lifecycle import Lifecycle
 from forebay_registry.nodes.troubles import Trouble

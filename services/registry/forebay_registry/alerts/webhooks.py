@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from forebay.engine_addresses import refusal
 from forebay_registry.alerts.rules import Rule, Severity
-from forebay_registry.engines.addresses import refusal
 
 _FIELDS = ("name", "url", "secret_file", "severities", "rules")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from forebay.clock import Clock
+from forebay.engine_addresses import refusal
 from forebay.errors import BadInput, ForebayError, NotFound, NotPossible, Unavailable
 from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import Desired, Kept, NodeId
@@ -19,7 +20,6 @@ from forebay_registry.discovery import decide
 from forebay_registry.discovery.decide import ACTOR, Fleet, Judged, Silence, Standing, Steps
 from forebay_registry.discovery.facts import engines_in
 from forebay_registry.discovery.offers import EngineFacts, Offer, Policy, Site, offers_of
-from forebay_registry.engines.addresses import refusal
 from forebay_registry.fleet.fleet import View
 from forebay_registry.wanted.catalog import AddBackend, demand_name, normal_url, parse_add
 

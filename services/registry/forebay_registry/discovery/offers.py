@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from forebay.engine_addresses import address_refusal
 from forebay_registry.backend import DEFAULT_POOL, EngineKind
-from forebay_registry.engines.addresses import address_refusal
 from forebay_registry.fleet.model_names import Names
 
 MOST_ENGINES = 64

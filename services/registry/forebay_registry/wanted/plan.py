@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from forebay.plain_message import Problem
 from forebay_registry.backend import BackendId, Desired, Node, NodeId, Pool
-from forebay_registry.engines.addresses import refusal
+from forebay.engine_addresses import refusal
 from forebay_registry.wanted.specs import SECTIONS, FleetOrder, WantedBackend, path_of
 from forebay_registry.wanted.state import Kind, Wanted
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from forebay_registry.engines.addresses import address_refusal
+from forebay.engine_addresses import address_refusal
 
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` gives it."""

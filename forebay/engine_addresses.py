@@ -1,7 +1,7 @@
 """Addresses that no engine has: those at which clouds tell a machine its own secrets, and other link-local ones. Pure.
 
 Whoever may name the address of an engine could have the answer of such a service shown as an engine's, or a credential
-sent there. Names are looked at when they are told, and what they resolve to when a connection is made."""
+sent there. Names are looked at when they are told, and what they resolve to when a connection is made (`engine_sockets`)."""
 
 from __future__ import annotations
 
@@ -78,4 +78,4 @@ def _as_address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _sentence(what: str, kind: str) -> str:
-    return f"{what} is {kind}, and no engine is looked for there unless the registry's setting {SETTING} says so"
+    return f"{what} is {kind}, and no engine is looked for there unless the setting {SETTING} says so"
