@@ -11,9 +11,9 @@ from typing import Any
 from forebay.errors import ForebayError
 from forebay.wire.v1 import fleet_pb2 as wire
 from forebay.wire.v1 import registry_pb2, types_pb2
-from forebay_registry.fleet_wire import from_spec, to_changes, to_problems, to_spec, to_version
 from forebay_registry.wanted.plan import plan
 from forebay_registry.wanted.state import Outdated, Version, Wanted, document, edit_between
+from forebay_registry.wanted.wire import from_spec, to_changes, to_problems, to_spec, to_version
 
 
 class FakeFleet:

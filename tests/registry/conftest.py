@@ -15,7 +15,7 @@ from forebay.local.postgres import Postgres
 from forebay_registry.backend import Desired, Node
 from forebay_registry.keeping.store import MIGRATIONS, Store
 from forebay_registry.keeping.wanted_store import WantedStore
-from forebay_registry.service import open_session
+from forebay_registry.links import open_session
 from forebay_registry.wanted.state import Wanted, edit_between
 from tests.conftest import Migrated, database_like
 
@@ -64,7 +64,7 @@ def want(database: Database) -> Want:
     return make
 
 
-async def _eventually(holds: Callable[[], Any], within_s: float = 5.0) -> None:
+async def _eventually(holds: Callable[[], Any], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.005)

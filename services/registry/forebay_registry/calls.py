@@ -9,14 +9,14 @@ from forebay.rpc import Authorize
 from forebay.wire.v1 import fleet_pb2, history_pb2
 from forebay.wire.v1 import registry_pb2 as wire
 from forebay.wire.v1.registry_pb2_grpc import RegistryServicer
-from forebay_registry import standing_calls
 from forebay_registry.backend import Node
 from forebay_registry.fleet.watch import Watchers
-from forebay_registry.fleet_calls import FleetCalls
 from forebay_registry.history.calls import HistoryCalls
+from forebay_registry.leadership import calls as standing_calls
 from forebay_registry.leadership.lead import Lead
 from forebay_registry.nodes.ingest import Ingest
 from forebay_registry.roster import Roster
+from forebay_registry.wanted.calls import FleetCalls
 from forebay_registry.wanted.catalog import models_of
 from forebay_registry.wire import add_order, to_backend, to_fleet_model, to_node, to_update
 

@@ -14,13 +14,13 @@ from forebay_registry.alerts.webhooks import Webhook, read_webhooks
 from forebay_registry.discovery.kubernetes.settings import read_kubernetes
 from forebay_registry.discovery.settings import FindingSettings
 from forebay_registry.engines.telemetry import ScrapeRhythm
-from forebay_registry.fleet_wire import from_tables
 from forebay_registry.health.conditions import Rhythm, Thresholds
 from forebay_registry.health.pace import Pace
 from forebay_registry.health.patrol import Beat
 from forebay_registry.health.states import Limits
 from forebay_registry.wanted.specs import FleetOrder
 from forebay_registry.wanted.state import Kind
+from forebay_registry.wanted.wire import from_tables
 
 FILE_ACTOR = "forebay.toml"
 """Who wants what the configuration names."""

@@ -9,14 +9,13 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from forebay.clock import Clock
-from forebay.errors import BadInput, Unavailable
-from forebay.plain_message import Problem
-from forebay_registry.backend import BackendId, Desired, Kept, ModelFacts, Node, NodeId, Observed, Pool, Seen
 from forebay.engine_addresses import refusal
+from forebay.errors import BadInput, Unavailable
+from forebay_registry.backend import BackendId, Desired, Kept, ModelFacts, Node, NodeId, Observed, Pool, Seen
 from forebay_registry.engines.probe import Target
 from forebay_registry.fleet.fleet import Fleet, View, view_of
 from forebay_registry.fleet.watch import Watchers
@@ -24,9 +23,9 @@ from forebay_registry.health.lifecycle import Lifecycle
 from forebay_registry.health.patrol import Patrol
 from forebay_registry.wanted import catalog
 from forebay_registry.wanted.catalog import AddBackend
-from forebay_registry.wanted.plan import plan
+from forebay_registry.wanted.plan import FleetAnswer, plan
 from forebay_registry.wanted.specs import FleetOrder
-from forebay_registry.wanted.state import Change, Edit, Outdated, Wanted, edit_between
+from forebay_registry.wanted.state import Edit, Outdated, Wanted, edit_between
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +38,6 @@ class Keeps(Protocol):
 
     async def write(self, edit: Edit) -> None: ...
     async def load(self) -> Kept: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FleetAnswer:
-    """What became of an order about the fleet as a whole, or would become of it."""
-
-    version: int
-    """Of the desired state, afterwards."""
-    changes: tuple[Change, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    """With any of them nothing was changed."""
-    notes: tuple[str, ...] = ()
 
 
 class Roster:

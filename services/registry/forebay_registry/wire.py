@@ -12,9 +12,7 @@ from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import Condition, EngineKind, Load, Model, Node, Verdict
 from forebay_registry.fleet.fleet import View
 from forebay_registry.fleet.watch import Told
-from forebay_registry.fleet_wire import to_pool
-from forebay_registry.nodes.samples import Hearing
-from forebay_registry.wanted.catalog import AddBackend, FleetModel, parse_add
+from forebay_registry.wanted.wire import to_pool
 
 _KINDS = {
     EngineKind.OPENAI: words.ENGINE_KIND_OPENAI,

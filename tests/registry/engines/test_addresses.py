@@ -12,8 +12,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from forebay.clock import SystemClock
 from forebay.engine_addresses import refusal
 from forebay.engine_sockets import socket_factory
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.engines.probe import Failed, Probe, Target
-from forebay_registry.health.conditions import Outcome
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import pytest
 from forebay.clock import SystemClock
 from forebay.local.demo_engine import DEMO_NAME, open_demo_engine
 from forebay_registry.backend import EngineKind
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.engines.probe import Answered, Failed, Probe, Target
 from forebay_registry.engines.telemetry import ScrapeRhythm, Telemetry
-from forebay_registry.health.conditions import Outcome
 
 NO_HUB = "http://127.0.0.1:9"
 

@@ -11,8 +11,8 @@ from forebay.clock import ManualClock
 from forebay.wire.v1 import registry_pb2, types_pb2
 from forebay_registry.backend import EngineKind, Model
 from forebay_registry.engines import answers
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.engines.probe import Answered, Failed, Probe, Target
-from forebay_registry.health.conditions import Outcome
 from forebay_registry.wanted.catalog import parse_add
 from forebay_registry.wire import add_order
 from tests.fakes.provider import API_KEY, FakeProvider, Refused

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay_registry.backend import Condition
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.health.conditions import (
     FAILURES_TO_FALL,
     REFUSALS_TO_FALL,
     SUCCESSES_TO_RETURN,
     Breaker,
     Health,
-    Outcome,
     Rhythm,
     Thresholds,
     damping,

@@ -8,7 +8,8 @@ from dataclasses import replace
 from forebay.clock import ManualClock
 from forebay_registry.backend import BackendId, Condition, Desired, Load, NodeId, Observed, Verdict
 from forebay_registry.health.attempts import Tally
-from forebay_registry.health.lifecycle import CHANGES_KEPT, Change, Lifecycle, Orders
+from forebay_registry.health.lifecycle import CHANGES_KEPT, Change, Lifecycle
+from forebay_registry.health.order_book import Orders
 from forebay_registry.health.orders import Drain, Scope, Window
 
 ONE = BackendId("be-1")
@@ -106,7 +107,7 @@ def test_a_drain_is_over_when_the_scheduler_that_knows_of_it_holds_nothing_there
     life.look(Condition.HEALTHY)
     life.lifecycle.hear_held({"be-1": 0})
     life.clock.advance(1.0)
-    life.lifecycle.put_drain(Drain(Scope.BACKEND, "be-1", START, "ada", START + 60.0, is_forced=True))
+    life.lifecycle.orders.put_drain(Drain(Scope.BACKEND, "be-1", START, "ada", START + 60.0, is_forced=True))
     assert life.news[-1] == ONE
     draining = life.verdict
     assert (draining.condition, draining.drain_deadline, draining.drain_forced) == (
@@ -121,7 +122,7 @@ def test_a_drain_is_over_when_the_scheduler_that_knows_of_it_holds_nothing_there
     assert life.condition == "drained"
     life.clock.advance(60.0)
     assert life.condition == "drained", "no word of a scheduler undoes it"
-    life.lifecycle.lift_drain(Scope.BACKEND, "be-1")
+    life.lifecycle.orders.lift_drain(Scope.BACKEND, "be-1")
     back = life.verdict
     assert (back.condition, back.is_draining) == (Condition.HEALTHY, False)
 
@@ -129,7 +130,7 @@ def test_a_drain_is_over_when_the_scheduler_that_knows_of_it_holds_nothing_there
 def test_without_a_scheduler_the_engines_own_count_says_that_it_is_empty() -> None:
     life = Life()
     life.look(Condition.HEALTHY)
-    life.lifecycle.put_drain(Drain(Scope.NODE, "no-1", START, "ada"))
+    life.lifecycle.orders.put_drain(Drain(Scope.NODE, "no-1", START, "ada"))
     idle = Load(running=0, waiting=0, kv_used_fraction=None, measured_at=START + 1.0)
     life.clock.advance(2.0)
     assert life.look(Condition.HEALTHY, load=idle).condition is Condition.DRAINING, "counted too soon after the order"
@@ -144,7 +145,7 @@ def test_a_window_drains_alerts_nobody_and_ends_by_itself() -> None:
     life = Life()
     life.look(Condition.HEALTHY)
     window = Window("mw-1", Scope.POOL, "default", START + 10.0, START + 50.0, 0, "", "ada", START)
-    life.lifecycle.put_window(window)
+    life.lifecycle.orders.put_window(window)
     assert life.condition == "healthy"
     life.clock.advance(10.0)
     assert (life.verdict.cause, life.verdict.maintenance_until) == ("maintenance", START + 50.0)
@@ -152,11 +153,11 @@ def test_a_window_drains_alerts_nobody_and_ends_by_itself() -> None:
     assert all(change.in_maintenance for change in life.lifecycle.changes_of(ONE)[:2])
     life.clock.advance(41.0)
     assert life.condition == "unhealthy", "it comes back only when looks say so"
-    assert life.lifecycle.windows() == (window,), "what is over stays listed for a day"
+    assert life.lifecycle.orders.windows() == (window,), "what is over stays listed for a day"
     life.clock.advance(90_000.0)
-    life.lifecycle.windows()
+    life.lifecycle.orders.windows()
     life.clock.advance(61.0)
-    assert life.lifecycle.windows() == ()
+    assert life.lifecycle.orders.windows() == ()
 
 
 def test_a_restart_goes_on_from_what_was_stored() -> None:
@@ -203,16 +204,16 @@ def test_only_the_last_changes_are_kept() -> None:
 def test_orders_are_adopted_whole() -> None:
     life = Life()
     drain = Drain(Scope.BACKEND, "be-1", START, "ada")
-    life.lifecycle.adopt(Orders((drain,), ()))
+    life.lifecycle.orders.adopt(Orders((drain,), ()))
     assert life.verdict.is_draining
-    assert life.lifecycle.orders_of(GPU) == Orders((drain,), ())
-    life.lifecycle.adopt(Orders())
+    assert life.lifecycle.orders.of(GPU) == Orders((drain,), ())
+    life.lifecycle.orders.adopt(Orders())
     assert not life.verdict.is_draining
 
 
 def test_what_one_that_stands_by_notes_is_nobodys_news_and_the_leaders_history_goes_before() -> None:
     life = Life()
-    life.lifecycle.put_drain(Drain(Scope.BACKEND, "be-1", START, "ada"))
+    life.lifecycle.orders.put_drain(Drain(Scope.BACKEND, "be-1", START, "ada"))
     assert life.condition == "draining"
     life.lifecycle.stand_by()
     assert not life.lifecycle.untold

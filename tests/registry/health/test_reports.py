@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from forebay import subjects
 from forebay.bus import Message
-from forebay.clock import SystemClock
 from forebay.memory_bus import MemoryBus
 from forebay.wire.v1 import lifecycle_pb2, registry_pb2
 from forebay_registry.backend import BackendId, Condition, Desired, EngineKind, Model, Observed, Seen
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.engines.probe import Answered, Failed, Target
 from forebay_registry.health.attempts import Fault
-from forebay_registry.health.conditions import Outcome, Rhythm
+from forebay_registry.health.conditions import Rhythm
 from forebay_registry.health.lifecycle import Lifecycle
 from forebay_registry.health.patrol import Beat, Patrol
 from forebay_registry.health.reports import Reports
+from tests.leaping_time import LoopClock, in_leaping_time
 
 ONE = BackendId("be-1")
 GPU = Desired(ONE, "gpu", "http://gpu", None, "default", 4, None, "ada", 0.0)
@@ -31,7 +31,7 @@ class Place:
     """A patrol, a lifecycle and a bus, as the roster joins them."""
 
     def __init__(self) -> None:
-        self.clock = SystemClock()
+        self.clock = LoopClock()
         self.bus = MemoryBus(self.clock.now)
         self.lifecycle = Lifecycle(self.clock)
         self.answer: Answered | Failed = Answered(Seen(EngineKind.VLLM, 4, (Model("m"),)), None)
@@ -42,7 +42,7 @@ class Place:
         self.sequence = 0
 
     async def look(self, target: Target, found: EngineKind | None = None) -> Answered | Failed:
-        self.looks.append(time.monotonic())
+        self.looks.append(self.clock.monotonic())
         return self.answer
 
     def observe(self, backend_id: BackendId, observed: Observed) -> None:
@@ -71,6 +71,7 @@ async def open_place() -> AsyncIterator[Place]:
             task.cancel()
 
 
+@in_leaping_time
 async def test_a_dead_backend_is_looked_at_and_marked_at_the_first_failed_attempt(
     eventually: Callable[..., Any],
 ) -> None:
@@ -78,7 +79,7 @@ async def test_a_dead_backend_is_looked_at_and_marked_at_the_first_failed_attemp
         await eventually(lambda: place.condition is Condition.HEALTHY)
         place.answer = Failed(Outcome.REFUSED, "Nothing listens at gpu.")
         await place.tell(refused=1)
-        await eventually(lambda: place.condition is Condition.UNHEALTHY, within_s=2.0)
+        await eventually(lambda: place.condition is Condition.UNHEALTHY)
         assert len(place.looks) == 2
         told = [lifecycle_pb2.HealthChange.FromString((await anext(events)).payload) for _ in range(2)]
         assert [(c.backend, c.after, c.cause) for c in told] == [
@@ -88,14 +89,15 @@ async def test_a_dead_backend_is_looked_at_and_marked_at_the_first_failed_attemp
         assert told[1].reason == "Nothing listens at gpu."
 
 
+@in_leaping_time
 async def test_a_gateway_that_lies_makes_it_degraded_and_no_storm_of_looks(eventually: Callable[..., Any]) -> None:
     async with open_place() as place:
         await eventually(lambda: place.condition is Condition.HEALTHY)
         for _ in range(50):
             await place.tell(refused=20)
         await eventually(lambda: place.condition is Condition.DEGRADED)
-        began = time.monotonic()
-        while time.monotonic() - began < 0.6:
+        began = place.clock.monotonic()
+        while place.clock.monotonic() - began < 0.6:
             await place.tell(failed=20)
             await asyncio.sleep(0.01)
         assert place.condition is Condition.DEGRADED
@@ -103,6 +105,7 @@ async def test_a_gateway_that_lies_makes_it_degraded_and_no_storm_of_looks(event
         assert min(gaps) > 0.2, "at most four looks a second"
 
 
+@in_leaping_time
 async def test_what_is_malformed_or_speaks_for_another_is_dropped_and_counted(eventually: Callable[..., Any]) -> None:
     async with open_place() as place:
         await eventually(lambda: place.looks)

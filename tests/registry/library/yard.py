@@ -20,7 +20,7 @@ from forebay_registry.library.order import Order
 from forebay_registry.library.runner import JobRunner
 from forebay_registry.library.store import Pin
 from forebay_registry.library.work import Work
-from forebay_registry.service import open_session
+from forebay_registry.links import open_session
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_flavours import Flavour
 from tests.fakes.engine_library import Library
@@ -125,7 +125,7 @@ class Yard:
         """While this registry acts."""
         running = asyncio.create_task(self.runner.run())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while self.runner._tasks is None:
                     await asyncio.sleep(0.001)
             yield

@@ -64,7 +64,7 @@ class FactReader:
         names = {node.id: node.name for node in nodes}
         for gone in self._samples.keys() - names.keys():
             del self._samples[gone]
-        resting = {w.subject for w in self._lifecycle.windows() if w.scope is Scope.NODE and w.holds(today)}
+        resting = {w.subject for w in self._lifecycle.orders.windows() if w.scope is Scope.NODE and w.holds(today)}
         backends = [self._backend(view, names, today) async for view in _in_turns(views, 200) if view.enabled]
         told = [self._node(node, node.id in resting) async for node in _in_turns(nodes, 25) if node.has_agent]
         return Facts(

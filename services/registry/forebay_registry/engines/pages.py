@@ -13,7 +13,7 @@ import orjson
 from forebay_registry.backend import EngineKind
 from forebay_registry.engines import answers
 from forebay_registry.engines.answers import BadAnswer
-from forebay_registry.health.conditions import Outcome
+from forebay_registry.engines.outcome import Outcome
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024

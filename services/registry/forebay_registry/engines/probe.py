@@ -17,9 +17,9 @@ from forebay.clock import Clock
 from forebay_registry.backend import EngineKind, Load, Model, Seen
 from forebay_registry.engines import answers, gauges, ollama_answers, provider_answers
 from forebay_registry.engines.answers import BadAnswer
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.engines.pages import Pages, Refusing, headers_for
 from forebay_registry.engines.telemetry import Behind, Telemetry
-from forebay_registry.health.conditions import Outcome
 
 _ANTHROPIC_LIST = "/v1/models?limit=1000"
 _GEMINI_LIST = "/v1beta/models?pageSize=1000"

@@ -15,25 +15,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from forebay_registry.backend import Condition
+from forebay_registry.engines.outcome import Outcome
 
 FAILURES_TO_FALL = 3
 REFUSALS_TO_FALL = 2
 SUCCESSES_TO_RETURN = 2
 _FALLS_KEPT = 16
-
-
-class Outcome(StrEnum):
-    """How a probe ended; also the label of its metric."""
-
-    SUCCESS = "success"
-    LOADING = "loading"
-    """It answers that its model is being loaded."""
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    TIMEOUT = "timeout"
-    CREDENTIAL = "credential"
-    STATUS = "status"
-    BAD_ANSWER = "bad_answer"
 
 
 class Breaker(StrEnum):

@@ -15,16 +15,8 @@ from forebay.clock import Clock
 from forebay_registry.backend import BackendId, Condition, Desired, Load, NodeId, Observed, Verdict
 from forebay_registry.health.attempts import Attempts
 from forebay_registry.health.conditions import Health, recalled
-from forebay_registry.health.orders import (
-    OVER_KEPT_S,
-    Drain,
-    KeptEmpty,
-    Scope,
-    SteadyTime,
-    Window,
-    concerns,
-    kept_empty,
-)
+from forebay_registry.health.order_book import OrderBook
+from forebay_registry.health.orders import KeptEmpty
 from forebay_registry.health.states import Facts, Limits, State, judge
 
 log = logging.getLogger(__name__)
@@ -33,8 +25,6 @@ CHANGES_KEPT = 50
 """Of each backend."""
 _UNTOLD_KEPT = 10_000
 _TICK_S = 1.0
-_SOON_S = 5.0
-"""Around the beginning of a window every backend is looked through."""
 _HELD_FRESH_S = 5.0
 """How long the scheduler's word of what is held somewhere counts."""
 _SETTLE_S = 3.0
@@ -58,14 +48,6 @@ class Change:
     cause: str
     reason: str
     in_maintenance: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """As they are stored."""
-
-    drains: tuple[Drain, ...] = ()
-    windows: tuple[Window, ...] = ()
 
 
 @dataclass(slots=True)
@@ -101,9 +83,7 @@ class Lifecycle:
         self._hosts: dict[NodeId, _Host] = {}
         self._held: dict[str, tuple[float, int]] = {}
         """Backend → when the scheduler last said, on the monotonic clock, and how many slots are held there."""
-        self._drains: dict[tuple[Scope, str], Drain] = {}
-        self._windows: dict[str, Window] = {}
-        self._steady = SteadyTime()
+        self.orders = OrderBook(clock, self._review)
         self.attempts = Attempts()
         self.on_news: Callable[[Iterable[BackendId]], None] = lambda backend_ids: None
         """Hears of which backends the verdict may have changed by itself."""
@@ -117,13 +97,11 @@ class Lifecycle:
 
     def verdict(self, wanted: Desired, observed: Observed) -> Verdict:
         """How the backend is now; called with each look, and whenever `on_news` named it."""
-        now, today = self._clock.monotonic(), self._today()
+        now = self._clock.monotonic()
+        kept = self.orders.kept_empty(wanted)
         case = self._cases.get(wanted.id)
         if case is None:
             case = self._cases[wanted.id] = _Case(State(since=now), since=self._clock.now())
-        kept = None
-        if self._drains or self._windows:
-            kept = kept_empty(wanted, self._drains, self._windows.values(), today)
         if (kept is None) != (case.kept is None):
             case.kept_since = now
         is_told = case.verdict is not None and case.kept == kept
@@ -186,6 +164,17 @@ class Lifecycle:
         case = self._cases.get(backend_id)
         return tuple(reversed(case.changes)) if case is not None else ()
 
+    def adopt_history(self, history: Mapping[BackendId, Iterable[Change]]) -> None:
+        """What was stored of the past, the oldest first. It counts where it is newer than what is known here."""
+        for backend_id, changes in history.items():
+            told = deque(changes, maxlen=CHANGES_KEPT)
+            known = self._cases.get(backend_id)
+            if not told or (known is not None and known.changes and told[-1].at < known.changes[-1].at + _SAME_S):
+                continue
+            last = told[-1]
+            state = State(last.after, self._clock.monotonic(), last.cause, last.reason)
+            self._cases[backend_id] = _Case(state, since=last.at, changes=told)
+
     # --- what is heard ----------------------------------------------------------------------------------------------
 
     def hear_host(self, node_id: NodeId, memory_total: int, memory_available: int, silent_after_s: float) -> None:
@@ -208,66 +197,11 @@ class Lifecycle:
         for case in self._cases.values():
             case.changes.clear()
 
-    # --- orders -----------------------------------------------------------------------------------------------------
-
-    @property
-    def orders(self) -> Orders:
-        return Orders(tuple(self._drains.values()), tuple(self._windows.values()))
-
-    def adopt(self, orders: Orders) -> None:
-        """These hold now, whatever held before."""
-        self._drains = {(d.scope, d.subject): d for d in orders.drains}
-        self._windows = {w.id: w for w in orders.windows}
-        self._review()
-
-    def adopt_history(self, history: Mapping[BackendId, Iterable[Change]]) -> None:
-        """What was stored of the past, the oldest first. It counts where it is newer than what is known here."""
-        for backend_id, changes in history.items():
-            told = deque(changes, maxlen=CHANGES_KEPT)
-            known = self._cases.get(backend_id)
-            if not told or (known is not None and known.changes and told[-1].at < known.changes[-1].at + _SAME_S):
-                continue
-            last = told[-1]
-            state = State(last.after, self._clock.monotonic(), last.cause, last.reason)
-            self._cases[backend_id] = _Case(state, since=last.at, changes=told)
-
-    def put_drain(self, drain: Drain) -> None:
-        self._drains[drain.scope, drain.subject] = drain
-        self._review()
-
-    def lift_drain(self, scope: Scope, subject: str) -> None:
-        self._drains.pop((scope, subject), None)
-        self._review()
-
-    def drain_of(self, scope: Scope, subject: str) -> Drain | None:
-        return self._drains.get((scope, subject))
-
-    def put_window(self, window: Window) -> None:
-        self._windows[window.id] = window
-        self._review()
-
-    def remove_window(self, window_id: str) -> None:
-        self._windows.pop(window_id, None)
-        self._review()
-
-    def windows(self) -> tuple[Window, ...]:
-        """By their beginning, without those that have been over for long."""
-        over = self._today() - OVER_KEPT_S
-        return tuple(sorted((w for w in self._windows.values() if w.ends_at > over), key=lambda w: (w.begins_at, w.id)))
-
-    def orders_of(self, wanted: Desired) -> Orders:
-        return Orders(
-            tuple(d for d in self._drains.values() if concerns(wanted, d.scope, d.subject)),
-            tuple(w for w in self.windows() if concerns(wanted, w.scope, w.subject)),
-        )
-
     async def tick(self) -> None:
         """What time alone changes: windows, deadlines, empty backends, states that may be left. Until cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
-            today = self._today()
-            edges = ((w.begins_at - w.drain_before_s, w.begins_at) for w in self._windows.values())
-            if any(abs(today - edge) <= _SOON_S for both in edges for edge in both):
+            if self.orders.is_any_about_to_begin():
                 self.on_news(list(self._cases))
             else:
                 self.on_news([i for i, case in self._cases.items() if self._may_change(case)])
@@ -281,14 +215,6 @@ class Lifecycle:
     def _review(self) -> None:
         self.changed.set()
         self.on_news(list(self._cases))
-
-    def _today(self) -> float:
-        was_in_doubt = self._steady.is_in_doubt
-        today = self._steady.read(self._clock.now(), self._clock.monotonic())
-        if self._steady.is_in_doubt and not was_in_doubt:
-            fields = {"action": "clock_step", "by_s": round(self._clock.now() - today, 1)}
-            log.warning("the clock jumped: maintenance goes by the old time until the new one has lasted", extra=fields)
-        return today
 
     def _facts(self, wanted: Desired, observed: Observed, case: _Case, now: float) -> Facts:
         host = self._hosts.get(wanted.node_id) if wanted.node_id is not None else None

@@ -67,10 +67,6 @@ class WantedStore:
             rows = (await connection.execute(statement)).all()
         return tuple(Version(r.version, r.at.timestamp(), r.actor, _changes(r.changes)) for r in rows)
 
-    async def newest_version(self) -> int:
-        async with self._database.reading() as connection:
-            return await connection.scalar(select(fleet_counter.c.version)) or 0
-
 
 async def _remove(connection: AsyncConnection, edit: Edit) -> None:
     for table, key, gone in (

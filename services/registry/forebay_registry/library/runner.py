@@ -1,7 +1,7 @@
 """Jobs: begun, tried again, told to whoever follows, cancelled, and gone on with after a restart.
 
 A job belongs to nobody's connection: it lives here and in Postgres, and ends by its own end or by being cancelled. What is
-done on an engine is `work`'s part."""
+done on an engine is `work`'s part, what is written down `saver`'s."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from forebay_registry.fleet.fleet import View
 from forebay_registry.library.choosing import Passed, choose
 from forebay_registry.library.job import Job, JobId, State, Target, begun, ended, rest_s, resumed
 from forebay_registry.library.order import Order, check
+from forebay_registry.library.saver import JobSaver, Keeps
 from forebay_registry.library.trouble import EngineTrouble
 from forebay_registry.library.work import Step
 
@@ -28,11 +29,7 @@ log = logging.getLogger(__name__)
 
 MOST_JOBS = 200
 """Under way at once; an order too many is refused, and nothing waits for it."""
-KEEP_S = 30 * 24 * 3600.0
-"""How long a job is remembered after its end."""
 _TELL_GAP_S = 0.1
-_SAVE_PROGRESS_S = 5.0
-_RETRY_S = 1.0
 
 
 class Fleet(Protocol):
@@ -49,14 +46,10 @@ class CarriesOut(Protocol):
     def carry_out(self, job: Job, view: View, address: Address) -> AsyncGenerator[Step, None]: ...
 
 
-class Keeps(Protocol):
+class Remembers(Keeps, Protocol):
     async def add(self, job: Job) -> None: ...
-    async def save(self, job: Job) -> None: ...
-    async def remove(self, job_id: JobId) -> None: ...
-    async def unfinished(self) -> tuple[Job, ...]: ...
     async def newest(self, limit: int) -> tuple[Job, ...]: ...
     async def get(self, job_id: JobId) -> Job | None: ...
-    async def forget(self, before: float) -> int: ...
 
 
 @dataclass(slots=True)
@@ -79,7 +72,7 @@ class JobRunner:
         self,
         fleet: Fleet,
         work: CarriesOut,
-        store: Keeps,
+        store: Remembers,
         clock: Clock,
         *,
         rest: Callable[[int], float | None] = rest_s,
@@ -91,10 +84,7 @@ class JobRunner:
         self._clock = clock
         self._rest = rest
         self._live: dict[JobId, _Live] = {}
-        self._unsaved: set[JobId] = set()
-        self._doubtful: set[JobId] = set()
-        """Whether these were stored is not known, and whoever ordered them was told that it failed."""
-        self._pressing = asyncio.Event()
+        self._saver = JobSaver(store, clock, job_of=self._job_of, let_go=self._let_go)
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -102,19 +92,19 @@ class JobRunner:
         there. It may be run again afterwards."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for job in await self._unfinished():
-                    if job.id not in self._doubtful:
-                        self._live[job.id] = _Live(replace(job, targets=tuple(map(resumed, job.targets))))
+                for job in await self._saver.unfinished():
+                    self._live[job.id] = _Live(replace(job, targets=tuple(map(resumed, job.targets))))
                 self._tasks = tasks
                 for live in list(self._live.values()):
                     self._begin(live)
-                await self._keep()
+                await self._saver.run()
         finally:
             self._tasks = None
             for live in self._live.values():
                 live.is_left = True
                 live.tell(live.job)
-            self._live, self._unsaved = {}, set()
+            self._live = {}
+            self._saver.stop()
 
     # --- orders -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +137,7 @@ class JobRunner:
         try:
             await self._store.add(job)
         except BaseException:  # cancelled, too: it must not begin one day, after a restart
-            self._doubtful.add(job.id)
+            self._saver.doubt(job.id)
             raise
         if self._tasks is not None and job.id not in self._live:
             live = self._live[job.id] = _Live(job)
@@ -212,12 +202,12 @@ class JobRunner:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    async def _unfinished(self) -> tuple[Job, ...]:
-        while True:
-            try:
-                return await self._store.unfinished()
-            except Unavailable:
-                await asyncio.sleep(_RETRY_S)
+    def _job_of(self, job_id: JobId) -> Job | None:
+        live = self._live.get(job_id)
+        return live.job if live is not None else None
+
+    def _let_go(self, job_id: JobId) -> None:
+        self._live.pop(job_id, None)
 
     async def _stored(self, job_id: JobId) -> Job:
         job = await self._store.get(job_id)
@@ -284,9 +274,7 @@ class JobRunner:
 
     def _tell(self, live: _Live, target: Target, *, pressing: bool) -> None:
         live.tell(live.job.with_target(target))
-        self._unsaved.add(live.job.id)
-        if pressing:
-            self._pressing.set()
+        self._saver.note(live.job.id, pressing=pressing)
 
     def _end(self, live: _Live, backend_id: BackendId, state: State, error: str = "") -> None:
         now = self._clock.now()
@@ -294,56 +282,11 @@ class JobRunner:
         if job.state.is_over:
             job = replace(job, ended_at=now)
         live.tell(job)
-        self._unsaved.add(job.id)
-        self._pressing.set()
+        self._saver.note(job.id, pressing=True)
         self._fleet.look_now(backend_id)
         target = job.target(backend_id)
         fields = _fields(job) | {"action": "model_job_end", "backend": target.backend, "outcome": str(state)}
         log.log(logging.WARNING if error else logging.INFO, "model job ended", extra=fields | {"why": error})
-
-    async def _keep(self) -> None:
-        """Writes what changed: states at once, progress now and then."""
-        prune_at = self._clock.monotonic()
-        while True:
-            await self._pressing_or(_SAVE_PROGRESS_S)
-            try:
-                await self._save()
-                if self._clock.monotonic() >= prune_at:
-                    await self._store.forget(self._clock.now() - KEEP_S)
-                    prune_at = self._clock.monotonic() + 3600.0
-            except Unavailable as error:
-                log.debug("model jobs wait to be saved", extra={"action": "model_jobs_wait", "why": error.message})
-                self._pressing.set()
-                await asyncio.sleep(_RETRY_S)
-
-    async def _save(self) -> None:
-        while self._unsaved:
-            job_id = self._unsaved.pop()
-            live = self._live.get(job_id)
-            if live is None:  # cancelled while this registry lost the lead
-                continue
-            job = live.job
-            try:
-                await self._store.save(job)
-            except (Unavailable, asyncio.CancelledError):
-                self._unsaved.add(job_id)
-                raise
-            except Exception:
-                log.exception("model job cannot be kept", extra={"action": "internal", "job": job_id})
-            if job.state.is_over:
-                self._live.pop(job_id, None)
-                self._unsaved.discard(job_id)
-        for job_id in tuple(self._doubtful):
-            await self._store.remove(job_id)
-            self._doubtful.discard(job_id)
-
-    async def _pressing_or(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._pressing.wait()
-        except TimeoutError:
-            return
-        self._pressing.clear()
 
 
 def _after(target: Target, step: Step) -> Target:

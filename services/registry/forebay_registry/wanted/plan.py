@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from forebay.engine_addresses import refusal
 from forebay.plain_message import Problem
 from forebay_registry.backend import BackendId, Desired, Node, NodeId, Pool
-from forebay.engine_addresses import refusal
 from forebay_registry.wanted.specs import SECTIONS, FleetOrder, WantedBackend, path_of
-from forebay_registry.wanted.state import Kind, Wanted
+from forebay_registry.wanted.state import Change, Kind, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,18 @@ class Plan:
     """With any of them, `after` is not to be."""
     notes: tuple[str, ...]
     """Sentences for whoever gave the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetAnswer:
+    """What became of an order about the fleet as a whole, or would become of it."""
+
+    version: int
+    """Of the desired state, afterwards."""
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """With any of them nothing was changed."""
+    notes: tuple[str, ...] = ()
 
 
 def plan(

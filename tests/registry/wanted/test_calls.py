@@ -15,9 +15,9 @@ from forebay.wire.v1 import fleet_pb2 as wire
 from forebay_registry.backend import Condition, Model, Observed, Pool, Seen
 from forebay_registry.fleet.fleet import Fleet
 from forebay_registry.fleet.watch import Watchers
-from forebay_registry.fleet_calls import FleetCalls
 from forebay_registry.keeping.wanted_store import WantedStore
 from forebay_registry.roster import Roster
+from forebay_registry.wanted.calls import FleetCalls
 from forebay_registry.wanted.catalog import models_of, parse_add
 from forebay_registry.wanted.state import Outdated
 
@@ -91,6 +91,8 @@ async def test_every_way_to_change_the_fleet_makes_a_version_that_can_be_had_aga
     await house.roster.enrol_node("gpu-1", "bob")
     await house.roster.remove_backend("big", "cid")
     versions = (await house.calls.versions(wire.ListFleetVersionsRequest())).versions
+    beyond = wire.ListFleetVersionsRequest(before_version=2**64 - 1)  # more than Postgres counts to
+    assert (await house.calls.versions(beyond)).versions == versions
     assert [(v.version, v.actor, [f"{c.kind} {c.name}" for c in v.changes]) for v in versions] == [
         (4, "cid", ["backend big"]),
         (3, "bob", ["backend big"]),

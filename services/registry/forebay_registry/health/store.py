@@ -15,9 +15,10 @@ from forebay.backend_states import condition_named
 from forebay.database import Database
 from forebay.errors import ForebayError, Unavailable
 from forebay_registry.backend import BackendId
-from forebay_registry.health.lifecycle import CHANGES_KEPT, Change, Orders
+from forebay_registry.health.lifecycle import CHANGES_KEPT, Change
+from forebay_registry.health.order_book import Orders
 from forebay_registry.health.orders import OVER_KEPT_S, Drain, Scope, Window
-from forebay_registry.keeping.lifecycle_tables import drains, health_changes, maintenance
+from forebay_registry.health.tables import drains, health_changes, maintenance
 from forebay_registry.keeping.tables import backends
 
 _BAD_VALUE = "22"

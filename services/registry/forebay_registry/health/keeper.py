@@ -14,9 +14,10 @@ import orjson
 from forebay.clock import Clock
 from forebay.errors import Unavailable
 from forebay.sealed import SnapshotFile
-from forebay_registry.health.lifecycle import Lifecycle, Orders
+from forebay_registry.health.lifecycle import Lifecycle
+from forebay_registry.health.order_book import Orders
 from forebay_registry.health.orders import Drain, Scope, Window
-from forebay_registry.keeping.lifecycle_store import LifecycleStore, NotKept
+from forebay_registry.health.store import LifecycleStore, NotKept
 from forebay_registry.keeping.snapshot import NotReadable
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class LifecycleKeeper:
         try:
             payload = await asyncio.to_thread(self._file.read, self._clock.now()) if self._file else None
             if payload is not None:
-                self._lifecycle.adopt(decode_orders(payload))
+                self._lifecycle.orders.adopt(decode_orders(payload))
                 self._written = payload
         except (OSError, NotReadable) as error:
             log.warning("snapshot not usable", extra={"action": "snapshot_unreadable", "why": str(error)})
@@ -68,7 +69,7 @@ class LifecycleKeeper:
         if self._history_of != epoch:
             self._lifecycle.adopt_history(await self._store.history())
             self._history_of = epoch
-        self._lifecycle.adopt(await self._store.orders())
+        self._lifecycle.orders.adopt(await self._store.orders())
         self._is_in_step = True
 
     async def run(self) -> None:
@@ -87,7 +88,7 @@ class LifecycleKeeper:
     async def write_snapshot(self) -> None:
         if self._file is None or not self._is_in_step:
             return
-        payload = encode_orders(self._lifecycle.orders)
+        payload = encode_orders(self._lifecycle.orders.all())
         now = self._clock.monotonic()
         if payload == self._written and now - self._written_at < _REWRITE_S:
             return

@@ -11,10 +11,11 @@ from forebay.clock import ManualClock
 from forebay.database import Database
 from forebay.sealed import Seal, SnapshotFile
 from forebay_registry.backend import BackendId, Condition, Desired
-from forebay_registry.health.lifecycle import CHANGES_KEPT, Change, Lifecycle, Orders
+from forebay_registry.health.keeper import LifecycleKeeper, decode_orders, encode_orders
+from forebay_registry.health.lifecycle import CHANGES_KEPT, Change, Lifecycle
+from forebay_registry.health.order_book import Orders
 from forebay_registry.health.orders import Drain, Scope, Window
-from forebay_registry.keeping.lifecycle_keeper import LifecycleKeeper, decode_orders, encode_orders
-from forebay_registry.keeping.lifecycle_store import LifecycleStore
+from forebay_registry.health.store import LifecycleStore
 from forebay_registry.keeping.snapshot import NotReadable
 from tests.registry.keeping.rows import add_backend, remove_while
 
@@ -75,7 +76,7 @@ async def test_a_start_without_postgres_knows_the_orders_from_the_sealed_file(
     await keeper.load()
     await keeper.write_snapshot()
     await LifecycleKeeper(second, kept, file, clock).start_from_snapshot()
-    assert second.orders == Orders((DRAIN,), ())
+    assert second.orders.all() == Orders((DRAIN,), ())
 
 
 def test_orders_as_bytes_come_back_and_others_are_not_read() -> None:
@@ -120,4 +121,4 @@ async def test_the_sealed_file_of_orders_that_do_not_change_does_not_grow_old(
         clock.advance(3600.0)
     later = Lifecycle(clock)
     await LifecycleKeeper(later, kept, file, clock).start_from_snapshot()
-    assert later.orders == Orders((DRAIN,), ())
+    assert later.orders.all() == Orders((DRAIN,), ())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from forebay.clock import Clock, micros
 from forebay.errors import BadInput, NotFound
 from forebay.wire.v1 import lifecycle_pb2 as wire
 from forebay.wire.v1 import registry_pb2
 from forebay.wire.v1.lifecycle_pb2_grpc import LifecycleServicer
+from forebay_registry.backend import BackendId, Desired, Node
 from forebay_registry.fleet.fleet import View
 from forebay_registry.health.lifecycle import Lifecycle
 from forebay_registry.health.orders import Drain, Scope, Window, concerns, demand_drain, demand_window
 from forebay_registry.health.reports import to_change
-from forebay_registry.keeping.lifecycle_store import LifecycleStore
-from forebay_registry.roster import Roster
+from forebay_registry.health.store import LifecycleStore
 from forebay_registry.wire import to_backend
 
 RIGHTS = {"/forebay.wire.v1.Lifecycle/*": frozenset({"admin"})}
@@ -30,9 +31,20 @@ _SCOPES = {
 _SCOPES_BACK = {scope: number for number, scope in _SCOPES.items()}
 
 
+class Fleet(Protocol):
+    """As much of the roster as these calls need."""
+
+    writing: asyncio.Lock
+
+    def views(self) -> Sequence[View]: ...
+    def nodes(self) -> Sequence[Node]: ...
+    def wanted_of(self, backend_id: BackendId) -> Desired: ...
+    async def demand_store(self) -> None: ...
+
+
 class LifecycleCalls(LifecycleServicer):
-    def __init__(self, roster: Roster, lifecycle: Lifecycle, store: LifecycleStore, clock: Clock) -> None:
-        self._roster = roster
+    def __init__(self, fleet: Fleet, lifecycle: Lifecycle, store: LifecycleStore, clock: Clock) -> None:
+        self._fleet = fleet
         self._lifecycle = lifecycle
         self._store = store
         self._clock = clock
@@ -43,13 +55,13 @@ class LifecycleCalls(LifecycleServicer):
         ends_at = now + request.deadline_s if request.deadline_s else None
         demand_drain(ends_at, is_forced=request.force, reason=request.reason)
         drain = Drain(scope, subject, now, request.actor, ends_at, request.force, request.reason)
-        await self._roster.demand_store()
-        async with self._roster.writing:
-            before = self._lifecycle.drain_of(scope, subject)
+        await self._fleet.demand_store()
+        async with self._fleet.writing:
+            before = self._lifecycle.orders.drain_of(scope, subject)
             if before is not None:
                 drain = replace(drain, since=before.since)
             await self._store.put_drain(drain)
-            self._lifecycle.put_drain(drain)
+            self._lifecycle.orders.put_drain(drain)
         return wire.OrderDrainResponse(
             order=self._to_drain(drain),
             before=self._to_drain(before) if before is not None else None,
@@ -58,12 +70,12 @@ class LifecycleCalls(LifecycleServicer):
 
     async def LiftDrain(self, request: wire.LiftDrainRequest, context: Any) -> wire.LiftDrainResponse:
         scope, subject = self._subject(request.scope, request.name, may_be_pool=False)
-        await self._roster.demand_store()
-        async with self._roster.writing:
-            before = self._lifecycle.drain_of(scope, subject)
+        await self._fleet.demand_store()
+        async with self._fleet.writing:
+            before = self._lifecycle.orders.drain_of(scope, subject)
             if before is not None:
                 await self._store.lift_drain(scope, subject)
-                self._lifecycle.lift_drain(scope, subject)
+                self._lifecycle.orders.lift_drain(scope, subject)
         return wire.LiftDrainResponse(
             before=self._to_drain(before) if before is not None else None, backends=self._concerned(scope, subject)
         )
@@ -82,36 +94,36 @@ class LifecycleCalls(LifecycleServicer):
             by=request.actor,
             added_at=now,
         )
-        await self._roster.demand_store()
-        async with self._roster.writing:
-            demand_window(window, len(self._lifecycle.windows()), now)
+        await self._fleet.demand_store()
+        async with self._fleet.writing:
+            demand_window(window, len(self._lifecycle.orders.windows()), now)
             await self._store.put_window(window)
-            self._lifecycle.put_window(window)
+            self._lifecycle.orders.put_window(window)
         return wire.AddMaintenanceResponse(window=self._to_window(window))
 
     async def ListMaintenance(self, request: wire.ListMaintenanceRequest, context: Any) -> wire.ListMaintenanceResponse:
-        self._roster.views()  # not before the fleet is known
-        return wire.ListMaintenanceResponse(windows=[self._to_window(w) for w in self._lifecycle.windows()])
+        self._fleet.views()  # not before the fleet is known
+        return wire.ListMaintenanceResponse(windows=[self._to_window(w) for w in self._lifecycle.orders.windows()])
 
     async def RemoveMaintenance(
         self, request: wire.RemoveMaintenanceRequest, context: Any
     ) -> wire.RemoveMaintenanceResponse:
-        await self._roster.demand_store()
-        async with self._roster.writing:
-            window = next((w for w in self._lifecycle.windows() if w.id == request.id), None)
+        await self._fleet.demand_store()
+        async with self._fleet.writing:
+            window = next((w for w in self._lifecycle.orders.windows() if w.id == request.id), None)
             if window is None:
                 raise NotFound(
                     f"There is no maintenance {request.id[:80]}. `forebay maintenance list` shows what there is."
                 )
             await self._store.remove_window(window.id)
-            self._lifecycle.remove_window(window.id)
+            self._lifecycle.orders.remove_window(window.id)
         return wire.RemoveMaintenanceResponse(window=self._to_window(window))
 
     async def ShowHealth(self, request: wire.ShowHealthRequest, context: Any) -> wire.ShowHealthResponse:
-        view = next((v for v in self._roster.views() if v.name == request.name), None)
+        view = next((v for v in self._fleet.views() if v.name == request.name), None)
         if view is None:
             raise NotFound(f"There is no backend {request.name[:80]}.")
-        orders = self._lifecycle.orders_of(self._roster.wanted_of(view.id))
+        orders = self._lifecycle.orders.of(self._fleet.wanted_of(view.id))
         return wire.ShowHealthResponse(
             backend=to_backend(view),
             changes=[to_change(change) for change in self._lifecycle.changes_of(view.id)],
@@ -126,12 +138,12 @@ class LifecycleCalls(LifecycleServicer):
         scope = _SCOPES.get(told)
         if scope is None or (scope is Scope.POOL and not may_be_pool):
             raise BadInput(f"Say whether it is a backend or a node{' or a pool' if may_be_pool else ''}.")
-        views = self._roster.views()
+        views = self._fleet.views()
         match scope:
             case Scope.BACKEND:
                 found = next((str(view.id) for view in views if view.name == name), None)
             case Scope.NODE:
-                found = next((str(node.id) for node in self._roster.nodes() if node.name == name), None)
+                found = next((str(node.id) for node in self._fleet.nodes() if node.name == name), None)
             case Scope.POOL:
                 found = next((view.pool for view in views if view.pool == name), None)
         if found is None:
@@ -142,17 +154,17 @@ class LifecycleCalls(LifecycleServicer):
         """The id itself of what is gone."""
         match scope:
             case Scope.BACKEND:
-                return next((v.name for v in self._roster.views() if v.id == subject), subject)
+                return next((v.name for v in self._fleet.views() if v.id == subject), subject)
             case Scope.NODE:
-                return next((n.name for n in self._roster.nodes() if n.id == subject), subject)
+                return next((n.name for n in self._fleet.nodes() if n.id == subject), subject)
             case Scope.POOL:
                 return subject
 
     def _concerned(self, scope: Scope, subject: str) -> Sequence[registry_pb2.Backend]:
         def is_concerned(view: View) -> bool:
-            return concerns(self._roster.wanted_of(view.id), scope, subject)
+            return concerns(self._fleet.wanted_of(view.id), scope, subject)
 
-        return [to_backend(view) for view in self._roster.views() if is_concerned(view)]
+        return [to_backend(view) for view in self._fleet.views() if is_concerned(view)]
 
     def _to_drain(self, drain: Drain) -> wire.DrainOrder:
         return wire.DrainOrder(

@@ -14,18 +14,17 @@ from forebay.silence import silent_after_s
 from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import NodeId
 from forebay_registry.health.attempts import Fault
+from forebay_registry.health.calls import Fleet, LifecycleCalls
 from forebay_registry.health.conditions import Breaker
+from forebay_registry.health.keeper import LifecycleKeeper
 from forebay_registry.health.lifecycle import Lifecycle
 from forebay_registry.health.patrol import Patrol
 from forebay_registry.health.reports import Reports
-from forebay_registry.keeping.lifecycle_keeper import LifecycleKeeper
-from forebay_registry.keeping.lifecycle_store import LifecycleStore
+from forebay_registry.health.store import LifecycleStore
 from forebay_registry.leadership.lead import Lead
 from forebay_registry.leadership.standing import Standing
-from forebay_registry.lifecycle_calls import LifecycleCalls
 from forebay_registry.nodes.ingest import Ingest
 from forebay_registry.nodes.messages import said
-from forebay_registry.roster import Roster
 
 
 class LifecyclePart:
@@ -33,7 +32,7 @@ class LifecyclePart:
         self,
         lifecycle: Lifecycle,
         *,
-        roster: Roster,
+        fleet: Fleet,
         patrol: Patrol,
         ingest: Ingest,
         bus: Bus,
@@ -55,7 +54,7 @@ class LifecyclePart:
             epoch=lambda: lead.stance.epoch,
             stands_by=lambda: lead.stance.standing is Standing.STANDBY,
         )
-        self.calls = LifecycleCalls(roster, lifecycle, store, clock)
+        self.calls = LifecycleCalls(fleet, lifecycle, store, clock)
         ingest.on_sample.append(self._hear_sample)
         metrics.gauge(
             "forebay_registry_breakers",
