@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forebay.wire.v1 import registry_pb2
-from forebay_admin.cli.backend_facts import engine_facts, load_in_short, model_row, place_facts
+from forebay_admin.cli.backends.facts import engine_facts, load_in_short, model_row, place_facts
 
 NOW = 1_000_000.0
 

@@ -24,8 +24,8 @@ from forebay.launch import cli
 from forebay.ledger_id import new_ledger_id
 from forebay.wire.v1 import types_pb2, usage_pb2
 from forebay_admin.cli import history_files
-from forebay_admin.cli.history_files import open_writer
-from forebay_admin.cli.history_points import Point, amount, sparkline, with_gaps
+from forebay_admin.cli.history.files import open_writer
+from forebay_admin.cli.history.points import Point, amount, sparkline, with_gaps
 from forebay_admin.cli.spans import parse_span
 from forebay_admin.ledger.ledger_store import LedgerStore
 from forebay_admin.ledger.usage_rows import parse_batch

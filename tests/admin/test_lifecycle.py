@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from forebay.errors import BadInput
 from forebay.launch import cli
 from forebay.wire.v1 import lifecycle_pb2, registry_pb2
-from forebay_admin.cli.maintenance import parse_moment
+from forebay_admin.cli.fleet.maintenance import parse_moment
 from forebay_admin.fleet import lifecycle_desk
 from forebay_admin.people.people import Role
 from tests.admin.replica import Running

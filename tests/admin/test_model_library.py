@@ -17,8 +17,8 @@ from rich.progress import Progress
 from forebay.errors import ForebayError, NotFound, Unavailable
 from forebay.launch import cli
 from forebay.wire.v1 import library_pb2 as wire
-from forebay_admin.cli import model_jobs
-from forebay_admin.cli.model_jobs import COLUMNS, Bars
+from forebay_admin.cli.models import jobs as model_jobs
+from forebay_admin.cli.models.jobs import COLUMNS, Bars
 from forebay_admin.people.people import Role
 from tests.admin.replica import Running
 from tests.admin.test_operator import query, refused, somebody

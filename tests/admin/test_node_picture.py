@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forebay.wire.v1 import registry_pb2, telemetry_pb2
-from forebay_admin.cli.node_picture import (
+from forebay_admin.cli.nodes.picture import (
     GPU_COLUMNS,
     gpu_row,
     heard,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from forebay.wire.v1 import admin_pb2, registry_pb2, scheduler_pb2, telemetry_pb2
-from forebay_admin.cli.top import _share, render
-from forebay_admin.cli.top_picture import BACKEND_COLUMNS, backend_row, bar, gpu_row, head, picture
+from forebay_admin.cli.overview.top import _share, render
+from forebay_admin.cli.overview.top_picture import BACKEND_COLUMNS, backend_row, bar, gpu_row, head, picture
 
 LOAD = registry_pb2.EngineLoad(running=3, waiting=2, completion_tokens_per_s=120.4, measured_at_us=1)
 

@@ -10,8 +10,8 @@ import click
 
 from forebay.wire.v1 import history_pb2 as wire
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.history_files import FORMATS, Writer, open_writer, row_of
-from forebay_admin.cli.history_points import (
+from forebay_admin.cli.history.files import FORMATS, Writer, open_writer, row_of
+from forebay_admin.cli.history.points import (
     STATISTICS,
     Point,
     amount,

@@ -10,9 +10,9 @@ from rich.markup import escape
 from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.drain import drain_node, undrain_node
-from forebay_admin.cli.node_orders import command, discovery
-from forebay_admin.cli.node_picture import (
+from forebay_admin.cli.fleet.drain import drain_node, undrain_node
+from forebay_admin.cli.nodes.orders import command, discovery
+from forebay_admin.cli.nodes.picture import (
     GPU_COLUMNS,
     LIST_COLUMNS,
     MIG_COLUMNS,

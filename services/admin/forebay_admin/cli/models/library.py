@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from forebay.wire.v1 import library_pb2 as wire
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.model_jobs import finish, watch
+from forebay_admin.cli.models.jobs import finish, watch
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.words import age, count

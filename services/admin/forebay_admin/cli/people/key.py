@@ -13,7 +13,7 @@ from forebay_admin.cli.amounts import parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
-from forebay_admin.cli.trust import trust, trusted, untrust
+from forebay_admin.cli.people.trust import trust, trusted, untrust
 from forebay_admin.cli.words import age, ahead, coloured, parse_duration
 
 _BANDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 
 from forebay.wire.v1 import lifecycle_pb2
-from forebay_admin.cli.maintenance import print_windows
+from forebay_admin.cli.fleet.maintenance import print_windows
 from forebay_admin.cli.output import print_table
 from forebay_admin.cli.plain import Plain, plain, word
 from forebay_admin.cli.words import age, ahead, coloured

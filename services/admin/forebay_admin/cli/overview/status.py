@@ -14,9 +14,9 @@ from rich.markup import escape
 
 from forebay.errors import ForebayError, Unavailable
 from forebay.wire.v1 import status_pb2 as wire
-from forebay_admin.cli.alert import COLUMNS, alert_row
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.overview.alert import COLUMNS, alert_row
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.words import age, coloured
 

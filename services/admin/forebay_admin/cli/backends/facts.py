@@ -46,7 +46,7 @@ def place_facts(backend: registry_pb2.Backend, node: str) -> Facts:
             f"nobody: added by itself, found by {_FINDERS.get(backend.found_by, escape(backend.found_by))}",
         )
     if not backend.enabled:
-        yield "Enabled", "no, by the fleet file"
+        yield "Enabled", "no, by an operator"
 
 
 _FINDERS = {"agent": "its node's agent", "kubernetes": "Kubernetes"}

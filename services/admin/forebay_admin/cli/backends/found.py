@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 
 from forebay.wire.v1 import discovery_pb2
+from forebay_admin.cli.amounts import MOST_UINT32
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
@@ -68,7 +69,7 @@ def found(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--as", "as_name", default="", metavar="NAME", help="Under another name than the proposed one.")
 @click.option("--pool", default="", metavar="NAME", help="The pool it belongs to. Default: its node's, else default.")
-@click.option("--slots", type=click.IntRange(min=1), metavar="N", help="Answers that it may write at once.")
+@click.option("--slots", type=click.IntRange(1, MOST_UINT32), metavar="N", help="Answers that it may write at once.")
 @json_option
 def adopt(name: str, as_name: str, pool: str, slots: int | None, as_json: bool) -> None:
     """Make a backend of the engine that was found as NAME (`forebay backend found` lists them). One that was added by itself

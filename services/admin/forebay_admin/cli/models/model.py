@@ -9,10 +9,10 @@ from forebay.errors import BadInput, NotFound
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.amounts import money, parse_money, parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.model_fallback import fallback
-from forebay_admin.cli.model_jobs import cancel, job, jobs
-from forebay_admin.cli.model_library import copy, delete, pin, pins, preload, pull, show, unload, unpin
-from forebay_admin.cli.model_rules import alias, rule
+from forebay_admin.cli.models.fallback import fallback
+from forebay_admin.cli.models.jobs import cancel, job, jobs
+from forebay_admin.cli.models.library import copy, delete, pin, pins, preload, pull, show, unload, unpin
+from forebay_admin.cli.models.rules import alias, rule
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.words import count, gigabytes
@@ -95,7 +95,8 @@ def price(
     as_json: bool,
 ) -> None:
     """Say what the tokens of the model NAME cost, in budgets of money and in fair shares; without options, show it; without
-    NAME, show all. What is not named stays as it is. What was used already is counted at the new price.
+    NAME, show all. What is not named stays as it is, and so does what was charged already. More about prices, and prices
+    that begin later: forebay price.
 
     \b
     forebay model price

@@ -22,7 +22,7 @@ from forebay.errors import ForebayError, NotAllowed, NotAuthenticated, Unavailab
 from forebay.wire.v1 import admin_pb2, alerts_pb2
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option
-from forebay_admin.cli.top_picture import (
+from forebay_admin.cli.overview.top_picture import (
     BACKEND_COLUMNS,
     GPU_COLUMNS,
     QUEUE_COLUMNS,

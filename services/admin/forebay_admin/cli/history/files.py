@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from forebay.errors import BadInput
-from forebay_admin.cli.history_points import ENERGIES, STATISTICS, Point
+from forebay_admin.cli.history.points import ENERGIES, STATISTICS, Point
 from forebay_admin.cli.words import moment
 
 FORMATS = ("csv", "json", "parquet")

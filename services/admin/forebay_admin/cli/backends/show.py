@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2, lifecycle_pb2, registry_pb2
-from forebay_admin.cli.backend_facts import MODEL_COLUMNS, engine_facts, model_row, place_facts
-from forebay_admin.cli.backend_history import history_rows, plain_history, print_history
+from forebay_admin.cli.backends.facts import MODEL_COLUMNS, engine_facts, model_row, place_facts
+from forebay_admin.cli.backends.history import history_rows, plain_history, print_history
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word

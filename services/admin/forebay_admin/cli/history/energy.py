@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from forebay.wire.v1 import history_pb2 as wire
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.history_points import watt_hours
+from forebay_admin.cli.history.points import watt_hours
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.spans import parse_span, span_options

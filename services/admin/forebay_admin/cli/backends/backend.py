@@ -10,12 +10,12 @@ from rich.markup import escape
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
-from forebay_admin.cli.backend_credential import credential
-from forebay_admin.cli.backend_facts import load_in_short
-from forebay_admin.cli.backend_found import adopt, found
-from forebay_admin.cli.backend_show import show
+from forebay_admin.cli.backends.credential import credential
+from forebay_admin.cli.backends.facts import load_in_short
+from forebay_admin.cli.backends.found import adopt, found
+from forebay_admin.cli.backends.show import show
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.drain import drain_backend, undrain_backend
+from forebay_admin.cli.fleet.drain import drain_backend, undrain_backend
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.words import age, coloured

@@ -1,29 +1,21 @@
-"""`forebay apply`, `forebay diff` and `forebay fleet`: the fleet as a file, and its versions."""
+"""`forebay apply` and `forebay diff`: the fleet made what a file says, and how it differs from one."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
 import click
-from rich.markup import escape
 
-from forebay.errors import BadInput, NotFound
+from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, fleet_pb2
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.fleet_file import FileProblem, FleetFile, read_fleet_file, write_fleet_file
-from forebay_admin.cli.output import json_option, print_json, print_table
-from forebay_admin.cli.plain import Plain, plain
-from forebay_admin.cli.words import age
+from forebay_admin.cli.fleet.changes import plain_change, print_changes, summary
+from forebay_admin.cli.fleet.file import FileProblem, FleetFile, read_fleet_file
+from forebay_admin.cli.output import json_option, print_json
+from forebay_admin.cli.plain import Plain
 
-_SIGNS = {
-    fleet_pb2.FLEET_CHANGE_KIND_CREATED: "+",
-    fleet_pb2.FLEET_CHANGE_KIND_CHANGED: "~",
-    fleet_pb2.FLEET_CHANGE_KIND_REMOVED: "-",
-}
 _FIRST_LABEL = "default"
 
 _file_option = click.option(
@@ -104,16 +96,16 @@ def apply(source: TextIO, prune: bool, dry_run: bool, renew_keys: bool, as_json:
     if as_json:
         print_json({**_plain(done), "keys_given": given, "applied": not dry_run})
         return
-    _print_changes(done.changes)
+    print_changes(done.changes)
     _print_notes(done.notes)
     for name in given:
         click.echo(f"The backend {name} has its key.")
     if not done.changes:
         click.echo(f"No changes: the fleet is at version {done.version}.")
     elif dry_run:
-        click.echo(f"{_summary(done.changes)} Nothing was changed: the fleet is at version {done.version}.")
+        click.echo(f"{summary(done.changes)} Nothing was changed: the fleet is at version {done.version}.")
     else:
-        click.echo(f"{_summary(done.changes)} The fleet is at version {done.version}.")
+        click.echo(f"{summary(done.changes)} The fleet is at version {done.version}.")
 
 
 @click.command(short_help="Show how the fleet differs from a file.")
@@ -139,90 +131,11 @@ def diff(context: click.Context, source: TextIO, prune: bool, as_json: bool) -> 
     if as_json:
         print_json(_plain(planned))
     else:
-        _print_changes(planned.changes)
+        print_changes(planned.changes)
         _print_notes(planned.notes)
-        click.echo(_summary(planned.changes) if planned.changes else "No difference.")
+        click.echo(summary(planned.changes) if planned.changes else "No difference.")
     if planned.changes:
         context.exit(1)
-
-
-@click.group(short_help="The fleet as a file, and its versions.")
-def fleet() -> None:
-    """The whole fleet that is wanted, as a file, and every version that it had.
-
-    \b
-    forebay fleet export > fleet.yaml
-    forebay fleet history
-    forebay fleet history 7
-    """
-
-
-@fleet.command()
-@click.option(
-    "--version", type=click.IntRange(min=0), metavar="N", help="As it was at that version. Default: the newest."
-)
-@json_option
-def export(version: int | None, as_json: bool) -> None:
-    """Print the fleet as a file that `forebay apply` takes. Engines' keys are not in it. How pools place requests and the
-    aliases of models are in the newest version only.
-
-    \b
-    forebay fleet export > fleet.yaml
-    forebay fleet export --version 3
-
-    With --json: {"version", "fleet": {"nodes", "backends", "pools", "models"}}
-    """
-
-    async def work(calls: Calls) -> fleet_pb2.ExportFleetResponse:
-        return await calls(calls.stub.ExportFleet, fleet_pb2.ExportFleetRequest(version=version))
-
-    told = ask(work)
-    if as_json:
-        print_json({"version": told.version, "fleet": plain(told.fleet)})
-        return
-    click.echo(f"# The fleet at version {told.version}.")
-    click.echo(write_fleet_file(told.fleet), nl=False)
-
-
-@fleet.command()
-@click.argument("version", required=False, type=click.IntRange(min=1))
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
-@json_option
-def history(version: int | None, limit: int, as_json: bool) -> None:
-    """List the versions of the fleet: who made each, when, and what it changed; with VERSION, all of that one.
-
-    With --json: a list of {"version", "at", "actor", "changes"}; with VERSION one of them
-    """
-    request = fleet_pb2.ShowFleetVersionsRequest(limit=limit)
-    if version is not None:
-        request = fleet_pb2.ShowFleetVersionsRequest(limit=1, before_version=version + 1)
-
-    async def work(calls: Calls) -> fleet_pb2.ShowFleetVersionsResponse:
-        return await calls(calls.stub.ShowFleetVersions, request)
-
-    versions = ask(work).versions
-    if version is not None:
-        _show_version(version, versions, as_json=as_json)
-        return
-    if as_json:
-        print_json([plain(v) for v in versions])
-        return
-    now = time.time()
-    print_table(
-        ("Version", "When", "Who", "What"),
-        ((str(v.version), age(v.at_us, now), escape(v.actor), escape(_in_short(v.changes))) for v in versions),
-        nothing="The fleet has not been changed yet.",
-    )
-
-
-def _show_version(version: int, found: Sequence[fleet_pb2.FleetVersion], *, as_json: bool) -> None:
-    if not found or found[0].version != version:
-        raise NotFound(f"There is no version {version} of the fleet; see: forebay fleet history")
-    if as_json:
-        print_json(plain(found[0]))
-        return
-    click.echo(f"Version {version}, by {found[0].actor}, {age(found[0].at_us, time.time())}:")
-    _print_changes(found[0].changes)
 
 
 # --- the calls ---
@@ -300,17 +213,7 @@ def _place(source: TextIO, problem: FileProblem) -> str:
     return f"{source.name}{line}" + (f" {path}" if path else "")
 
 
-# --- what people read ---
-
-
-def _print_changes(changes: Iterable[fleet_pb2.FleetChange]) -> None:
-    for change in changes:
-        click.echo(f"{_SIGNS.get(change.what, '~')} {change.kind} {change.name}")
-        for field in change.fields:
-            if change.what == fleet_pb2.FLEET_CHANGE_KIND_CREATED:
-                click.echo(f"    {field.field}: {_shown(field.after)}")
-            elif change.what == fleet_pb2.FLEET_CHANGE_KIND_CHANGED:
-                click.echo(f"    {field.field}: {_shown(field.before)} → {_shown(field.after)}")
+# --- what people and scripts read ---
 
 
 def _print_notes(notes: Iterable[str]) -> None:
@@ -318,40 +221,9 @@ def _print_notes(notes: Iterable[str]) -> None:
         click.echo(f"Note: {note}")
 
 
-def _summary(changes: Iterable[fleet_pb2.FleetChange]) -> str:
-    kinds = [change.what for change in changes]
-    created, changed, removed = (kinds.count(kind) for kind in _SIGNS)
-    return f"{created} created, {changed} changed, {removed} removed."
-
-
-def _in_short(changes: Iterable[fleet_pb2.FleetChange]) -> str:
-    told = [f"{_SIGNS.get(change.what, '~')}{change.kind} {change.name}" for change in changes]
-    return ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
-
-
-def _shown(value: str) -> str:
-    """JSON as a person would write it."""
-    if not value:
-        return "not set"
-    read = json.loads(value)
-    return read if isinstance(read, str) and read.isprintable() and read else value
-
-
 def _plain(answer: fleet_pb2.ApplyFleetResponse) -> Plain:
     return {
         "version": answer.version,
-        "changes": [_plain_change(change) for change in answer.changes],
+        "changes": [plain_change(change) for change in answer.changes],
         "notes": list(answer.notes),
     }
-
-
-def _plain_change(change: fleet_pb2.FleetChange) -> Plain:
-    fields = [
-        {
-            "field": field.field,
-            "before": json.loads(field.before) if field.before else None,
-            "after": json.loads(field.after) if field.after else None,
-        }
-        for field in change.fields
-    ]
-    return {**plain(change), "fields": fields}

@@ -185,7 +185,8 @@ def _told(answer: Drained, waited_s: float | None) -> str:
         return (
             f"Backend {answer.name} gets nothing new; how much still runs there, no scheduler told. See: forebay queue"
         )
-    return f"Backend {answer.name} gets nothing new; {answer.running} still running. See: forebay queue"
+    # With what gateways were lent ahead, which the scheduler has only begun to call back.
+    return f"Backend {answer.name} gets nothing new; {answer.running} slots are still held there. See: forebay queue"
 
 
 async def _waited(calls: Calls, answers: Sequence[Drained], wait: bool, as_json: bool) -> Sequence[Drained]:

@@ -1,0 +1,1 @@
+"""How it was, what was used and what was taken."""

@@ -1,0 +1,1 @@
+"""What models cost, what requests cost, and what was paid in advance."""

@@ -1,0 +1,1 @@
+"""Machines whose agents report GPUs and load."""

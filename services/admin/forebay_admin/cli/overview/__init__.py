@@ -1,0 +1,1 @@
+"""How the whole is: its health, its load and what has to be looked after."""
