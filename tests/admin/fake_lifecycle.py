@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from forebay.errors import NotFound
@@ -24,6 +25,9 @@ class FakeLifecycle(LifecycleServicer):
         self.drains: dict[tuple[int, str], wire.DrainOrder] = {}
         self.windows: dict[str, wire.MaintenanceWindow] = {}
         self.changes: list[wire.HealthChange] = []
+        self.answers = asyncio.Event()
+        """While it is not set, what is ordered is done, and nobody is told yet."""
+        self.answers.set()
 
     async def OrderDrain(self, request: wire.OrderDrainRequest, context: Any) -> wire.OrderDrainResponse:
         backends = self._concerned(request.scope, request.name)
@@ -39,18 +43,22 @@ class FakeLifecycle(LifecycleServicer):
         )
         before, self.drains[key] = self.drains.get(key), order
         self._tell(backends, is_draining=True)
+        await self.answers.wait()
         return wire.OrderDrainResponse(order=order, before=before, backends=backends)
 
     async def LiftDrain(self, request: wire.LiftDrainRequest, context: Any) -> wire.LiftDrainResponse:
         backends = self._concerned(request.scope, request.name)
         self._tell(backends, is_draining=False)
-        return wire.LiftDrainResponse(before=self.drains.pop((request.scope, request.name), None), backends=backends)
+        before = self.drains.pop((request.scope, request.name), None)
+        await self.answers.wait()
+        return wire.LiftDrainResponse(before=before, backends=backends)
 
     async def AddMaintenance(self, request: wire.AddMaintenanceRequest, context: Any) -> wire.AddMaintenanceResponse:
         window = wire.MaintenanceWindow()
         window.CopyFrom(request.window)
         window.id, window.by, window.added_at_us = f"mw-{len(self.windows) + 1}", request.actor, 1_000_000
         self.windows[window.id] = window
+        await self.answers.wait()
         return wire.AddMaintenanceResponse(window=window)
 
     async def ListMaintenance(self, request: wire.ListMaintenanceRequest, context: Any) -> wire.ListMaintenanceResponse:
@@ -61,7 +69,9 @@ class FakeLifecycle(LifecycleServicer):
     ) -> wire.RemoveMaintenanceResponse:
         if request.id not in self.windows:
             raise NotFound(f"There is no maintenance {request.id}.")
-        return wire.RemoveMaintenanceResponse(window=self.windows.pop(request.id))
+        window = self.windows.pop(request.id)
+        await self.answers.wait()
+        return wire.RemoveMaintenanceResponse(window=window)
 
     async def ShowHealth(self, request: wire.ShowHealthRequest, context: Any) -> wire.ShowHealthResponse:
         (backend,) = self._concerned(BACKEND, request.name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import asyncpg
 import pytest
 from click.testing import CliRunner
 
@@ -14,7 +18,7 @@ from forebay.wire.v1 import lifecycle_pb2, registry_pb2
 from forebay_admin.cli.fleet.maintenance import parse_moment
 from forebay_admin.fleet import lifecycle_desk
 from forebay_admin.people.people import Role
-from tests.admin.replica import Running
+from tests.admin.replica import Running, until
 from tests.admin.test_cli import Invoke, forebay, told
 from tests.admin.test_operator import query, refused, somebody
 
@@ -64,6 +68,54 @@ async def test_a_drain_holds_though_no_scheduler_tells_what_runs(
     answer = await operator.DrainBackend(name="big-gpu")
     assert (answer.running, answer.drained, answer.running_unknown) == (0, False, True)
     assert len(admin.site.registry.lifecycle.drains) == 1
+
+
+async def test_a_change_is_audited_though_whoever_asked_for_it_is_gone(admin: Running) -> None:
+    registry, operator = admin.site.registry.lifecycle, await admin.operator()
+    await operator.RegisterBackend(name="big", url="http://127.0.0.1:1")
+    window = lifecycle_pb2.MaintenanceWindow(scope=POOL, name="default", begins_at_us=1, ends_at_us=2)
+
+    async def leave(call: Awaitable[Any], has_come: Callable[[], Any]) -> None:
+        registry.answers.clear()
+        going = asyncio.ensure_future(call)
+        await until(has_come)
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+        registry.answers.set()
+
+    async def audited(action: str) -> None:
+        async with asyncio.timeout(10):
+            while not await query(admin, f"SELECT FROM admin.audit_log WHERE action = '{action}'"):
+                await asyncio.sleep(0.01)
+
+    await leave(operator.DrainBackend(name="big"), lambda: registry.drains)
+    await audited("backend.drain")
+    await leave(operator.DrainBackend(name="big", undo=True), lambda: not registry.drains)
+    await audited("backend.undrain")
+    await leave(operator.ScheduleMaintenance(window=window), lambda: registry.windows)
+    await audited("maintenance.add")
+    await leave(operator.CancelMaintenance(id="mw-1"), lambda: not registry.windows)
+    await audited("maintenance.remove")
+
+
+async def test_an_invitation_is_made_though_whoever_asked_for_it_is_gone(admin: Running) -> None:
+    operator = await admin.operator()
+    connection = await asyncpg.connect(admin.site.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE admin.audit_log")
+            going = asyncio.ensure_future(operator.InviteNode(name="gpu-1"))
+            waits = "SELECT FROM pg_locks WHERE relation = 'admin.audit_log'::regclass AND NOT granted"
+            async with asyncio.timeout(10):
+                while not await connection.fetch(waits):
+                    await asyncio.sleep(0.01)
+            going.cancel()
+            await asyncio.gather(going, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while not await connection.fetch("SELECT FROM admin.audit_log WHERE action = 'node.invite'"):
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
 
 
 async def test_a_whole_node_is_drained_and_undrained(forebay: Invoke, admin: Running) -> None:

@@ -1,8 +1,10 @@
-"""Auditing acts that another service carries out: admin demands beforehand that it will be able to write them down."""
+"""Auditing what operators do: with the change itself, in its transaction (`Note`), or once another service has carried it
+out, of which admin demands beforehand that it will be able to write it down (`Audit`)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 from sqlalchemy import text
 
@@ -10,7 +12,36 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import Unavailable
 from forebay_admin.audit.audit_store import Act, Facts, record
-from forebay_admin.people.access import Actor
+from forebay_admin.changes import Change
+
+
+class Who(Protocol):
+    """As much of an actor as is written down."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def key_id(self) -> str: ...
+
+
+class Note:
+    """`await note(change, actor, "pool.set", pool, before=…, after=…)`"""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def __call__(
+        self,
+        change: Change,
+        actor: Who,
+        action: str,
+        subject: str,
+        *,
+        before: Facts | None = None,
+        after: Facts | None = None,
+    ) -> None:
+        act = Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
+        await record(change.connection, act, datetime.fromtimestamp(self._clock.now(), UTC))
 
 
 class Audit:
@@ -25,7 +56,7 @@ class Audit:
 
     async def record(
         self,
-        actor: Actor,
+        actor: Who,
         action: str,
         subject: str,
         *,

@@ -7,6 +7,7 @@ from typing import Any
 from forebay.wire.v1 import admin_pb2, lifecycle_pb2
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.people.access import Access
+from forebay_admin.unbroken import to_its_end
 
 
 class LifecycleCalls:
@@ -16,15 +17,15 @@ class LifecycleCalls:
     async def DrainBackend(
         self, request: admin_pb2.DrainBackendRequest, context: Any
     ) -> admin_pb2.DrainBackendResponse:
-        return await self._lifecycle.drain_backend(request, self._access.actor())
+        return await to_its_end(self._lifecycle.drain_backend(request, self._access.actor()))
 
     async def DrainNode(self, request: admin_pb2.DrainNodeRequest, context: Any) -> admin_pb2.DrainNodeResponse:
-        return await self._lifecycle.drain_node(request, self._access.actor())
+        return await to_its_end(self._lifecycle.drain_node(request, self._access.actor()))
 
     async def ScheduleMaintenance(
         self, request: lifecycle_pb2.AddMaintenanceRequest, context: Any
     ) -> lifecycle_pb2.AddMaintenanceResponse:
-        return await self._lifecycle.schedule_maintenance(request, self._access.actor())
+        return await to_its_end(self._lifecycle.schedule_maintenance(request, self._access.actor()))
 
     async def ShowMaintenance(
         self, request: lifecycle_pb2.ListMaintenanceRequest, context: Any
@@ -34,7 +35,7 @@ class LifecycleCalls:
     async def CancelMaintenance(
         self, request: lifecycle_pb2.RemoveMaintenanceRequest, context: Any
     ) -> lifecycle_pb2.RemoveMaintenanceResponse:
-        return await self._lifecycle.cancel_maintenance(request, self._access.actor())
+        return await to_its_end(self._lifecycle.cancel_maintenance(request, self._access.actor()))
 
     async def ShowBackendHealth(
         self, request: lifecycle_pb2.ShowHealthRequest, context: Any

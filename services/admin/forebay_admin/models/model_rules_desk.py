@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,8 +11,9 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.audit.audit_store import Act, Facts, record
-from forebay_admin.changes import Change, Changes
+from forebay_admin.audit.audit import Note
+from forebay_admin.audit.audit_store import Facts
+from forebay_admin.changes import Changes
 from forebay_admin.keys.key_store import key_with_id
 from forebay_admin.keys.keys import key_id_from
 from forebay_admin.models.fallbacks_store import all_fallbacks
@@ -54,7 +54,7 @@ class ModelRulesDesk:
     def __init__(self, database: Database, changes: Changes, clock: Clock) -> None:
         self._database = database
         self._changes = changes
-        self._clock = clock
+        self._note = Note(clock)
 
     async def set_alias(self, request: admin_pb2.SetModelAliasRequest, actor: Actor) -> admin_pb2.SetModelAliasResponse:
         wanted = demand_alias(alias_from(request.alias), ())
@@ -104,19 +104,6 @@ class ModelRulesDesk:
                 rules=[rule_to_wire(rule) for rule in await all_rules(connection)],
                 fallbacks=[fallback_to_wire(fallback) for fallback in await all_fallbacks(connection)],
             )
-
-    async def _note(
-        self,
-        change: Change,
-        actor: Actor,
-        action: str,
-        subject: str,
-        *,
-        before: Facts | None = None,
-        after: Facts | None = None,
-    ) -> None:
-        act = Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
-        await record(change.connection, act, datetime.fromtimestamp(self._clock.now(), UTC))
 
 
 async def _found(connection: AsyncConnection, scope: Scope) -> Scope:

@@ -8,7 +8,8 @@ from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.audit.audit_store import Act, Facts, record
+from forebay_admin.audit.audit import Note
+from forebay_admin.audit.audit_store import Facts
 from forebay_admin.changes import Change, Changes
 from forebay_admin.keys.key_store import key_with_id, weigh_key
 from forebay_admin.keys.keys import key_id_from
@@ -29,6 +30,7 @@ class SharesDesk:
         self._database = database
         self._changes = changes
         self._clock = clock
+        self._note = Note(clock)
 
     async def change_user(self, request: admin_pb2.ChangeUserRequest, actor: Actor) -> admin_pb2.ChangeUserResponse:
         _demand_change(request)
@@ -126,19 +128,6 @@ class SharesDesk:
 
     async def _names(self, change: Change) -> dict[str, str]:
         return {group.id: group.name for group in (await read_groups(change.connection)).values()}
-
-    async def _note(
-        self,
-        change: Change,
-        actor: Actor,
-        action: str,
-        subject: str,
-        *,
-        before: Facts | None = None,
-        after: Facts | None = None,
-    ) -> None:
-        act = Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
-        await record(change.connection, act, self._now())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
