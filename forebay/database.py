@@ -183,7 +183,8 @@ class Database:
                 server_settings={"application_name": f"forebay-{self.schema}"},
             )
 
-        return create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
+        # What was to be written may be anybody's secret, and an error is logged.
+        return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)
 
 
 @asynccontextmanager

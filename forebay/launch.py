@@ -19,7 +19,7 @@ import click
 
 from forebay.clock import SystemClock
 from forebay.config import read_file, read_settings, unknown_tables
-from forebay.errors import BadSettings, CannotStart, ForebayError
+from forebay.errors import BadInput, BadSettings, CannotStart, ForebayError
 
 log = logging.getLogger(__name__)
 
@@ -211,6 +211,10 @@ def main() -> None:
         sys.exit(141)  # as a shell tells SIGPIPE
     except ForebayError as error:
         _exit_saying(error)
+    except UnicodeEncodeError as error:
+        if not any(str(error.object) in word for word in sys.argv[1:]):
+            raise
+        _exit_saying(BadInput(f"{error.object!a} is not text: its bytes are no UTF-8."))
     except BaseExceptionGroup as group:  # what a service's TaskGroup makes of the error that ended it
         error_in_group = _first_of_ours(group)
         if error_in_group is None:

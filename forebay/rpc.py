@@ -39,6 +39,8 @@ KEEPALIVE = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 _MAX_MESSAGE = 64 * 1024 * 1024
+_NOT_OURS = (grpc.aio.BaseError, NotImplementedError)
+"""What gRPC itself raises in a handler, and makes a status of."""
 
 _CODES: tuple[tuple[type[ForebayError], grpc.StatusCode], ...] = (
     (errors.BadInput, grpc.StatusCode.INVALID_ARGUMENT),
@@ -149,6 +151,10 @@ class _Edge(grpc.aio.ServerInterceptor):
                             yield response
                 except ForebayError as error:
                     await _abort(context, error)
+                except _NOT_OURS:
+                    raise
+                except Exception:
+                    await _abort_unforeseen(context, method)
 
             handler_call = handler.stream_stream if handler.request_streaming else handler.unary_stream
             wrap = (
@@ -173,12 +179,18 @@ class _Edge(grpc.aio.ServerInterceptor):
                 )
             except ForebayError as error:
                 await _abort(context, error)
+            except _NOT_OURS:
+                raise
+            except Exception:
+                await _abort_unforeseen(context, method)
 
         handler_call = handler.stream_unary if handler.request_streaming else handler.unary_unary
         wrap = (
             grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         )
         return wrap(unary, handler.request_deserializer, handler.response_serializer)
+
+
 
 
 def _bearer(metadata: Any) -> str | None:
@@ -194,6 +206,12 @@ async def _abort(context: Any, error: ForebayError) -> None:
     if error.retry_after_s is not None:
         trailing.append(("forebay-retry-after-ms", str(round(error.retry_after_s * 1000))))
     await context.abort(code, error.message, tuple(trailing))
+
+
+async def _abort_unforeseen(context: Any, method: str) -> None:
+    """What such an error says (a statement of SQL, a path) is for the log of the one that was asked alone."""
+    log.exception("a call failed as nobody foresaw", extra={"action": "internal", "method": method})
+    await _abort(context, ForebayError("A mistake of Forebay's own; the log of the service that was asked has it."))
 
 
 # --- calling ----------------------------------------------------------------------------------------------------------

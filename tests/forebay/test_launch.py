@@ -145,11 +145,11 @@ async def test_services_are_entered_in_order_and_left_in_reverse_when_told(caplo
     services = [make_service("admin", events), make_service("gateway", events)]
     running = asyncio.create_task(run_until_told(prepare(services, {}, {})))
     ready = await ready_records(caplog, 2)
-    with urllib.request.urlopen(f"http://{ready[1]}/readyz", timeout=5) as response:
+    with urllib.request.urlopen(f"http://{ready[1]}/readyz", timeout=30) as response:
         assert json.loads(response.read())["ready"] is True
     assert events == ["admin in", "gateway in"]
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert events == ["admin in", "gateway in", "gateway out", "admin out"]
 
 
@@ -160,14 +160,14 @@ async def test_a_background_task_that_fails_takes_the_process_down_with_its_reas
         make_service("gateway", events, ends_with=CannotStart("the disk is full")),
     ]
     with pytest.raises(BaseExceptionGroup) as ended:
-        await asyncio.wait_for(run_until_told(prepare(services, {}, {})), 5)
+        await asyncio.wait_for(run_until_told(prepare(services, {}, {})), 30)
     assert ended.group_contains(CannotStart, match="the disk is full")
     assert events == ["admin in", "gateway in", "gateway out", "admin out"]
 
 
 async def ready_records(caplog: pytest.LogCaptureFixture, count: int) -> list[str]:
     """The ops addresses of the services that said they are ready."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             told = [vars(r)["ops"] for r in caplog.records if vars(r).get("action") == "ready"]
             if len(told) == count:
@@ -178,18 +178,19 @@ async def ready_records(caplog: pytest.LogCaptureFixture, count: int) -> list[st
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def exit_status(monkeypatch: pytest.MonkeyPatch, raised: BaseException | int) -> int | str | None:
+def exit_status(monkeypatch: pytest.MonkeyPatch, raised: BaseException | int, *words: str) -> int | str | None:
     """What `forebay` exits with when its command raises this, or asks for this status."""
 
     @click.command()
+    @click.argument("words", nargs=-1)
     @click.pass_context
-    def command(context: click.Context) -> None:
+    def command(context: click.Context, words: tuple[str, ...]) -> None:
         if isinstance(raised, int):
             context.exit(raised)
         raise raised
 
     monkeypatch.setattr(launch, "cli", command)
-    monkeypatch.setattr(sys, "argv", ["forebay"])
+    monkeypatch.setattr(sys, "argv", ["forebay", *words])
     try:
         main()
     except SystemExit as exited:
@@ -227,6 +228,17 @@ def test_scripts_can_tell_what_happened_by_the_exit_status(
         assert said == f"forebay: {raised.message}\n"
     if isinstance(raised, ExceptionGroup):
         assert said == "forebay: no such key\n"
+
+
+def test_an_argument_that_is_no_text_is_wrong_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "caf\udce9".encode()
+    assert exit_status(monkeypatch, caught.value, "node", "where=caf\udce9") == 2
+    assert capsys.readouterr().err == "forebay: 'caf\\udce9' is not text: its bytes are no UTF-8.\n"
+    with pytest.raises(UnicodeEncodeError):
+        exit_status(monkeypatch, caught.value)  # a mistake of ours
 
 
 def test_output_that_nobody_reads_any_more_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,7 @@ async def test_another_error_is_not_taken_for_one_of_ours(address: str, services
         with pytest.raises(ForebayError) as crossed:
             await list_backends(peer)
     assert type(crossed.value) is ForebayError
+    assert "a mistake" not in crossed.value.message, "what it says is for the log"
 
 
 async def test_an_error_after_the_first_frames_of_a_stream_crosses_too(address: str) -> None:
@@ -265,7 +266,7 @@ async def test_who_takes_longer_than_its_caller_gave_is_unavailable_and_stopped(
     async with calling(address, "admin") as peer:
         with pytest.raises(Unavailable, match="did not finish in the time its caller gave"):
             await list_backends(peer, timeout=0.5)
-        await asyncio.wait_for(stopped.wait(), 5)
+        await asyncio.wait_for(stopped.wait(), 30)
 
 
 async def test_a_timeout_of_the_handlers_own_is_not_blamed_on_the_caller(address: str, services: Services) -> None:
@@ -292,7 +293,7 @@ async def test_a_watcher_that_leaves_ends_the_stream_that_served_it(address: str
                 break
         assert not services.ended.is_set()
         watching.cancel()
-        await asyncio.wait_for(services.ended.wait(), 5)
+        await asyncio.wait_for(services.ended.wait(), 30)
     assert (versions, services.callers) == ([1, 2], ["gateway"])
 
 
@@ -302,7 +303,7 @@ async def test_leaving_the_server_ends_its_streams(services: Services, token_fil
         peer = await peer_channel.__aenter__()
         watching = RegistryStub(peer.channel).WatchFleet(registry_pb2.WatchFleetRequest(), metadata=peer.metadata)
         assert (await anext(aiter(watching))).version == 1
-    await asyncio.wait_for(services.ended.wait(), 5)
+    await asyncio.wait_for(services.ended.wait(), 30)
     with pytest.raises(Unavailable):
         await read(watching)
     await peer_channel.__aexit__(None, None, None)
@@ -319,7 +320,7 @@ async def test_a_peer_finds_its_server_again(services: Services, token_file: Pat
         with pytest.raises(Unavailable):
             await list_backends(peer)
         async with open_server(address, services.add, tokens, grace_s=0):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         await list_backends(peer)
@@ -375,4 +376,4 @@ async def test_a_peer_that_is_far_away_is_reached_at_the_first_attempt(services:
         async with calling(f"127.0.0.1:{slow.sockets[0].getsockname()[1]}", "admin") as peer:
             await list_backends(peer)
         assert services.callers == ["admin"]
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 30)

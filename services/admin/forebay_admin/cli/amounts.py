@@ -7,6 +7,10 @@ from decimal import Decimal, InvalidOperation
 
 from forebay.errors import BadInput
 
+MOST_UINT32 = 2**32 - 1
+"""More fits into no message."""
+MOST_VERSION = 2**63 - 1
+
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d*)?|-?\.\d+")
 _MILLI = 1000
 _MICROS = 1_000_000

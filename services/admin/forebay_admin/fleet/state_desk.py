@@ -191,7 +191,7 @@ def _registrys_part(wanted: wire.FleetSpec, now: wire.FleetSpec) -> wire.FleetSp
 
 
 def _with_own(changes: Iterable[wire.FleetChange], own: OwnPlan) -> list[wire.FleetChange]:
-    merged = list(changes)
+    merged = list(wire.ApplyFleetResponse(changes=changes).changes)  # copies: this is asked for twice
 
     def of(kind: str, name: str) -> wire.FleetChange:
         for one in merged:
