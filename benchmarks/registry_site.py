@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -18,9 +16,10 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import grpc
 import grpc.aio
-import psutil
 
+from benchmarks.registry_parts import Part, RegistryProcess, sets_of
 from forebay.local.nats import Nats, open_nats, public_key
 from forebay.local.postgres import open_postgres
 from forebay.nats_rights import render_agents
@@ -34,6 +33,9 @@ from tests.fakes.cut_wire import CutWire
 from tests.fakes.fleet_simulator import address_of
 
 MORTALS = 8
+_AT_ONCE = 4
+"""Nodes that are enrolled at the same time."""
+_PATIENCE_S = 180.0
 _NOTES = """
     CREATE TABLE public.writes (who text, holder text, epoch bigint, at timestamptz);
     CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -99,44 +101,10 @@ def serves(backend: wire.Backend) -> bool:
 
 
 @dataclass
-class RegistryProcess:
-    """`forebay run registry`."""
-
-    name: str
-    sets: list[str]
-    ops: str
-    listen: str
-    wire: CutWire
-    """Between it and Postgres."""
-    log: Path
-    process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "forebay", "run", "registry", *self.sets), stdout=log, stderr=log
-            )
-
-    def send(self, what: signal.Signals) -> None:
-        assert self.process is not None
-        os.kill(self.process.pid, what)
-
-    async def end(self, what: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.send(signal.SIGCONT)
-            self.send(what)
-            await self.process.wait()
-
-    @property
-    def usage(self) -> psutil.Process:
-        assert self.process is not None
-        return psutil.Process(self.process.pid)
-
-
-@dataclass
 class Site:
     work: Path
     admin_url: str
+    nats: Nats
     registries: Registries
     pair: dict[str, RegistryProcess]
     mortal_ports: list[int]
@@ -160,14 +128,27 @@ class Site:
         return {int(second): count for second, count in (await self.tell_simulator(do="looks"))["by_second"].items()}
 
     async def call(self, method: str, request: Any) -> Any:
+        """Once more while nobody leads, which on a busy machine may be so for a moment."""
         stub: Any = RegistryStub(self.registries.leading.channel)
-        return await getattr(stub, method)(request, metadata=self.registries.leading.metadata, timeout=30)
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return await getattr(stub, method)(request, metadata=self.registries.leading.metadata, timeout=30)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
 
     async def want(self) -> None:
-        """The whole fleet, at once."""
+        """The whole fleet, at once; its agents before, since the first looks at all engines leave time for little else."""
+        numbers = iter(range(self.nodes))
+
+        async def enrol() -> None:
+            for node in numbers:
+                await self.call("EnrolNode", wire.EnrolNodeRequest(actor="benchmark", name=f"node-{node:03}"))
+
+        await asyncio.gather(*(enrol() for _ in range(_AT_ONCE)))
         wanted = fleet_pb2.FleetSpec()
-        for node in range(self.nodes):
-            wanted.nodes.add(name=f"node-{node:03}")
         for number in range(self.engines - MORTALS):
             on = f"node-{number % self.nodes:03}"
             wanted.backends.add(
@@ -177,11 +158,9 @@ class Site:
             wanted.backends.add(name=f"mortal-{number}", url=f"http://127.0.0.1:{mortal_port}", kind="vllm", slots=8)
         answer = await self.call("ChangeFleet", fleet_pb2.ChangeFleetRequest(actor="benchmark", wanted=wanted))
         assert not answer.problems, answer.problems
-        for node in range(self.nodes):
-            await self.call("EnrolNode", wire.EnrolNodeRequest(actor="benchmark", name=f"node-{node:03}"))
 
-    async def until_serving(self, within_s: float = 60.0) -> None:
-        async with asyncio.timeout(within_s):
+    async def until_serving(self) -> None:
+        async with asyncio.timeout(_PATIENCE_S):
             while len(self.watcher.fleet) < self.engines or not all(serves(b) for b in self.watcher.fleet.values()):
                 await asyncio.sleep(0.1)
 
@@ -213,7 +192,7 @@ class Site:
         foreign = sum(row["many"] for row in rows if holders.get(row["who"]) not in (None, row["holder"]))
         return sum(row["many"] for row in rows), foreign, epochs
 
-    async def leader(self, within_s: float = 30.0, *, other_than: str = "") -> RegistryProcess:
+    async def leader(self, within_s: float = 60.0, *, other_than: str = "") -> RegistryProcess:
         until = time.monotonic() + within_s
         while time.monotonic() < until:
             for name, one in self.pair.items():
@@ -222,7 +201,21 @@ class Site:
             await asyncio.sleep(0.05)
         raise AssertionError(f"no registry leads within {within_s} s")
 
-    async def reading(self, one: RegistryProcess, metric: str) -> float | None:
+    async def until_one_stands_by(self) -> None:
+        """And the other leads, by what each says of itself."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while await self._standings() != {"leading", "standby"}:
+                await asyncio.sleep(0.05)
+
+    async def _standings(self) -> set[str]:
+        return {
+            standing
+            for one in self.pair.values()
+            for standing in ("leading", "standby", "adrift", "waiting")
+            if await self.reading(one, f'forebay_registry_standing{{is="{standing}"}}') == 1.0
+        }
+
+    async def reading(self, one: Part, metric: str) -> float | None:
         try:
             async with self.client.get(f"http://{one.ops}/metrics", timeout=aiohttp.ClientTimeout(total=1)) as answer:
                 text = await answer.text()
@@ -245,7 +238,7 @@ async def open_site(work: Path, *, engines: int, nodes: int) -> AsyncIterator[Si
                 work / "nats",
                 secrets=work / "secrets",
                 port=free_port(),
-                users=("admin", "registry", "scheduler"),
+                users=("admin", "registry", "scheduler", "gateway-1"),
                 log=work / "nats.log",
             )
         )
@@ -269,6 +262,7 @@ async def open_site(work: Path, *, engines: int, nodes: int) -> AsyncIterator[Si
         yield Site(
             work=work,
             admin_url=postgres.superuser_url,
+            nats=nats,
             registries=registries,
             pair=pair,
             mortal_ports=mortal_ports,
@@ -306,8 +300,16 @@ async def _place(name: str, work: Path, superuser_url: str, nats: Nats, stack: A
         "snapshot_key_file": work / "snapshot.key",
         "snapshot_dir": work / f"snapshots-{name}",
     }
-    sets = [part for key, value in settings.items() for part in ("--set", f"registry.{key}={value}")]
-    one = RegistryProcess(name, sets, ops, listen, cut_wire, work / f"registry-{name}.log")
+    sets = sets_of("registry", settings)
+    one = RegistryProcess(
+        service="registry",
+        sets=sets,
+        ops=ops,
+        log=work / f"registry-{name}.log",
+        name=name,
+        listen=listen,
+        wire=cut_wire,
+    )
     stack.push_async_callback(one.end)
     return one
 

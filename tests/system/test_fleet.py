@@ -72,7 +72,7 @@ def standing(fleet: Installation) -> dict[str, str]:
     told = {}
     for name, offset in REGISTRIES.items():
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{fleet.base_port + offset}/metrics", timeout=5) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{fleet.base_port + offset}/metrics", timeout=30) as page:
                 lines = page.read().decode().splitlines()
         except OSError:
             continue
@@ -96,7 +96,7 @@ async def leader(fleet: Installation) -> str:
     return found[0]
 
 
-async def until(fleet: Installation, words: tuple[str, ...], holds: Callable[[Any], bool], within_s: float = 20) -> Any:
+async def until(fleet: Installation, words: tuple[str, ...], holds: Callable[[Any], bool], within_s: float = 60) -> Any:
     """What `forebay WORDS` tells as soon as that holds."""
     async with asyncio.timeout(within_s):
         while True:
@@ -108,6 +108,38 @@ async def until(fleet: Installation, words: tuple[str, ...], holds: Callable[[An
 
 def backend(name: str, health: str) -> Callable[[Any], bool]:
     return lambda told: any(one["name"] == name and one["health"] == health for one in told)
+
+
+LONG = {"model": "fake-model", "messages": [{"role": "user", "content": "Go on."}], "stream": True, "max_tokens": 3000}
+RUNNING = {
+    "openai": ("/v1/chat/completions", LONG),
+    "anthropic": ("/v1/messages", LONG),
+    "ollama": ("/api/chat", {**LONG, "options": {"num_predict": 3000}}),
+}
+"""By dialect: two and a half minutes of words."""
+
+
+async def whole_stream(
+    client: aiohttp.ClientSession, fleet: Installation, key: str, dialect: str, begun: asyncio.Event
+) -> str:
+    """All that came until its end, which has to be a clean one; `begun` is set at the first word."""
+    path, body = RUNNING[dialect]
+    headers = {"authorization": f"Bearer {key}", "x-request-id": f"forced-{dialect}"}
+    told = ""
+    async with client.post(f"{fleet.gateway}/lab{path}", json=body, headers=headers) as answer:
+        async for chunk in answer.content.iter_any():
+            told += chunk.decode()
+            if "word0" in told:
+                begun.set()
+    return told
+
+
+async def answers_again(client: aiohttp.ClientSession, fleet: Installation, key: str) -> None:
+    """Until the pool lab does."""
+    body = ask("Go on.", model="fake-model", max_tokens=2)
+    async with asyncio.timeout(20):
+        while not (await stream(client, f"{fleet.gateway}/lab", key, body, "again")).is_done:
+            await asyncio.sleep(0.1)
 
 
 def powers(series: Any) -> list[Any]:
@@ -160,6 +192,50 @@ async def test_a_fleet_file_is_applied_once_and_its_virtual_endpoint_serves(
     assert told["pool"] == "lab"
 
 
+async def test_a_forced_drain_ends_what_runs_and_each_client_is_told(
+    fleet: Installation, client: aiohttp.ClientSession, own_engine: FakeEngineProcess
+) -> None:
+    key = fleet.make_key("evicted")
+    await answers_again(client, fleet, key)
+    begun = [asyncio.Event() for _ in RUNNING]
+    pace = f"{own_engine.url}/control/pace"
+    async with client.post(pace, json={"answer_tokens": 3000}) as answer:
+        assert answer.status == 200
+    running = [
+        asyncio.create_task(whole_stream(client, fleet, key, dialect, event))
+        for dialect, event in zip(RUNNING, begun, strict=True)
+    ]
+    await asyncio.gather(*(asyncio.wait_for(event.wait(), 60) for event in begun))
+    async with client.post(pace, json={"answer_tokens": 100}) as answer:
+        assert answer.status == 200
+    words = ("drain", "gpu", "--deadline", "1s", "--force", "--wait", "--reason", "new driver")
+    drained = await asyncio.to_thread(fleet.cli, *words)
+    assert (drained["running"], drained["drained"]) == (0, True)
+    openai, anthropic, ollama = await asyncio.gather(*running)
+    *_, told, end = openai.split("\n\n")
+    assert (json.loads(told.removeprefix("data: "))["error"]["code"], end) == ("draining", "")
+    *_, told, end = anthropic.split("\n\n")
+    assert (told.splitlines()[0], end) == ("event: error", "")
+    assert json.loads(ollama.splitlines()[-1])["error"]
+    await until(fleet, ("backend", "list"), backend("gpu", "drained"))
+    async with asyncio.timeout(20):
+        while (await (await client.get(f"{own_engine.url}/control/seen")).json())["running"]:
+            await asyncio.sleep(0.05)
+    (held,) = [one for one in (await asyncio.to_thread(fleet.cli, "queue"))["held"] if one["backend_name"] == "gpu"]
+    assert (held["held"], held["draining"]) == (0, True)
+
+    def rows(told: Any) -> list[Any]:
+        return [row for row in told if row["request_id"].startswith("forced-")]
+
+    usage = ("usage", "--rows", "--limit", "1000")
+    told = await until(fleet, usage, lambda told: len(rows(told)) == len(RUNNING), within_s=60)
+    assert {(row["outcome"], row["reason"]) for row in rows(told)} == {("failed", "draining")}
+    assert all(row["completion_tokens"] > 0 for row in rows(told))
+    await asyncio.to_thread(fleet.cli, "drain", "gpu", "--undo")
+    await until(fleet, ("backend", "list"), backend("gpu", "healthy"))
+    await answers_again(client, fleet, key)
+
+
 async def test_a_pull_is_followed_to_its_end_and_the_model_is_in_the_fleet(
     fleet: Installation, client: aiohttp.ClientSession
 ) -> None:
@@ -207,9 +283,7 @@ async def test_a_registry_that_is_killed_is_followed_its_orders_stand_and_gatewa
     await until(fleet, ("backend", "list"), backend("gpu", "drained"))
     await asyncio.to_thread(fleet.cli, "backend", "undrain", "gpu")
     await until(fleet, ("backend", "list"), backend("gpu", "healthy"))
-    async with asyncio.timeout(10):
-        while not (await stream(client, f"{fleet.gateway}/lab", key, body | {"max_tokens": 2}, "after")).is_done:
-            await asyncio.sleep(0.1)
+    await answers_again(client, fleet, key)
     await fleet.wait_restarted(leads, died)
     await eventually(lambda: standing(fleet).get(leads) == "standby", 20, "it does not stand by", every_s=0.1)
     assert standing(fleet)[follows] == "leading"

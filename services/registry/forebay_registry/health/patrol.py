@@ -15,11 +15,11 @@ from typing import Protocol
 from forebay.clock import Clock
 from forebay.metrics import Number
 from forebay_registry.backend import BackendId, Condition, EngineKind, Load, Observed, Seen
+from forebay_registry.engines.outcome import Outcome
 from forebay_registry.engines.probe import Answered, Failed, Target
 from forebay_registry.health.conditions import (
     Breaker,
     Health,
-    Outcome,
     Rhythm,
     Thresholds,
     damping,
@@ -72,6 +72,8 @@ class _Post:
     health: Health = field(default_factory=Health)
     looked_at: float = float("-inf")
     """When the last look began, on the monotonic clock."""
+    refused_since: bool | None = None
+    """A gateway failed there since the last look began, and whether no connection could be made."""
     kick: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -130,6 +132,7 @@ class Patrol:
         if post is None:
             return
         post.health = doubt(post.health, is_refusal=is_refusal, thresholds=self._beat.thresholds)
+        post.refused_since = is_refusal or bool(post.refused_since)
         post.kick.set()
 
     def breakers(self) -> Counter[Breaker]:
@@ -176,6 +179,7 @@ class Patrol:
             else:
                 await self._take_turn(post)
             post.kick.clear()
+            post.refused_since = None
             post.looked_at = self._clock.monotonic()
             target = post.target
             answer = await self._look(target, found)
@@ -185,6 +189,10 @@ class Patrol:
                 await self._rest(post, self._beat.rhythm.doubt_s * (1 + self._jitter()))
                 continue  # it may have answered, and nobody was here to hear it
             health = post.health = step(before, outcome, self._clock.monotonic(), self._beat.thresholds)
+            if outcome is Outcome.SUCCESS and post.refused_since is not None:
+                # It was asked before the gateway failed there, so its answer says nothing against that.
+                is_refusal, thresholds = post.refused_since, self._beat.thresholds
+                health = post.health = doubt(health, is_refusal=is_refusal, thresholds=thresholds)
             observed = self._after(observed, answer, health)
             # An engine that comes back may be another one.
             found = observed.seen.kind if health.condition is not Condition.UNHEALTHY else None
