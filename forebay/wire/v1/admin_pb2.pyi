@@ -5,6 +5,7 @@ Admin owns people, keys and the ledger, and is the one address that operators ta
 
 from collections import abc as _abc
 from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
+from forebay.wire.v1 import key_terms_pb2 as _key_terms_pb2
 from forebay.wire.v1 import registry_pb2 as _registry_pb2
 from forebay.wire.v1 import scheduler_pb2 as _scheduler_pb2
 from forebay.wire.v1 import types_pb2 as _types_pb2
@@ -55,6 +56,8 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     KEY_STATE_ACTIVE: _KeyState.ValueType  # 1
     KEY_STATE_REVOKED: _KeyState.ValueType  # 2
     KEY_STATE_USER_DISABLED: _KeyState.ValueType  # 3
+    KEY_STATE_BLOCKED: _KeyState.ValueType  # 4
+    """for a time, or until it is unblocked"""
 
 class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper): ...
 
@@ -62,6 +65,8 @@ KEY_STATE_UNSPECIFIED: KeyState.ValueType  # 0
 KEY_STATE_ACTIVE: KeyState.ValueType  # 1
 KEY_STATE_REVOKED: KeyState.ValueType  # 2
 KEY_STATE_USER_DISABLED: KeyState.ValueType  # 3
+KEY_STATE_BLOCKED: KeyState.ValueType  # 4
+"""for a time, or until it is unblocked"""
 Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
 
 class _BudgetUnit:
@@ -252,6 +257,11 @@ class KeyPrincipal(_message.Message):
     BAND_CAP_FIELD_NUMBER: _builtins.int
     CUT_RUNNING_FIELD_NUMBER: _builtins.int
     SIGNING_KEYS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    OLD_SECRET_HMAC_FIELD_NUMBER: _builtins.int
+    OLD_SECRET_UNTIL_US_FIELD_NUMBER: _builtins.int
+    BLOCKED_UNTIL_US_FIELD_NUMBER: _builtins.int
+    BLOCK_REASON_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """the public id"""
     secret_hmac: _builtins.bytes
@@ -268,6 +278,13 @@ class KeyPrincipal(_message.Message):
     """the most urgent band that it may ask for"""
     cut_running: _builtins.bool
     """of a revoked key: its running requests end too, not only those that wait"""
+    old_secret_hmac: _builtins.bytes
+    """of the secret before, which still works until then; empty: none does"""
+    old_secret_until_us: _builtins.int
+    blocked_until_us: _builtins.int
+    """of a blocked key: from then on it works again; absent: until it is unblocked"""
+    block_reason: _builtins.str
+    """of a blocked key: what whoever uses it is told"""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names, or patterns in which * stands for anything; empty: all"""
@@ -275,6 +292,10 @@ class KeyPrincipal(_message.Message):
     @_builtins.property
     def signing_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """public ed25519 keys, 32 bytes each: a call that one of them signed counts as this key's"""
+
+    @_builtins.property
+    def terms(self) -> _key_terms_pb2.KeyTerms:
+        """absent: nothing beyond the above"""
 
     def __init__(
         self,
@@ -292,13 +313,23 @@ class KeyPrincipal(_message.Message):
         band_cap: _types_pb2.Band.ValueType = ...,
         cut_running: _builtins.bool = ...,
         signing_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        terms: _key_terms_pb2.KeyTerms | None = ...,
+        old_secret_hmac: _builtins.bytes = ...,
+        old_secret_until_us: _builtins.int = ...,
+        blocked_until_us: _builtins.int | None = ...,
+        block_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "expires_at_us", b"expires_at_us"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blocked_until_us", b"_blocked_until_us", "_expires_at_us", b"_expires_at_us", "blocked_until_us", b"blocked_until_us", "expires_at_us", b"expires_at_us", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "cut_running", b"cut_running", "expires_at_us", b"expires_at_us", "group_id", b"group_id", "key_id", b"key_id", "pool", b"pool", "role", b"role", "secret_hmac", b"secret_hmac", "signing_keys", b"signing_keys", "state", b"state", "user_id", b"user_id", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked_until_us", b"_blocked_until_us", "_expires_at_us", b"_expires_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "block_reason", b"block_reason", "blocked_until_us", b"blocked_until_us", "cut_running", b"cut_running", "expires_at_us", b"expires_at_us", "group_id", b"group_id", "key_id", b"key_id", "old_secret_hmac", b"old_secret_hmac", "old_secret_until_us", b"old_secret_until_us", "pool", b"pool", "role", b"role", "secret_hmac", b"secret_hmac", "signing_keys", b"signing_keys", "state", b"state", "terms", b"terms", "user_id", b"user_id", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blocked_until_us: _TypeAlias = _typing.Literal["blocked_until_us"]  # noqa: Y015
+    _WhichOneofArgType__blocked_until_us: _TypeAlias = _typing.Literal["_blocked_until_us", b"_blocked_until_us"]  # noqa: Y015
     _WhichOneofReturnType__expires_at_us: _TypeAlias = _typing.Literal["expires_at_us"]  # noqa: Y015
     _WhichOneofArgType__expires_at_us: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocked_until_us) -> _WhichOneofReturnType__blocked_until_us | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_us) -> _WhichOneofReturnType__expires_at_us | None: ...
 
 Global___KeyPrincipal: _TypeAlias = KeyPrincipal  # noqa: Y015
@@ -981,6 +1012,7 @@ class User(_message.Message):
     WEIGHT_MILLI_FIELD_NUMBER: _builtins.int
     MAX_QUEUED_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    IS_SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     """unique"""
@@ -995,6 +1027,8 @@ class User(_message.Message):
     """requests; 0: the scheduler's default"""
     paused: _builtins.bool
     """what they send waits"""
+    is_service_account: _builtins.bool
+    """a program: it has no password and no sessions"""
     def __init__(
         self,
         *,
@@ -1008,10 +1042,11 @@ class User(_message.Message):
         weight_milli: _builtins.int = ...,
         max_queued: _builtins.int = ...,
         paused: _builtins.bool = ...,
+        is_service_account: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_us", b"created_at_us", "disabled", b"disabled", "group_id", b"group_id", "group_name", b"group_name", "id", b"id", "max_queued", b"max_queued", "name", b"name", "paused", b"paused", "role", b"role", "weight_milli", b"weight_milli"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_us", b"created_at_us", "disabled", b"disabled", "group_id", b"group_id", "group_name", b"group_name", "id", b"id", "is_service_account", b"is_service_account", "max_queued", b"max_queued", "name", b"name", "paused", b"paused", "role", b"role", "weight_milli", b"weight_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1020,6 +1055,26 @@ Global___User: _TypeAlias = User  # noqa: Y015
 @_typing.final
 class Key(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -1033,6 +1088,13 @@ class Key(_message.Message):
     BAND_CAP_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
     WEIGHT_MILLI_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    BLOCK_REASON_FIELD_NUMBER: _builtins.int
+    BLOCKED_UNTIL_US_FIELD_NUMBER: _builtins.int
+    OLD_SECRET_UNTIL_US_FIELD_NUMBER: _builtins.int
+    LAST_USED_AT_US_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """the public id"""
     name: _builtins.str
@@ -1046,8 +1108,21 @@ class Key(_message.Message):
     pool: _builtins.str
     weight_milli: _builtins.int
     """share against its user's other keys, 1000 is one"""
+    description: _builtins.str
+    block_reason: _builtins.str
+    """of a blocked key"""
+    blocked_until_us: _builtins.int
+    """of a blocked key: from then on it works again"""
+    old_secret_until_us: _builtins.int
+    """until then the secret before works too"""
+    last_used_at_us: _builtins.int
+    """to the minute; absent: not that anybody remembers"""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def terms(self) -> _key_terms_pb2.KeyTerms: ...
     def __init__(
         self,
         *,
@@ -1063,17 +1138,36 @@ class Key(_message.Message):
         band_cap: _types_pb2.Band.ValueType = ...,
         pool: _builtins.str = ...,
         weight_milli: _builtins.int = ...,
+        description: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        terms: _key_terms_pb2.KeyTerms | None = ...,
+        block_reason: _builtins.str = ...,
+        blocked_until_us: _builtins.int | None = ...,
+        old_secret_until_us: _builtins.int | None = ...,
+        last_used_at_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "_revoked_at_us", b"_revoked_at_us", "expires_at_us", b"expires_at_us", "revoked_at_us", b"revoked_at_us"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blocked_until_us", b"_blocked_until_us", "_expires_at_us", b"_expires_at_us", "_last_used_at_us", b"_last_used_at_us", "_old_secret_until_us", b"_old_secret_until_us", "_revoked_at_us", b"_revoked_at_us", "blocked_until_us", b"blocked_until_us", "expires_at_us", b"expires_at_us", "last_used_at_us", b"last_used_at_us", "old_secret_until_us", b"old_secret_until_us", "revoked_at_us", b"revoked_at_us", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us", "_revoked_at_us", b"_revoked_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "created_at_us", b"created_at_us", "expires_at_us", b"expires_at_us", "id", b"id", "name", b"name", "pool", b"pool", "revoked_at_us", b"revoked_at_us", "state", b"state", "user_id", b"user_id", "user_name", b"user_name", "weight_milli", b"weight_milli"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked_until_us", b"_blocked_until_us", "_expires_at_us", b"_expires_at_us", "_last_used_at_us", b"_last_used_at_us", "_old_secret_until_us", b"_old_secret_until_us", "_revoked_at_us", b"_revoked_at_us", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "block_reason", b"block_reason", "blocked_until_us", b"blocked_until_us", "created_at_us", b"created_at_us", "description", b"description", "expires_at_us", b"expires_at_us", "id", b"id", "labels", b"labels", "last_used_at_us", b"last_used_at_us", "name", b"name", "old_secret_until_us", b"old_secret_until_us", "pool", b"pool", "revoked_at_us", b"revoked_at_us", "state", b"state", "terms", b"terms", "user_id", b"user_id", "user_name", b"user_name", "weight_milli", b"weight_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blocked_until_us: _TypeAlias = _typing.Literal["blocked_until_us"]  # noqa: Y015
+    _WhichOneofArgType__blocked_until_us: _TypeAlias = _typing.Literal["_blocked_until_us", b"_blocked_until_us"]  # noqa: Y015
     _WhichOneofReturnType__expires_at_us: _TypeAlias = _typing.Literal["expires_at_us"]  # noqa: Y015
     _WhichOneofArgType__expires_at_us: _TypeAlias = _typing.Literal["_expires_at_us", b"_expires_at_us"]  # noqa: Y015
+    _WhichOneofReturnType__last_used_at_us: _TypeAlias = _typing.Literal["last_used_at_us"]  # noqa: Y015
+    _WhichOneofArgType__last_used_at_us: _TypeAlias = _typing.Literal["_last_used_at_us", b"_last_used_at_us"]  # noqa: Y015
+    _WhichOneofReturnType__old_secret_until_us: _TypeAlias = _typing.Literal["old_secret_until_us"]  # noqa: Y015
+    _WhichOneofArgType__old_secret_until_us: _TypeAlias = _typing.Literal["_old_secret_until_us", b"_old_secret_until_us"]  # noqa: Y015
     _WhichOneofReturnType__revoked_at_us: _TypeAlias = _typing.Literal["revoked_at_us"]  # noqa: Y015
     _WhichOneofArgType__revoked_at_us: _TypeAlias = _typing.Literal["_revoked_at_us", b"_revoked_at_us"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocked_until_us) -> _WhichOneofReturnType__blocked_until_us | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_us) -> _WhichOneofReturnType__expires_at_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_used_at_us) -> _WhichOneofReturnType__last_used_at_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__old_secret_until_us) -> _WhichOneofReturnType__old_secret_until_us | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__revoked_at_us) -> _WhichOneofReturnType__revoked_at_us | None: ...
 
@@ -1083,12 +1177,35 @@ Global___Key: _TypeAlias = Key  # noqa: Y015
 class CreateKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     USER_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
     BAND_CAP_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """name; empty: the caller"""
     name: _builtins.str
@@ -1096,8 +1213,16 @@ class CreateKeyRequest(_message.Message):
     band_cap: _types_pb2.Band.ValueType
     """unspecified: interactive"""
     pool: _builtins.str
+    """its own"""
+    description: _builtins.str
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """words of one's own about it"""
+
+    @_builtins.property
+    def terms(self) -> _key_terms_pb2.KeyTerms: ...
     def __init__(
         self,
         *,
@@ -1107,10 +1232,13 @@ class CreateKeyRequest(_message.Message):
         expires_in_s: _builtins.int | None = ...,
         band_cap: _types_pb2.Band.ValueType = ...,
         pool: _builtins.str = ...,
+        description: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        terms: _key_terms_pb2.KeyTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "expires_in_s", b"expires_in_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "expires_in_s", b"expires_in_s", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "expires_in_s", b"expires_in_s", "name", b"name", "pool", b"pool", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "allowed_models", b"allowed_models", "band_cap", b"band_cap", "description", b"description", "expires_in_s", b"expires_in_s", "labels", b"labels", "name", b"name", "pool", b"pool", "terms", b"terms", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_s: _TypeAlias = _typing.Literal["expires_in_s"]  # noqa: Y015
     _WhichOneofArgType__expires_in_s: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s"]  # noqa: Y015
@@ -1148,18 +1276,44 @@ class ListKeysRequest(_message.Message):
 
     USER_FIELD_NUMBER: _builtins.int
     INCLUDE_REVOKED_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """name; empty: everyone's"""
     include_revoked: _builtins.bool
+    text: _builtins.str
+    """only those with this in their id, name, description or user's name, whatever its letters' case"""
+    group: _builtins.str
+    """name; only its members' keys"""
+    state: Global___KeyState.ValueType
+    """only those in this state; revoked ones need not be included by hand"""
+    limit: _builtins.int
+    """0: all"""
+    after: _builtins.str
+    """only those that come after the key with this id"""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only those that have all of these, each NAME=VALUE"""
+
     def __init__(
         self,
         *,
         user: _builtins.str = ...,
         include_revoked: _builtins.bool = ...,
+        text: _builtins.str = ...,
+        group: _builtins.str = ...,
+        state: Global___KeyState.ValueType = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        limit: _builtins.int = ...,
+        after: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_revoked", b"include_revoked", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "group", b"group", "include_revoked", b"include_revoked", "labels", b"labels", "limit", b"limit", "state", b"state", "text", b"text", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1170,16 +1324,21 @@ class ListKeysResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
+    HAS_MORE_FIELD_NUMBER: _builtins.int
+    has_more: _builtins.bool
     @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Key]: ...
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Key]:
+        """oldest first"""
+
     def __init__(
         self,
         *,
         keys: _abc.Iterable[Global___Key] | None = ...,
+        has_more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_more", b"has_more", "keys", b"keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1232,6 +1391,130 @@ class RevokeKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
+
+@_typing.final
+class SetKeyTermsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetKeyTermsResponse: _TypeAlias = SetKeyTermsResponse  # noqa: Y015
+
+@_typing.final
+class RenewKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewKeyResponse: _TypeAlias = RenewKeyResponse  # noqa: Y015
+
+@_typing.final
+class RotateKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """the whole key as it is from now on, told this once"""
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        secret: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "secret", b"secret", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
+
+@_typing.final
+class BlockKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockKeyResponse: _TypeAlias = BlockKeyResponse  # noqa: Y015
+
+@_typing.final
+class UnblockKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """the change is known where this version is"""
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockKeyResponse: _TypeAlias = UnblockKeyResponse  # noqa: Y015
 
 @_typing.final
 class SigningKey(_message.Message):
@@ -3580,6 +3863,7 @@ class DrainBackendResponse(_message.Message):
     backend_id: _builtins.str
     name: _builtins.str
     running: _builtins.int
+    """slots held there, what gateways were lent ahead among them"""
     drained: _builtins.bool
     running_unknown: _builtins.bool
     """no scheduler told"""

@@ -5,13 +5,20 @@ import warnings
 
 from forebay.wire.v1 import admin_pb2 as forebay_dot_wire_dot_v1_dot_admin__pb2
 from forebay.wire.v1 import alerts_pb2 as forebay_dot_wire_dot_v1_dot_alerts__pb2
+from forebay.wire.v1 import audit_pb2 as forebay_dot_wire_dot_v1_dot_audit__pb2
 from forebay.wire.v1 import commands_pb2 as forebay_dot_wire_dot_v1_dot_commands__pb2
 from forebay.wire.v1 import discovery_pb2 as forebay_dot_wire_dot_v1_dot_discovery__pb2
+from forebay.wire.v1 import fleet_parts_pb2 as forebay_dot_wire_dot_v1_dot_fleet__parts__pb2
 from forebay.wire.v1 import fleet_pb2 as forebay_dot_wire_dot_v1_dot_fleet__pb2
 from forebay.wire.v1 import history_pb2 as forebay_dot_wire_dot_v1_dot_history__pb2
+from forebay.wire.v1 import identity_pb2 as forebay_dot_wire_dot_v1_dot_identity__pb2
+from forebay.wire.v1 import key_terms_pb2 as forebay_dot_wire_dot_v1_dot_key__terms__pb2
 from forebay.wire.v1 import library_pb2 as forebay_dot_wire_dot_v1_dot_library__pb2
 from forebay.wire.v1 import lifecycle_pb2 as forebay_dot_wire_dot_v1_dot_lifecycle__pb2
+from forebay.wire.v1 import prices_pb2 as forebay_dot_wire_dot_v1_dot_prices__pb2
+from forebay.wire.v1 import recordings_pb2 as forebay_dot_wire_dot_v1_dot_recordings__pb2
 from forebay.wire.v1 import status_pb2 as forebay_dot_wire_dot_v1_dot_status__pb2
+from forebay.wire.v1 import usage_queries_pb2 as forebay_dot_wire_dot_v1_dot_usage__queries__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -272,6 +279,46 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.SetKeyTerms = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetKeyTerms',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.SetKeyTermsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetKeyTermsResponse.FromString,
+                _registered_method=True)
+        self.RenewKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RenewKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RenewKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RenewKeyResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RotateKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.BlockKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/BlockKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.BlockKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.BlockKeyResponse.FromString,
+                _registered_method=True)
+        self.UnblockKey = channel.unary_unary(
+                '/forebay.wire.v1.Operator/UnblockKey',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.UnblockKeyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnblockKeyResponse.FromString,
+                _registered_method=True)
+        self.RequestQuota = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RequestQuota',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaResponse.FromString,
+                _registered_method=True)
+        self.ListQuotaRequests = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListQuotaRequests',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.ListQuotaRequestsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.ListQuotaRequestsResponse.FromString,
+                _registered_method=True)
+        self.DecideQuotaRequest = channel.unary_unary(
+                '/forebay.wire.v1.Operator/DecideQuotaRequest',
+                request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.DecideQuotaRequestRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.DecideQuotaRequestResponse.FromString,
+                _registered_method=True)
         self.AddSigningKey = channel.unary_unary(
                 '/forebay.wire.v1.Operator/AddSigningKey',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddSigningKeyRequest.SerializeToString,
@@ -351,6 +398,31 @@ class OperatorStub:
                 '/forebay.wire.v1.Operator/ShowUsage',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageResponse.FromString,
+                _registered_method=True)
+        self.QueryUsage = channel.unary_unary(
+                '/forebay.wire.v1.Operator/QueryUsage',
+                request_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.QueryUsageRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.QueryUsageResponse.FromString,
+                _registered_method=True)
+        self.ReadLedger = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ReadLedger',
+                request_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ReadLedgerRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ReadLedgerResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListDeadLetters',
+                request_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ShowDeadLetter = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowDeadLetter',
+                request_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ShowDeadLetterRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ShowDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetters = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RetryDeadLetters',
+                request_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.RetryDeadLettersRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.RetryDeadLettersResponse.FromString,
                 _registered_method=True)
         self.ChangeUser = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ChangeUser',
@@ -447,6 +519,51 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.FromString,
                 _registered_method=True)
+        self.SetPrice = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetPrice',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.SetPriceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.SetPriceResponse.FromString,
+                _registered_method=True)
+        self.CancelPrice = channel.unary_unary(
+                '/forebay.wire.v1.Operator/CancelPrice',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CancelPriceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CancelPriceResponse.FromString,
+                _registered_method=True)
+        self.ListPrices = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListPrices',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListPricesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListPricesResponse.FromString,
+                _registered_method=True)
+        self.ShowCost = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowCost',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowCostRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowCostResponse.FromString,
+                _registered_method=True)
+        self.OpenBalance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/OpenBalance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.OpenBalanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.OpenBalanceResponse.FromString,
+                _registered_method=True)
+        self.CloseBalance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/CloseBalance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CloseBalanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CloseBalanceResponse.FromString,
+                _registered_method=True)
+        self.PostBalance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/PostBalance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.PostBalanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.PostBalanceResponse.FromString,
+                _registered_method=True)
+        self.ListBalances = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListBalances',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListBalancesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListBalancesResponse.FromString,
+                _registered_method=True)
+        self.ShowBalance = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowBalance',
+                request_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowBalanceRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowBalanceResponse.FromString,
+                _registered_method=True)
         self.ApplyFleet = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ApplyFleet',
                 request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetRequest.SerializeToString,
@@ -461,6 +578,21 @@ class OperatorStub:
                 '/forebay.wire.v1.Operator/ShowFleetVersions',
                 request_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsResponse.FromString,
+                _registered_method=True)
+        self.ChangeBackend = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangeBackend',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeBackendRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeBackendResponse.FromString,
+                _registered_method=True)
+        self.ChangeNode = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangeNode',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeNodeRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeNodeResponse.FromString,
+                _registered_method=True)
+        self.ChangePool = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangePool',
+                request_serializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangePoolRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangePoolResponse.FromString,
                 _registered_method=True)
         self.ShowHistory = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ShowHistory',
@@ -652,6 +784,116 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusResponse.FromString,
                 _registered_method=True)
+        self.WhoAmI = channel.unary_unary(
+                '/forebay.wire.v1.Operator/WhoAmI',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
+        self.ShowUser = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowUser',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserResponse.FromString,
+                _registered_method=True)
+        self.AddServiceAccount = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddServiceAccount',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.AddServiceAccountRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.AddServiceAccountResponse.FromString,
+                _registered_method=True)
+        self.SetUserRights = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetUserRights',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetUserRightsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetUserRightsResponse.FromString,
+                _registered_method=True)
+        self.ListCustomRoles = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListCustomRoles',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListCustomRolesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListCustomRolesResponse.FromString,
+                _registered_method=True)
+        self.SetCustomRole = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetCustomRole',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetCustomRoleRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetCustomRoleResponse.FromString,
+                _registered_method=True)
+        self.RemoveCustomRole = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveCustomRole',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RemoveCustomRoleRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RemoveCustomRoleResponse.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/forebay.wire.v1.Operator/CreateToken',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListTokens',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RevokeToken',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListSessions',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/forebay.wire.v1.Operator/EndSession',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
+        self.EndSessions = channel.unary_unary(
+                '/forebay.wire.v1.Operator/EndSessions',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionsResponse.FromString,
+                _registered_method=True)
+        self.ResetPassword = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ResetPassword',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ResetPasswordRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ResetPasswordResponse.FromString,
+                _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ChangePassword',
+                request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListAudit',
+                request_serializer=forebay_dot_wire_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
+        self.VerifyAudit = channel.unary_stream(
+                '/forebay.wire.v1.Operator/VerifyAudit',
+                request_serializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
+                _registered_method=True)
+        self.SearchRecordings = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SearchRecordings',
+                request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsResponse.FromString,
+                _registered_method=True)
+        self.ShowRecording = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowRecording',
+                request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ShowRecordingRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ShowRecordingResponse.FromString,
+                _registered_method=True)
+        self.DeleteRecordings = channel.unary_unary(
+                '/forebay.wire.v1.Operator/DeleteRecordings',
+                request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.DeleteRecordingsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.DeleteRecordingsResponse.FromString,
+                _registered_method=True)
+        self.ListRecordingPolicies = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListRecordingPolicies',
+                request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ListRecordingPoliciesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ListRecordingPoliciesResponse.FromString,
+                _registered_method=True)
+        self.SetRecordingPolicy = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetRecordingPolicy',
+                request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -671,6 +913,54 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetKeyTerms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BlockKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnblockKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestQuota(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuotaRequests(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideQuotaRequest(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -767,6 +1057,36 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShowUsage(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryUsage(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadLedger(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowDeadLetter(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetters(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -887,6 +1207,61 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPrice(self, request, context):
+        """Prices and their versions, what requests cost by them, and what was paid in advance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelPrice(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrices(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowCost(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenBalance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseBalance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PostBalance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBalances(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowBalance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ApplyFleet(self, request, context):
         """The desired state of the fleet as a whole.
         """
@@ -906,8 +1281,28 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ShowHistory(self, request, context):
+    def ChangeBackend(self, request, context):
+        """One thing of the fleet: what is not said stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePool(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowHistory(self, request, context):
+        """How the fleet was.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -1139,6 +1534,139 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhoAmI(self, request, context):
+        """Who people are to Forebay, what they may do, and what lets them in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddServiceAccount(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUserRights(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCustomRoles(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCustomRole(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveCustomRole(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSessions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetPassword(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyAudit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchRecordings(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowRecording(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRecordings(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecordingPolicies(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRecordingPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1156,6 +1684,46 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'SetKeyTerms': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetKeyTerms,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.SetKeyTermsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetKeyTermsResponse.SerializeToString,
+            ),
+            'RenewKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RenewKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RenewKeyResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RotateKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'BlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.BlockKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.BlockKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.BlockKeyResponse.SerializeToString,
+            ),
+            'UnblockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnblockKey,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.UnblockKeyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnblockKeyResponse.SerializeToString,
+            ),
+            'RequestQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestQuota,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaResponse.SerializeToString,
+            ),
+            'ListQuotaRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuotaRequests,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.ListQuotaRequestsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.ListQuotaRequestsResponse.SerializeToString,
+            ),
+            'DecideQuotaRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideQuotaRequest,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.DecideQuotaRequestRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.DecideQuotaRequestResponse.SerializeToString,
             ),
             'AddSigningKey': grpc.unary_unary_rpc_method_handler(
                     servicer.AddSigningKey,
@@ -1236,6 +1804,31 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ShowUsage,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageResponse.SerializeToString,
+            ),
+            'QueryUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUsage,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.QueryUsageRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.QueryUsageResponse.SerializeToString,
+            ),
+            'ReadLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadLedger,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ReadLedgerRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ReadLedgerResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ShowDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowDeadLetter,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ShowDeadLetterRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ShowDeadLetterResponse.SerializeToString,
+            ),
+            'RetryDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetters,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.RetryDeadLettersRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_usage__queries__pb2.RetryDeadLettersResponse.SerializeToString,
             ),
             'ChangeUser': grpc.unary_unary_rpc_method_handler(
                     servicer.ChangeUser,
@@ -1332,6 +1925,51 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListPoolsResponse.SerializeToString,
             ),
+            'SetPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrice,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.SetPriceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.SetPriceResponse.SerializeToString,
+            ),
+            'CancelPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelPrice,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CancelPriceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CancelPriceResponse.SerializeToString,
+            ),
+            'ListPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrices,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListPricesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'ShowCost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowCost,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowCostRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowCostResponse.SerializeToString,
+            ),
+            'OpenBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenBalance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.OpenBalanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.OpenBalanceResponse.SerializeToString,
+            ),
+            'CloseBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseBalance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CloseBalanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.CloseBalanceResponse.SerializeToString,
+            ),
+            'PostBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.PostBalance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.PostBalanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.PostBalanceResponse.SerializeToString,
+            ),
+            'ListBalances': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBalances,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListBalancesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ListBalancesResponse.SerializeToString,
+            ),
+            'ShowBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowBalance,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowBalanceRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_prices__pb2.ShowBalanceResponse.SerializeToString,
+            ),
             'ApplyFleet': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyFleet,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ApplyFleetRequest.FromString,
@@ -1346,6 +1984,21 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ShowFleetVersions,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsResponse.SerializeToString,
+            ),
+            'ChangeBackend': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeBackend,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeBackendRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeBackendResponse.SerializeToString,
+            ),
+            'ChangeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeNode,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeNodeRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeNodeResponse.SerializeToString,
+            ),
+            'ChangePool': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePool,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangePoolRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangePoolResponse.SerializeToString,
             ),
             'ShowHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.ShowHistory,
@@ -1537,6 +2190,116 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusResponse.SerializeToString,
             ),
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.WhoAmIRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.WhoAmIResponse.SerializeToString,
+            ),
+            'ShowUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowUser,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserResponse.SerializeToString,
+            ),
+            'AddServiceAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddServiceAccount,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.AddServiceAccountRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.AddServiceAccountResponse.SerializeToString,
+            ),
+            'SetUserRights': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUserRights,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetUserRightsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetUserRightsResponse.SerializeToString,
+            ),
+            'ListCustomRoles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCustomRoles,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListCustomRolesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListCustomRolesResponse.SerializeToString,
+            ),
+            'SetCustomRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCustomRole,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetCustomRoleRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.SetCustomRoleResponse.SerializeToString,
+            ),
+            'RemoveCustomRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveCustomRole,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RemoveCustomRoleRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RemoveCustomRoleResponse.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.CreateTokenRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListTokensRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListSessionsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'EndSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSessions,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionsResponse.SerializeToString,
+            ),
+            'ResetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetPassword,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ResetPasswordRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ResetPasswordResponse.SerializeToString,
+            ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_audit__pb2.ListAuditRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_audit__pb2.ListAuditResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'SearchRecordings': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchRecordings,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsResponse.SerializeToString,
+            ),
+            'ShowRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowRecording,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ShowRecordingRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ShowRecordingResponse.SerializeToString,
+            ),
+            'DeleteRecordings': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRecordings,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.DeleteRecordingsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.DeleteRecordingsResponse.SerializeToString,
+            ),
+            'ListRecordingPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecordingPolicies,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ListRecordingPoliciesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.ListRecordingPoliciesResponse.SerializeToString,
+            ),
+            'SetRecordingPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRecordingPolicy,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'forebay.wire.v1.Operator', rpc_method_handlers)
@@ -1620,6 +2383,222 @@ class Operator:
             '/forebay.wire.v1.Operator/RevokeKey',
             forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetKeyTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetKeyTerms',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.SetKeyTermsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetKeyTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RenewKey',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.RenewKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RenewKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RotateKey',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.RotateKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/BlockKey',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.BlockKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.BlockKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnblockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/UnblockKey',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.UnblockKeyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.UnblockKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RequestQuota',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuotaRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListQuotaRequests',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.ListQuotaRequestsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.ListQuotaRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideQuotaRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/DecideQuotaRequest',
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.DecideQuotaRequestRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_key__terms__pb2.DecideQuotaRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -2052,6 +3031,141 @@ class Operator:
             '/forebay.wire.v1.Operator/ShowUsage',
             forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.ShowUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/QueryUsage',
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.QueryUsageRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.QueryUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ReadLedger',
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ReadLedgerRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ReadLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListDeadLetters',
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ListDeadLettersRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowDeadLetter',
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ShowDeadLetterRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.ShowDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RetryDeadLetters',
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.RetryDeadLettersRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_usage__queries__pb2.RetryDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -2576,6 +3690,249 @@ class Operator:
             _registered_method=True)
 
     @staticmethod
+    def SetPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetPrice',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.SetPriceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.SetPriceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/CancelPrice',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.CancelPriceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.CancelPriceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListPrices',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ListPricesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowCost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowCost',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ShowCostRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ShowCostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/OpenBalance',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.OpenBalanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.OpenBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/CloseBalance',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.CloseBalanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.CloseBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PostBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/PostBalance',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.PostBalanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.PostBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBalances(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListBalances',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ListBalancesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ListBalancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowBalance',
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ShowBalanceRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_prices__pb2.ShowBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ApplyFleet(request,
             target,
             options=(),
@@ -2646,6 +4003,87 @@ class Operator:
             '/forebay.wire.v1.Operator/ShowFleetVersions',
             forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_fleet__pb2.ShowFleetVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeBackend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangeBackend',
+            forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeBackendRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeBackendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangeNode',
+            forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeNodeRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangeNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangePool',
+            forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangePoolRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_fleet__parts__pb2.ChangePoolResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -3672,6 +5110,600 @@ class Operator:
             '/forebay.wire.v1.Operator/ShowStatus',
             forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_status__pb2.ShowStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/WhoAmI',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.WhoAmIRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.WhoAmIResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowUser',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddServiceAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddServiceAccount',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.AddServiceAccountRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.AddServiceAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUserRights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetUserRights',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.SetUserRightsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.SetUserRightsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCustomRoles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListCustomRoles',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ListCustomRolesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ListCustomRolesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCustomRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetCustomRole',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.SetCustomRoleRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.SetCustomRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveCustomRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveCustomRole',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.RemoveCustomRoleRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.RemoveCustomRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/CreateToken',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.CreateTokenRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListTokens',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ListTokensRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RevokeToken',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.RevokeTokenRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListSessions',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ListSessionsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/EndSession',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/EndSessions',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.EndSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ResetPassword',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ResetPasswordRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ResetPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ChangePassword',
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ChangePasswordRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_identity__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListAudit',
+            forebay_dot_wire_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/VerifyAudit',
+            forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchRecordings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SearchRecordings',
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowRecording',
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.ShowRecordingRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.ShowRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRecordings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/DeleteRecordings',
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.DeleteRecordingsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.DeleteRecordingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecordingPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListRecordingPolicies',
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.ListRecordingPoliciesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.ListRecordingPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRecordingPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetRecordingPolicy',
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,13 +6,20 @@ Admin owns people, keys and the ledger, and is the one address that operators ta
 from collections import abc as _abc
 from forebay.wire.v1 import admin_pb2 as _admin_pb2
 from forebay.wire.v1 import alerts_pb2 as _alerts_pb2
+from forebay.wire.v1 import audit_pb2 as _audit_pb2
 from forebay.wire.v1 import commands_pb2 as _commands_pb2
 from forebay.wire.v1 import discovery_pb2 as _discovery_pb2
+from forebay.wire.v1 import fleet_parts_pb2 as _fleet_parts_pb2
 from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
 from forebay.wire.v1 import history_pb2 as _history_pb2
+from forebay.wire.v1 import identity_pb2 as _identity_pb2
+from forebay.wire.v1 import key_terms_pb2 as _key_terms_pb2
 from forebay.wire.v1 import library_pb2 as _library_pb2
 from forebay.wire.v1 import lifecycle_pb2 as _lifecycle_pb2
+from forebay.wire.v1 import prices_pb2 as _prices_pb2
+from forebay.wire.v1 import recordings_pb2 as _recordings_pb2
 from forebay.wire.v1 import status_pb2 as _status_pb2
+from forebay.wire.v1 import usage_queries_pb2 as _usage_queries_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -120,6 +127,14 @@ class OperatorStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]
+    SetKeyTerms: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.SetKeyTermsRequest, _admin_pb2.SetKeyTermsResponse]
+    RenewKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.RenewKeyRequest, _admin_pb2.RenewKeyResponse]
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]
+    BlockKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.BlockKeyRequest, _admin_pb2.BlockKeyResponse]
+    UnblockKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.UnblockKeyRequest, _admin_pb2.UnblockKeyResponse]
+    RequestQuota: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.RequestQuotaRequest, _key_terms_pb2.RequestQuotaResponse]
+    ListQuotaRequests: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.ListQuotaRequestsRequest, _key_terms_pb2.ListQuotaRequestsResponse]
+    DecideQuotaRequest: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.DecideQuotaRequestRequest, _key_terms_pb2.DecideQuotaRequestResponse]
     AddSigningKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddSigningKeyRequest, _admin_pb2.AddSigningKeyResponse]
     ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSigningKeysRequest, _admin_pb2.ListSigningKeysResponse]
     RemoveSigningKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveSigningKeyRequest, _admin_pb2.RemoveSigningKeyResponse]
@@ -136,6 +151,11 @@ class OperatorStub:
     ShowNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]
     ShowModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]
     ShowUsage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowUsageRequest, _admin_pb2.ShowUsageResponse]
+    QueryUsage: _grpc.UnaryUnaryMultiCallable[_usage_queries_pb2.QueryUsageRequest, _usage_queries_pb2.QueryUsageResponse]
+    ReadLedger: _grpc.UnaryUnaryMultiCallable[_usage_queries_pb2.ReadLedgerRequest, _usage_queries_pb2.ReadLedgerResponse]
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_usage_queries_pb2.ListDeadLettersRequest, _usage_queries_pb2.ListDeadLettersResponse]
+    ShowDeadLetter: _grpc.UnaryUnaryMultiCallable[_usage_queries_pb2.ShowDeadLetterRequest, _usage_queries_pb2.ShowDeadLetterResponse]
+    RetryDeadLetters: _grpc.UnaryUnaryMultiCallable[_usage_queries_pb2.RetryDeadLettersRequest, _usage_queries_pb2.RetryDeadLettersResponse]
     ChangeUser: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeUserRequest, _admin_pb2.ChangeUserResponse]
     """Shares, limits, prices and pools: what the scheduler goes by. The version in an answer is where the change is known."""
     ChangeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeKeyRequest, _admin_pb2.ChangeKeyResponse]
@@ -156,11 +176,26 @@ class OperatorStub:
     SetPoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]
     RemovePoolTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]
     ListPools: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]
+    SetPrice: _grpc.UnaryUnaryMultiCallable[_prices_pb2.SetPriceRequest, _prices_pb2.SetPriceResponse]
+    """Prices and their versions, what requests cost by them, and what was paid in advance."""
+    CancelPrice: _grpc.UnaryUnaryMultiCallable[_prices_pb2.CancelPriceRequest, _prices_pb2.CancelPriceResponse]
+    ListPrices: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ListPricesRequest, _prices_pb2.ListPricesResponse]
+    ShowCost: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ShowCostRequest, _prices_pb2.ShowCostResponse]
+    OpenBalance: _grpc.UnaryUnaryMultiCallable[_prices_pb2.OpenBalanceRequest, _prices_pb2.OpenBalanceResponse]
+    CloseBalance: _grpc.UnaryUnaryMultiCallable[_prices_pb2.CloseBalanceRequest, _prices_pb2.CloseBalanceResponse]
+    PostBalance: _grpc.UnaryUnaryMultiCallable[_prices_pb2.PostBalanceRequest, _prices_pb2.PostBalanceResponse]
+    ListBalances: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ListBalancesRequest, _prices_pb2.ListBalancesResponse]
+    ShowBalance: _grpc.UnaryUnaryMultiCallable[_prices_pb2.ShowBalanceRequest, _prices_pb2.ShowBalanceResponse]
     ApplyFleet: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ApplyFleetRequest, _fleet_pb2.ApplyFleetResponse]
     """The desired state of the fleet as a whole."""
     ExportFleet: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ExportFleetRequest, _fleet_pb2.ExportFleetResponse]
     ShowFleetVersions: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ShowFleetVersionsRequest, _fleet_pb2.ShowFleetVersionsResponse]
+    ChangeBackend: _grpc.UnaryUnaryMultiCallable[_fleet_parts_pb2.ChangeBackendRequest, _fleet_parts_pb2.ChangeBackendResponse]
+    """One thing of the fleet: what is not said stays as it is."""
+    ChangeNode: _grpc.UnaryUnaryMultiCallable[_fleet_parts_pb2.ChangeNodeRequest, _fleet_parts_pb2.ChangeNodeResponse]
+    ChangePool: _grpc.UnaryUnaryMultiCallable[_fleet_parts_pb2.ChangePoolRequest, _fleet_parts_pb2.ChangePoolResponse]
     ShowHistory: _grpc.UnaryUnaryMultiCallable[_history_pb2.ReadHistoryRequest, _history_pb2.ReadHistoryResponse]
+    """How the fleet was."""
     ShowSeries: _grpc.UnaryUnaryMultiCallable[_history_pb2.ListSeriesRequest, _history_pb2.ListSeriesResponse]
     ShowEnergy: _grpc.UnaryUnaryMultiCallable[_history_pb2.ShowEnergyRequest, _history_pb2.ShowEnergyResponse]
     SetModelAlias: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelAliasRequest, _admin_pb2.SetModelAliasResponse]
@@ -203,6 +238,29 @@ class OperatorStub:
     WatchAlerts: _grpc.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]
     TestAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.TestAlertsRequest, _alerts_pb2.TestAlertsResponse]
     ShowStatus: _grpc.UnaryUnaryMultiCallable[_status_pb2.ShowStatusRequest, _status_pb2.ShowStatusResponse]
+    WhoAmI: _grpc.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.WhoAmIResponse]
+    """Who people are to Forebay, what they may do, and what lets them in."""
+    ShowUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ShowUserRequest, _identity_pb2.ShowUserResponse]
+    AddServiceAccount: _grpc.UnaryUnaryMultiCallable[_identity_pb2.AddServiceAccountRequest, _identity_pb2.AddServiceAccountResponse]
+    SetUserRights: _grpc.UnaryUnaryMultiCallable[_identity_pb2.SetUserRightsRequest, _identity_pb2.SetUserRightsResponse]
+    ListCustomRoles: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListCustomRolesRequest, _identity_pb2.ListCustomRolesResponse]
+    SetCustomRole: _grpc.UnaryUnaryMultiCallable[_identity_pb2.SetCustomRoleRequest, _identity_pb2.SetCustomRoleResponse]
+    RemoveCustomRole: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RemoveCustomRoleRequest, _identity_pb2.RemoveCustomRoleResponse]
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateTokenRequest, _identity_pb2.CreateTokenResponse]
+    ListTokens: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListTokensRequest, _identity_pb2.ListTokensResponse]
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeTokenRequest, _identity_pb2.RevokeTokenResponse]
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListSessionsRequest, _identity_pb2.ListSessionsResponse]
+    EndSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.EndSessionRequest, _identity_pb2.EndSessionResponse]
+    EndSessions: _grpc.UnaryUnaryMultiCallable[_identity_pb2.EndSessionsRequest, _identity_pb2.EndSessionsResponse]
+    ResetPassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ResetPasswordRequest, _identity_pb2.ResetPasswordResponse]
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ChangePasswordRequest, _identity_pb2.ChangePasswordResponse]
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]
+    VerifyAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]
+    SearchRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.SearchRecordingsRequest, _recordings_pb2.SearchRecordingsResponse]
+    ShowRecording: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.ShowRecordingRequest, _recordings_pb2.ShowRecordingResponse]
+    DeleteRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]
+    ListRecordingPolicies: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.ListRecordingPoliciesRequest, _recordings_pb2.ListRecordingPoliciesResponse]
+    SetRecordingPolicy: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.SetRecordingPolicyRequest, _recordings_pb2.SetRecordingPolicyResponse]
 
 @_typing.type_check_only
 class OperatorAsyncStub(OperatorStub):
@@ -212,6 +270,14 @@ class OperatorAsyncStub(OperatorStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]  # type: ignore[assignment]
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]  # type: ignore[assignment]
+    SetKeyTerms: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.SetKeyTermsRequest, _admin_pb2.SetKeyTermsResponse]  # type: ignore[assignment]
+    RenewKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.RenewKeyRequest, _admin_pb2.RenewKeyResponse]  # type: ignore[assignment]
+    RotateKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    BlockKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.BlockKeyRequest, _admin_pb2.BlockKeyResponse]  # type: ignore[assignment]
+    UnblockKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.UnblockKeyRequest, _admin_pb2.UnblockKeyResponse]  # type: ignore[assignment]
+    RequestQuota: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.RequestQuotaRequest, _key_terms_pb2.RequestQuotaResponse]  # type: ignore[assignment]
+    ListQuotaRequests: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.ListQuotaRequestsRequest, _key_terms_pb2.ListQuotaRequestsResponse]  # type: ignore[assignment]
+    DecideQuotaRequest: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.DecideQuotaRequestRequest, _key_terms_pb2.DecideQuotaRequestResponse]  # type: ignore[assignment]
     AddSigningKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddSigningKeyRequest, _admin_pb2.AddSigningKeyResponse]  # type: ignore[assignment]
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSigningKeysRequest, _admin_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
     RemoveSigningKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveSigningKeyRequest, _admin_pb2.RemoveSigningKeyResponse]  # type: ignore[assignment]
@@ -228,6 +294,11 @@ class OperatorAsyncStub(OperatorStub):
     ShowNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowNodesRequest, _admin_pb2.ShowNodesResponse]  # type: ignore[assignment]
     ShowModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowModelsRequest, _admin_pb2.ShowModelsResponse]  # type: ignore[assignment]
     ShowUsage: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowUsageRequest, _admin_pb2.ShowUsageResponse]  # type: ignore[assignment]
+    QueryUsage: _aio.UnaryUnaryMultiCallable[_usage_queries_pb2.QueryUsageRequest, _usage_queries_pb2.QueryUsageResponse]  # type: ignore[assignment]
+    ReadLedger: _aio.UnaryUnaryMultiCallable[_usage_queries_pb2.ReadLedgerRequest, _usage_queries_pb2.ReadLedgerResponse]  # type: ignore[assignment]
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_usage_queries_pb2.ListDeadLettersRequest, _usage_queries_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    ShowDeadLetter: _aio.UnaryUnaryMultiCallable[_usage_queries_pb2.ShowDeadLetterRequest, _usage_queries_pb2.ShowDeadLetterResponse]  # type: ignore[assignment]
+    RetryDeadLetters: _aio.UnaryUnaryMultiCallable[_usage_queries_pb2.RetryDeadLettersRequest, _usage_queries_pb2.RetryDeadLettersResponse]  # type: ignore[assignment]
     ChangeUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeUserRequest, _admin_pb2.ChangeUserResponse]  # type: ignore[assignment]
     """Shares, limits, prices and pools: what the scheduler goes by. The version in an answer is where the change is known."""
     ChangeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeKeyRequest, _admin_pb2.ChangeKeyResponse]  # type: ignore[assignment]
@@ -248,11 +319,26 @@ class OperatorAsyncStub(OperatorStub):
     SetPoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPoolTermsRequest, _admin_pb2.SetPoolTermsResponse]  # type: ignore[assignment]
     RemovePoolTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemovePoolTermsRequest, _admin_pb2.RemovePoolTermsResponse]  # type: ignore[assignment]
     ListPools: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPoolsRequest, _admin_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    SetPrice: _aio.UnaryUnaryMultiCallable[_prices_pb2.SetPriceRequest, _prices_pb2.SetPriceResponse]  # type: ignore[assignment]
+    """Prices and their versions, what requests cost by them, and what was paid in advance."""
+    CancelPrice: _aio.UnaryUnaryMultiCallable[_prices_pb2.CancelPriceRequest, _prices_pb2.CancelPriceResponse]  # type: ignore[assignment]
+    ListPrices: _aio.UnaryUnaryMultiCallable[_prices_pb2.ListPricesRequest, _prices_pb2.ListPricesResponse]  # type: ignore[assignment]
+    ShowCost: _aio.UnaryUnaryMultiCallable[_prices_pb2.ShowCostRequest, _prices_pb2.ShowCostResponse]  # type: ignore[assignment]
+    OpenBalance: _aio.UnaryUnaryMultiCallable[_prices_pb2.OpenBalanceRequest, _prices_pb2.OpenBalanceResponse]  # type: ignore[assignment]
+    CloseBalance: _aio.UnaryUnaryMultiCallable[_prices_pb2.CloseBalanceRequest, _prices_pb2.CloseBalanceResponse]  # type: ignore[assignment]
+    PostBalance: _aio.UnaryUnaryMultiCallable[_prices_pb2.PostBalanceRequest, _prices_pb2.PostBalanceResponse]  # type: ignore[assignment]
+    ListBalances: _aio.UnaryUnaryMultiCallable[_prices_pb2.ListBalancesRequest, _prices_pb2.ListBalancesResponse]  # type: ignore[assignment]
+    ShowBalance: _aio.UnaryUnaryMultiCallable[_prices_pb2.ShowBalanceRequest, _prices_pb2.ShowBalanceResponse]  # type: ignore[assignment]
     ApplyFleet: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ApplyFleetRequest, _fleet_pb2.ApplyFleetResponse]  # type: ignore[assignment]
     """The desired state of the fleet as a whole."""
     ExportFleet: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ExportFleetRequest, _fleet_pb2.ExportFleetResponse]  # type: ignore[assignment]
     ShowFleetVersions: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ShowFleetVersionsRequest, _fleet_pb2.ShowFleetVersionsResponse]  # type: ignore[assignment]
+    ChangeBackend: _aio.UnaryUnaryMultiCallable[_fleet_parts_pb2.ChangeBackendRequest, _fleet_parts_pb2.ChangeBackendResponse]  # type: ignore[assignment]
+    """One thing of the fleet: what is not said stays as it is."""
+    ChangeNode: _aio.UnaryUnaryMultiCallable[_fleet_parts_pb2.ChangeNodeRequest, _fleet_parts_pb2.ChangeNodeResponse]  # type: ignore[assignment]
+    ChangePool: _aio.UnaryUnaryMultiCallable[_fleet_parts_pb2.ChangePoolRequest, _fleet_parts_pb2.ChangePoolResponse]  # type: ignore[assignment]
     ShowHistory: _aio.UnaryUnaryMultiCallable[_history_pb2.ReadHistoryRequest, _history_pb2.ReadHistoryResponse]  # type: ignore[assignment]
+    """How the fleet was."""
     ShowSeries: _aio.UnaryUnaryMultiCallable[_history_pb2.ListSeriesRequest, _history_pb2.ListSeriesResponse]  # type: ignore[assignment]
     ShowEnergy: _aio.UnaryUnaryMultiCallable[_history_pb2.ShowEnergyRequest, _history_pb2.ShowEnergyResponse]  # type: ignore[assignment]
     SetModelAlias: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelAliasRequest, _admin_pb2.SetModelAliasResponse]  # type: ignore[assignment]
@@ -295,6 +381,29 @@ class OperatorAsyncStub(OperatorStub):
     WatchAlerts: _aio.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]  # type: ignore[assignment]
     TestAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.TestAlertsRequest, _alerts_pb2.TestAlertsResponse]  # type: ignore[assignment]
     ShowStatus: _aio.UnaryUnaryMultiCallable[_status_pb2.ShowStatusRequest, _status_pb2.ShowStatusResponse]  # type: ignore[assignment]
+    WhoAmI: _aio.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.WhoAmIResponse]  # type: ignore[assignment]
+    """Who people are to Forebay, what they may do, and what lets them in."""
+    ShowUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.ShowUserRequest, _identity_pb2.ShowUserResponse]  # type: ignore[assignment]
+    AddServiceAccount: _aio.UnaryUnaryMultiCallable[_identity_pb2.AddServiceAccountRequest, _identity_pb2.AddServiceAccountResponse]  # type: ignore[assignment]
+    SetUserRights: _aio.UnaryUnaryMultiCallable[_identity_pb2.SetUserRightsRequest, _identity_pb2.SetUserRightsResponse]  # type: ignore[assignment]
+    ListCustomRoles: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListCustomRolesRequest, _identity_pb2.ListCustomRolesResponse]  # type: ignore[assignment]
+    SetCustomRole: _aio.UnaryUnaryMultiCallable[_identity_pb2.SetCustomRoleRequest, _identity_pb2.SetCustomRoleResponse]  # type: ignore[assignment]
+    RemoveCustomRole: _aio.UnaryUnaryMultiCallable[_identity_pb2.RemoveCustomRoleRequest, _identity_pb2.RemoveCustomRoleResponse]  # type: ignore[assignment]
+    CreateToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateTokenRequest, _identity_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    ListTokens: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListTokensRequest, _identity_pb2.ListTokensResponse]  # type: ignore[assignment]
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeTokenRequest, _identity_pb2.RevokeTokenResponse]  # type: ignore[assignment]
+    ListSessions: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListSessionsRequest, _identity_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    EndSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.EndSessionRequest, _identity_pb2.EndSessionResponse]  # type: ignore[assignment]
+    EndSessions: _aio.UnaryUnaryMultiCallable[_identity_pb2.EndSessionsRequest, _identity_pb2.EndSessionsResponse]  # type: ignore[assignment]
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.ResetPasswordRequest, _identity_pb2.ResetPasswordResponse]  # type: ignore[assignment]
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.ChangePasswordRequest, _identity_pb2.ChangePasswordResponse]  # type: ignore[assignment]
+    ListAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]  # type: ignore[assignment]
+    VerifyAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]  # type: ignore[assignment]
+    SearchRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.SearchRecordingsRequest, _recordings_pb2.SearchRecordingsResponse]  # type: ignore[assignment]
+    ShowRecording: _aio.UnaryUnaryMultiCallable[_recordings_pb2.ShowRecordingRequest, _recordings_pb2.ShowRecordingResponse]  # type: ignore[assignment]
+    DeleteRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]  # type: ignore[assignment]
+    ListRecordingPolicies: _aio.UnaryUnaryMultiCallable[_recordings_pb2.ListRecordingPoliciesRequest, _recordings_pb2.ListRecordingPoliciesResponse]  # type: ignore[assignment]
+    SetRecordingPolicy: _aio.UnaryUnaryMultiCallable[_recordings_pb2.SetRecordingPolicyRequest, _recordings_pb2.SetRecordingPolicyResponse]  # type: ignore[assignment]
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
     """What operators call, with `authorization: Bearer <Forebay key>` of a user whose role allows it."""
@@ -319,6 +428,62 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RevokeKeyResponse, _abc.Awaitable[_admin_pb2.RevokeKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetKeyTerms(
+        self,
+        request: _key_terms_pb2.SetKeyTermsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetKeyTermsResponse, _abc.Awaitable[_admin_pb2.SetKeyTermsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RenewKey(
+        self,
+        request: _key_terms_pb2.RenewKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RenewKeyResponse, _abc.Awaitable[_admin_pb2.RenewKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _key_terms_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RotateKeyResponse, _abc.Awaitable[_admin_pb2.RotateKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BlockKey(
+        self,
+        request: _key_terms_pb2.BlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.BlockKeyResponse, _abc.Awaitable[_admin_pb2.BlockKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UnblockKey(
+        self,
+        request: _key_terms_pb2.UnblockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UnblockKeyResponse, _abc.Awaitable[_admin_pb2.UnblockKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RequestQuota(
+        self,
+        request: _key_terms_pb2.RequestQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_terms_pb2.RequestQuotaResponse, _abc.Awaitable[_key_terms_pb2.RequestQuotaResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListQuotaRequests(
+        self,
+        request: _key_terms_pb2.ListQuotaRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_terms_pb2.ListQuotaRequestsResponse, _abc.Awaitable[_key_terms_pb2.ListQuotaRequestsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DecideQuotaRequest(
+        self,
+        request: _key_terms_pb2.DecideQuotaRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_terms_pb2.DecideQuotaRequestResponse, _abc.Awaitable[_key_terms_pb2.DecideQuotaRequestResponse]]: ...
 
     @_abc_1.abstractmethod
     def AddSigningKey(
@@ -431,6 +596,41 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ShowUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ShowUsageResponse, _abc.Awaitable[_admin_pb2.ShowUsageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def QueryUsage(
+        self,
+        request: _usage_queries_pb2.QueryUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_queries_pb2.QueryUsageResponse, _abc.Awaitable[_usage_queries_pb2.QueryUsageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadLedger(
+        self,
+        request: _usage_queries_pb2.ReadLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_queries_pb2.ReadLedgerResponse, _abc.Awaitable[_usage_queries_pb2.ReadLedgerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _usage_queries_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_queries_pb2.ListDeadLettersResponse, _abc.Awaitable[_usage_queries_pb2.ListDeadLettersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowDeadLetter(
+        self,
+        request: _usage_queries_pb2.ShowDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_queries_pb2.ShowDeadLetterResponse, _abc.Awaitable[_usage_queries_pb2.ShowDeadLetterResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetters(
+        self,
+        request: _usage_queries_pb2.RetryDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_queries_pb2.RetryDeadLettersResponse, _abc.Awaitable[_usage_queries_pb2.RetryDeadLettersResponse]]: ...
 
     @_abc_1.abstractmethod
     def ChangeUser(
@@ -567,6 +767,70 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ListPoolsResponse, _abc.Awaitable[_admin_pb2.ListPoolsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def SetPrice(
+        self,
+        request: _prices_pb2.SetPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.SetPriceResponse, _abc.Awaitable[_prices_pb2.SetPriceResponse]]:
+        """Prices and their versions, what requests cost by them, and what was paid in advance."""
+
+    @_abc_1.abstractmethod
+    def CancelPrice(
+        self,
+        request: _prices_pb2.CancelPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.CancelPriceResponse, _abc.Awaitable[_prices_pb2.CancelPriceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPrices(
+        self,
+        request: _prices_pb2.ListPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.ListPricesResponse, _abc.Awaitable[_prices_pb2.ListPricesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowCost(
+        self,
+        request: _prices_pb2.ShowCostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.ShowCostResponse, _abc.Awaitable[_prices_pb2.ShowCostResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OpenBalance(
+        self,
+        request: _prices_pb2.OpenBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.OpenBalanceResponse, _abc.Awaitable[_prices_pb2.OpenBalanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CloseBalance(
+        self,
+        request: _prices_pb2.CloseBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.CloseBalanceResponse, _abc.Awaitable[_prices_pb2.CloseBalanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PostBalance(
+        self,
+        request: _prices_pb2.PostBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.PostBalanceResponse, _abc.Awaitable[_prices_pb2.PostBalanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListBalances(
+        self,
+        request: _prices_pb2.ListBalancesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.ListBalancesResponse, _abc.Awaitable[_prices_pb2.ListBalancesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowBalance(
+        self,
+        request: _prices_pb2.ShowBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prices_pb2.ShowBalanceResponse, _abc.Awaitable[_prices_pb2.ShowBalanceResponse]]: ...
+
+    @_abc_1.abstractmethod
     def ApplyFleet(
         self,
         request: _fleet_pb2.ApplyFleetRequest,
@@ -589,11 +853,34 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fleet_pb2.ShowFleetVersionsResponse, _abc.Awaitable[_fleet_pb2.ShowFleetVersionsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ChangeBackend(
+        self,
+        request: _fleet_parts_pb2.ChangeBackendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_parts_pb2.ChangeBackendResponse, _abc.Awaitable[_fleet_parts_pb2.ChangeBackendResponse]]:
+        """One thing of the fleet: what is not said stays as it is."""
+
+    @_abc_1.abstractmethod
+    def ChangeNode(
+        self,
+        request: _fleet_parts_pb2.ChangeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_parts_pb2.ChangeNodeResponse, _abc.Awaitable[_fleet_parts_pb2.ChangeNodeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangePool(
+        self,
+        request: _fleet_parts_pb2.ChangePoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_parts_pb2.ChangePoolResponse, _abc.Awaitable[_fleet_parts_pb2.ChangePoolResponse]]: ...
+
+    @_abc_1.abstractmethod
     def ShowHistory(
         self,
         request: _history_pb2.ReadHistoryRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_history_pb2.ReadHistoryResponse, _abc.Awaitable[_history_pb2.ReadHistoryResponse]]: ...
+    ) -> _typing.Union[_history_pb2.ReadHistoryResponse, _abc.Awaitable[_history_pb2.ReadHistoryResponse]]:
+        """How the fleet was."""
 
     @_abc_1.abstractmethod
     def ShowSeries(
@@ -858,5 +1145,160 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _status_pb2.ShowStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_pb2.ShowStatusResponse, _abc.Awaitable[_status_pb2.ShowStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WhoAmI(
+        self,
+        request: _identity_pb2.WhoAmIRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.WhoAmIResponse, _abc.Awaitable[_identity_pb2.WhoAmIResponse]]:
+        """Who people are to Forebay, what they may do, and what lets them in."""
+
+    @_abc_1.abstractmethod
+    def ShowUser(
+        self,
+        request: _identity_pb2.ShowUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ShowUserResponse, _abc.Awaitable[_identity_pb2.ShowUserResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddServiceAccount(
+        self,
+        request: _identity_pb2.AddServiceAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.AddServiceAccountResponse, _abc.Awaitable[_identity_pb2.AddServiceAccountResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetUserRights(
+        self,
+        request: _identity_pb2.SetUserRightsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.SetUserRightsResponse, _abc.Awaitable[_identity_pb2.SetUserRightsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListCustomRoles(
+        self,
+        request: _identity_pb2.ListCustomRolesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ListCustomRolesResponse, _abc.Awaitable[_identity_pb2.ListCustomRolesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetCustomRole(
+        self,
+        request: _identity_pb2.SetCustomRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.SetCustomRoleResponse, _abc.Awaitable[_identity_pb2.SetCustomRoleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveCustomRole(
+        self,
+        request: _identity_pb2.RemoveCustomRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.RemoveCustomRoleResponse, _abc.Awaitable[_identity_pb2.RemoveCustomRoleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _identity_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.CreateTokenResponse, _abc.Awaitable[_identity_pb2.CreateTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTokens(
+        self,
+        request: _identity_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ListTokensResponse, _abc.Awaitable[_identity_pb2.ListTokensResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _identity_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.RevokeTokenResponse, _abc.Awaitable[_identity_pb2.RevokeTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _identity_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ListSessionsResponse, _abc.Awaitable[_identity_pb2.ListSessionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _identity_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.EndSessionResponse, _abc.Awaitable[_identity_pb2.EndSessionResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def EndSessions(
+        self,
+        request: _identity_pb2.EndSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.EndSessionsResponse, _abc.Awaitable[_identity_pb2.EndSessionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ResetPassword(
+        self,
+        request: _identity_pb2.ResetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ResetPasswordResponse, _abc.Awaitable[_identity_pb2.ResetPasswordResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _identity_pb2.ChangePasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ChangePasswordResponse, _abc.Awaitable[_identity_pb2.ChangePasswordResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _audit_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditResponse, _abc.Awaitable[_audit_pb2.ListAuditResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def VerifyAudit(
+        self,
+        request: _audit_pb2.VerifyAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.VerifyAuditResponse], _abc.AsyncIterator[_audit_pb2.VerifyAuditResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SearchRecordings(
+        self,
+        request: _recordings_pb2.SearchRecordingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recordings_pb2.SearchRecordingsResponse, _abc.Awaitable[_recordings_pb2.SearchRecordingsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowRecording(
+        self,
+        request: _recordings_pb2.ShowRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recordings_pb2.ShowRecordingResponse, _abc.Awaitable[_recordings_pb2.ShowRecordingResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteRecordings(
+        self,
+        request: _recordings_pb2.DeleteRecordingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recordings_pb2.DeleteRecordingsResponse, _abc.Awaitable[_recordings_pb2.DeleteRecordingsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListRecordingPolicies(
+        self,
+        request: _recordings_pb2.ListRecordingPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recordings_pb2.ListRecordingPoliciesResponse, _abc.Awaitable[_recordings_pb2.ListRecordingPoliciesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetRecordingPolicy(
+        self,
+        request: _recordings_pb2.SetRecordingPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recordings_pb2.SetRecordingPolicyResponse, _abc.Awaitable[_recordings_pb2.SetRecordingPolicyResponse]]: ...
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
