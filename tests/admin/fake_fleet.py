@@ -25,6 +25,8 @@ class FakeFleet:
         self._numbers = itertools.count(1)
         self.refuse: type[ForebayError] | None = None
         """What a change is refused with, though its plan was good."""
+        self.declared: list[str] = []
+        """Paths of what the configuration file says."""
         self.answers = asyncio.Event()
         """A change that was made is told when this is set."""
         self.answers.set()
@@ -57,7 +59,8 @@ class FakeFleet:
         return wire.ChangeFleetResponse(version=self._state.version, changes=changes, notes=planned.notes)
 
     async def ReadFleet(self, request: wire.ReadFleetRequest, context: Any) -> wire.ReadFleetResponse:
-        return wire.ReadFleetResponse(fleet=to_spec(document(self._state)), version=self._state.version)
+        fleet, version = to_spec(document(self._state)), self._state.version
+        return wire.ReadFleetResponse(fleet=fleet, version=version, declared=self.declared)
 
     async def ListFleetVersions(
         self, request: wire.ListFleetVersionsRequest, context: Any

@@ -554,18 +554,24 @@ class ReadFleetResponse(_message.Message):
 
     FLEET_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     @_builtins.property
     def fleet(self) -> Global___FleetSpec: ...
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths such as backends.big: the registry's configuration file says these, and makes them so again at each start."""
+
     def __init__(
         self,
         *,
         fleet: Global___FleetSpec | None = ...,
         version: _builtins.int = ...,
+        declared: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fleet", b"fleet"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet", b"fleet", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declared", b"declared", "fleet", b"fleet", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -746,18 +752,24 @@ class ExportFleetResponse(_message.Message):
 
     FLEET_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     @_builtins.property
     def fleet(self) -> Global___FleetSpec: ...
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in ReadFleetResponse"""
+
     def __init__(
         self,
         *,
         fleet: Global___FleetSpec | None = ...,
         version: _builtins.int = ...,
+        declared: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fleet", b"fleet"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet", b"fleet", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declared", b"declared", "fleet", b"fleet", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

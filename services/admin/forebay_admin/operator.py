@@ -22,6 +22,8 @@ from forebay_admin.fleet.lifecycle_calls import LifecycleCalls
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.nodes_calls import NodesCalls
 from forebay_admin.fleet.nodes_desk import NodesDesk
+from forebay_admin.fleet.parts_calls import FleetPartsCalls
+from forebay_admin.fleet.parts_desk import FleetPartsDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import StatusDesk
 from forebay_admin.keys.signing_desk import SigningDesk
@@ -55,6 +57,7 @@ class Desks:
     fallbacks: FallbacksDesk
     fleet: FleetDesk
     fleet_state: FleetStateDesk
+    fleet_parts: FleetPartsDesk
     credentials: CredentialsDesk
     scheduler: SchedulerDesk
     nodes: NodesDesk
@@ -79,6 +82,7 @@ class OperatorServicer(
         self._fallbacks = desks.fallbacks
         self._fleet = desks.fleet
         self._fleet_state = desks.fleet_state
+        self._fleet_parts = desks.fleet_parts
         self._credentials = desks.credentials
         self._scheduler = desks.scheduler
         self._nodes = desks.nodes

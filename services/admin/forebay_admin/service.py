@@ -51,6 +51,7 @@ from forebay_admin.fleet.lifecycle_client import LifecycleClient
 from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
 from forebay_admin.fleet.node_client import NodeClient
 from forebay_admin.fleet.nodes_desk import NodesDesk
+from forebay_admin.fleet.parts_desk import FleetPartsDesk
 from forebay_admin.fleet.registry_client import RegistryClient
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
@@ -143,7 +144,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 join_url=join_url,
                 http_pin=http_pin,
             ),
-            fleet_state=FleetStateDesk(database, changes, credentials, registry, ground.clock),
+            fleet_state=fleet_state,
+            fleet_parts=FleetPartsDesk(fleet_state),
             credentials=CredentialsDesk(database, changes, credentials, registry, ground.clock),
             scheduler=SchedulerDesk(database, scheduler, registry),
             lifecycle=LifecycleDesk(database, LifecycleClient(registries.leading), scheduler, ground.clock),

@@ -103,7 +103,7 @@ class FleetStateDesk:
             for alias in aliases:
                 if not alias.pool:
                     _entry(told.fleet.models, alias.model).aliases.append(alias.alias)
-        return wire.ExportFleetResponse(fleet=told.fleet, version=told.version)
+        return wire.ExportFleetResponse(fleet=told.fleet, version=told.version, declared=told.declared)
 
     async def show_versions(self, request: wire.ShowFleetVersionsRequest) -> wire.ShowFleetVersionsResponse:
         versions = await self._registry.fleet_versions(request.limit, request.before_version)

@@ -81,6 +81,16 @@ def path_of(kind: Kind, name: str, field: str = "") -> str:
     return f"{SECTIONS[kind]}.{name}" + (f".{field}" if field else "")
 
 
+def paths_in(order: FleetOrder) -> tuple[str, ...]:
+    """Of everything that it names."""
+    return (
+        *(path_of(Kind.NODE, node.name) for node in order.nodes),
+        *(path_of(Kind.BACKEND, wanted.backend.name) for wanted in order.backends),
+        *(path_of(Kind.POOL, pool.name) for pool in order.pools),
+        *(path_of(Kind.MODEL, model.name) for model in order.models),
+    )
+
+
 _T = TypeVar("_T")
 
 

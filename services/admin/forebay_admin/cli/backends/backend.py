@@ -10,9 +10,11 @@ from rich.markup import escape
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
+from forebay_admin.cli.amounts import MOST_UINT32
 from forebay_admin.cli.backends.credential import credential
 from forebay_admin.cli.backends.facts import load_in_short
 from forebay_admin.cli.backends.found import adopt, found
+from forebay_admin.cli.backends.set import set_backend
 from forebay_admin.cli.backends.show import show
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.fleet.drain import drain_backend, undrain_backend
@@ -43,6 +45,7 @@ def backend() -> None:
     forebay backend add big-gpu http://10.0.0.5:8000 --slots 16
     forebay backend list
     forebay backend show big-gpu
+    forebay backend set big-gpu --slots 8 --label rack=a
     forebay backend model big-gpu llama3.1=meta-llama/Llama-3.1-8B-Instruct
     forebay backend credential add cloud --label second --key-file second.key
     forebay backend found
@@ -54,6 +57,7 @@ def backend() -> None:
 backend.add_command(credential)
 backend.add_command(found)
 backend.add_command(adopt)
+backend.add_command(set_backend)
 backend.add_command(show)
 backend.add_command(drain_backend)
 backend.add_command(undrain_backend)
@@ -71,7 +75,7 @@ backend.add_command(undrain_backend)
 )
 @click.option(
     "--slots",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_UINT32),
     metavar="N",
     help="Answers that it may write at once; never exceeded. Default: what it says itself, else found by use.",
 )
@@ -80,7 +84,7 @@ backend.add_command(undrain_backend)
 @click.option(
     "--gpu",
     "gpus",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MOST_UINT32),
     multiple=True,
     metavar="INDEX",
     help="A GPU of that node that it runs on; several times for more. Default: all.",
