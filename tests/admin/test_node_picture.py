@@ -113,3 +113,13 @@ def test_what_a_node_tells_of_its_host_is_a_line_each() -> None:
     assert (rows["Power"], rows["Disks"]) == ("820 W (ipmi)", "100.0 GB free of 1000.0 GB at /")
     assert rows["GPUs"] == "1 (driver 580.1, CUDA 12.8)"
     assert not {"Network", "Heat", "Agent"} & rows.keys()
+
+
+def test_samples_that_were_not_taken_are_counted_in_the_list_and_told_by_reason() -> None:
+    told = node()
+    told.samples_dropped.add(reason="malformed", samples=1200, last_at_us=round((NOW - 5) * 1_000_000))
+    told.samples_dropped.add(reason="out_of_order", samples=2, last_at_us=round((NOW - 7200) * 1_000_000))
+    assert list_row(told, NOW)[1] == "3 s ago\n[yellow]1,202 dropped[/yellow]"
+    assert (
+        dict(node_rows(told, NOW))["Dropped"] == "1,200 malformed, the last 5 s ago\n2 out_of_order, the last 2 h ago"
+    )

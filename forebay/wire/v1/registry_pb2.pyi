@@ -916,6 +916,7 @@ class Node(_message.Message):
     WITHOUT_AGENT_FIELD_NUMBER: _builtins.int
     CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    SAMPLES_DROPPED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     enrolled_at_us: _builtins.int
@@ -937,7 +938,11 @@ class Node(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """sentences: silent, a wrong clock, two agents with one name, another machine"""
+        """Sentences: silent, a wrong clock, two agents with one name, another machine, samples that are not taken."""
+
+    @_builtins.property
+    def samples_dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedSamples]:
+        """since the registry started, by reason"""
 
     def __init__(
         self,
@@ -954,10 +959,11 @@ class Node(_message.Message):
         without_agent: _builtins.bool = ...,
         clock_skew_ms: _builtins.int | None = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
+        samples_dropped: _abc.Iterable[Global___DroppedSamples] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "_heard_at_us", b"_heard_at_us", "clock_skew_ms", b"clock_skew_ms", "heard_at_us", b"heard_at_us", "last_sample", b"last_sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "_heard_at_us", b"_heard_at_us", "clock_skew_ms", b"clock_skew_ms", "enrolled_at_us", b"enrolled_at_us", "heard_at_us", b"heard_at_us", "id", b"id", "labels", b"labels", "last_sample", b"last_sample", "name", b"name", "note", b"note", "problems", b"problems", "samples", b"samples", "samples_lost", b"samples_lost", "without_agent", b"without_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "_heard_at_us", b"_heard_at_us", "clock_skew_ms", b"clock_skew_ms", "enrolled_at_us", b"enrolled_at_us", "heard_at_us", b"heard_at_us", "id", b"id", "labels", b"labels", "last_sample", b"last_sample", "name", b"name", "note", b"note", "problems", b"problems", "samples", b"samples", "samples_dropped", b"samples_dropped", "samples_lost", b"samples_lost", "without_agent", b"without_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_skew_ms: _TypeAlias = _typing.Literal["clock_skew_ms"]  # noqa: Y015
     _WhichOneofArgType__clock_skew_ms: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms"]  # noqa: Y015
@@ -969,6 +975,35 @@ class Node(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_at_us) -> _WhichOneofReturnType__heard_at_us | None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class DroppedSamples(_message.Message):
+    """Samples that came on the node's subject and were not taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    LAST_AT_US_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """malformed, too_large, foreign_subject, out_of_order (sent again, or late) or second_agent"""
+    samples: _builtins.int
+    last_at_us: _builtins.int
+    """by the registry's clock"""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        samples: _builtins.int = ...,
+        last_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_at_us", b"last_at_us", "reason", b"reason", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DroppedSamples: _TypeAlias = DroppedSamples  # noqa: Y015
 
 @_typing.final
 class ListNodesRequest(_message.Message):

@@ -90,7 +90,8 @@ class Calls(RegistryServicer):
         return wire.ListNodesResponse(nodes=[self._node(node) for node in nodes])
 
     def _node(self, node: Node) -> wire.Node:
-        return to_node(node, self._ingest.heard_of(node.id), self._ingest.troubles_of(node.id).values())
+        ingest = self._ingest
+        return to_node(node, ingest.heard_of(node.id), ingest.troubles_of(node.id).values(), ingest.drops_of(node.id))
 
     async def ListModels(self, request: wire.ListModelsRequest, context: Any) -> wire.ListModelsResponse:
         models = models_of(self._roster.views(), self._roster.model_facts())

@@ -12,6 +12,10 @@ from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import Condition, EngineKind, Load, Model, Node, Verdict
 from forebay_registry.fleet.fleet import View
 from forebay_registry.fleet.watch import Told
+from forebay_registry.nodes.drops import Drops
+from forebay_registry.nodes.samples import Dropped, Hearing
+from forebay_registry.nodes.troubles import NO_DROPS
+from forebay_registry.wanted.catalog import AddBackend, FleetModel, parse_add
 from forebay_registry.wanted.wire import to_pool
 
 _KINDS = {
@@ -108,7 +112,7 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any]:
     }
 
 
-def to_node(node: Node, hearing: Hearing, problems: Iterable[str] = ()) -> wire.Node:
+def to_node(node: Node, hearing: Hearing, problems: Iterable[str] = (), drops: Drops = NO_DROPS) -> wire.Node:
     skew_s = hearing.clock_skew_s
     return wire.Node(
         id=node.id,
@@ -123,6 +127,11 @@ def to_node(node: Node, hearing: Hearing, problems: Iterable[str] = ()) -> wire.
         labels=dict(node.labels),
         note=node.note,
         without_agent=not node.has_agent,
+        samples_dropped=[
+            wire.DroppedSamples(reason=why, samples=drops.samples[why], last_at_us=micros(drops.last_at[why]))
+            for why in Dropped
+            if why in drops.samples
+        ],
     )
 
 

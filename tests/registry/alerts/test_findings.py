@@ -145,13 +145,20 @@ def test_while_the_registry_hears_nobody_no_node_is_blamed() -> None:
 
 def test_disks_drivers_commands_and_the_registrys_own_surroundings() -> None:
     full = DiskFacts("/models", 1000, 40)
-    node = NodeFacts("box", True, {Trouble.TWO_AGENTS: "Two agents: stop one."}, "no NVML", disks=(full,))
+    node = NodeFacts(
+        "box",
+        True,
+        {Trouble.TWO_AGENTS: "Two agents: stop one.", Trouble.DROPPED: "Malformed: update."},
+        "no NVML",
+        disks=(full,),
+    )
     refused = (Refused("box", "pull", "not_allowed", 10.0), Refused("old", "pull", "replayed", 3600.0))
     found = seen(nodes=(node,), refused=refused, has_postgres=False, has_nats=False).findings
     assert set(found) == {
         ("disk_full", "disk/box/models"),
         ("gpu_driver_failed", "node/box"),
         ("node_two_agents", "node/box"),
+        ("node_samples_dropped", "node/box"),
         ("command_refused", "node/box"),
         ("registry_without_postgres", REGISTRY),
         ("registry_without_nats", REGISTRY),

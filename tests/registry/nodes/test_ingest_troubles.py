@@ -102,12 +102,47 @@ def test_a_sample_that_is_no_good_is_one_event_of_its_node_and_again_after_an_ho
         house.ingest.take(Message("forebay.telemetry.gpu-1", b"\xff"))
         house.ingest.take(Message("forebay.telemetry.gpu-2", b"\xff"))
         house.clock.advance(2)
-    told = [vars(record)["subject"] for record in caplog.records]
-    assert told == ["forebay.telemetry.gpu-1", "forebay.telemetry.gpu-2"]
     house.clock.advance(3600)
     house.ingest.take(Message("forebay.telemetry.gpu-2", b"\xff"))
-    assert vars(caplog.records[-1])["subject"] == "forebay.telemetry.gpu-2"
-    assert (len(caplog.records), house.ingest.tally.dropped[Dropped.MALFORMED].value) == (3, 41)
+    told = [vars(record)["subject"] for record in caplog.records if vars(record)["action"] == "sample_dropped"]
+    assert told == ["forebay.telemetry.gpu-1", "forebay.telemetry.gpu-2", "forebay.telemetry.gpu-2"]
+    assert house.ingest.tally.dropped[Dropped.MALFORMED].value == 41
+
+
+def test_samples_that_are_not_taken_are_a_problem_of_their_node_once_that_goes_on(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sequence in range(1, 21):
+        house.say("gpu-1", sequence)
+        house.say("gpu-1", 1)  # sent again
+        if sequence % 4 == 0:
+            house.ingest.take(Message("forebay.telemetry.gpu-1", b"\xff"))
+        house.say("gpu-2", sequence)
+        if sequence == 9:
+            house.say("gpu-2", 3)  # once, which is no problem
+        house.clock.advance(2)
+    assert house.ingest.troubles_of(ONE) == {
+        Trouble.DROPPED: "25 of its samples in 38 s were not taken (out_of_order 20, malformed 5): something sends its"
+        " samples again, or its clock was set back, so restart its agent."
+    }
+    assert house.ingest.troubles_of(TWO) == {}
+    assert house.ingest.drops_of(TWO).samples == {Dropped.OUT_OF_ORDER: 1}
+    house.clock.advance(60)
+    house.say("gpu-1", 21)
+    assert house.ingest.troubles_of(ONE) == {}, "it has stopped"
+    assert house.ingest.drops_of(ONE).samples == {Dropped.OUT_OF_ORDER: 20, Dropped.MALFORMED: 5}
+    assert [one for one in events(caplog) if one != "sample_dropped"] == [
+        "node_samples_dropped",
+        "node_samples_dropped_over",
+    ]
+
+
+def test_a_node_that_nobody_understands_is_not_merely_new(house: House) -> None:
+    for _ in range(20):
+        house.ingest.take(Message("forebay.telemetry.gpu-1", b"\xff"))
+        house.ingest.take(Message("forebay.telemetry.gpu-3", b"\xff"))  # which nobody enrolled
+        house.clock.advance(2)
+    assert house.troubled() == {"node_samples_dropped": 1}
 
 
 def test_a_node_that_became_another_machine_is_told_once(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,6 +33,7 @@ class Rule(StrEnum):
     NODE_CLOCK_WRONG = "node_clock_wrong"
     NODE_TWO_AGENTS = "node_two_agents"
     NODE_OTHER_MACHINE = "node_other_machine"
+    NODE_SAMPLES_DROPPED = "node_samples_dropped"
     GPU_DRIVER_FAILED = "gpu_driver_failed"
     GPU_LOST = "gpu_lost"
     GPU_HOT = "gpu_hot"
@@ -61,6 +62,7 @@ FROM_SAMPLES = frozenset(
         Rule.DISK_FULL,
         Rule.NODE_CLOCK_WRONG,
         Rule.NODE_TWO_AGENTS,
+        Rule.NODE_SAMPLES_DROPPED,
     }
 )
 """Of a node that is silent, or that was not heard of yet, nobody knows whether they still hold."""
@@ -92,6 +94,7 @@ USUAL: Mapping[Rule, Terms] = MappingProxyType(
         Rule.NODE_CLOCK_WRONG: Terms(_W, 60.0),
         Rule.NODE_TWO_AGENTS: Terms(_W, 30.0, 120.0),
         Rule.NODE_OTHER_MACHINE: Terms(_W, 0.0),
+        Rule.NODE_SAMPLES_DROPPED: Terms(_W, 120.0),
         Rule.GPU_DRIVER_FAILED: Terms(_C, 60.0),
         Rule.GPU_LOST: Terms(_C, 10.0),
         Rule.GPU_HOT: Terms(_W, 60.0, levels=Levels(88.0, 83.0)),
@@ -117,6 +120,7 @@ ABOUT: Mapping[Rule, str] = MappingProxyType(
         Rule.NODE_CLOCK_WRONG: "its clock is more than 30 s off",
         Rule.NODE_TWO_AGENTS: "two agents speak for it",
         Rule.NODE_OTHER_MACHINE: "another machine speaks for it, since a day ago at most",
+        Rule.NODE_SAMPLES_DROPPED: "samples on its subject are malformed, foreign or sent again, and that goes on",
         Rule.GPU_DRIVER_FAILED: "the driver answers with an error",
         Rule.GPU_LOST: "a GPU cannot be read",
         Rule.GPU_HOT: "88 °C, until 83 °C; critical 7 °C above",

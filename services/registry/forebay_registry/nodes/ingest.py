@@ -22,9 +22,10 @@ from forebay.subjects import MAX_PAYLOAD_BYTES, TELEMETRY_OF_ALL
 from forebay.wire.v1.telemetry_pb2 import TelemetrySample
 from forebay_registry.backend import NodeId
 from forebay_registry.nodes.agents import NOTHING_SAID, Said
+from forebay_registry.nodes.drops import Drops, drop
 from forebay_registry.nodes.messages import is_sound, said
 from forebay_registry.nodes.samples import Dropped, Hearing, Row, Sample, hear, judge
-from forebay_registry.nodes.troubles import Trouble, troubles
+from forebay_registry.nodes.troubles import NO_DROPS, Trouble, troubles
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Ingest:
         self._clock = clock
         self._flush_s = flush_s
         self._hearings: dict[NodeId, Hearing] = {}
+        self._drops: dict[NodeId, Drops] = {}
         self._waiting: dict[NodeId, Row] = {}
         self._may_store = False
         self._troubles: dict[NodeId, frozenset[Trouble]] = {}
@@ -80,7 +82,11 @@ class Ingest:
 
     def troubles_of(self, node_id: NodeId) -> dict[Trouble, str]:
         """What is wrong with the node right now, each with its sentence."""
-        return troubles(self.heard_of(node_id), self._clock.now())
+        return troubles(self.heard_of(node_id), self._clock.now(), self.drops_of(node_id))
+
+    def drops_of(self, node_id: NodeId) -> Drops:
+        """Of what came on its subject."""
+        return self._drops.get(node_id, NO_DROPS)
 
     def troubled(self) -> Iterable[tuple[tuple[str], float]]:
         """How many nodes have each trouble."""
@@ -100,6 +106,10 @@ class Ingest:
             self.tally.taken.value += 1
             return
         self.tally.dropped[dropped].value += 1
+        node = message.subject.rpartition(".")[2]
+        if (node_id := self._enrolled().get(node)) is not None:
+            self._drops[node_id] = drop(self.drops_of(node_id), dropped, self._clock.now())
+            self._tell_troubles(node_id, node)
         self._tell_dropped(message.subject, dropped)
 
     async def keep(self) -> None:
@@ -177,7 +187,7 @@ class Ingest:
         log.warning("sample not taken (told once an hour, counted always)", extra=fields)
 
     def _tell_troubles(self, node_id: NodeId, node: str) -> None:
-        """Each once, when it begins; a node that is silent says nothing, so that is `troubles_of`'s to tell."""
+        """Each once, when it begins; a node that is silent says nothing, so that is mostly `troubles_of`'s to tell."""
         now = self.troubles_of(node_id)
         before = self._troubles.get(node_id, frozenset())
         for trouble in now.keys() - before:

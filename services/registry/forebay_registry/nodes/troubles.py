@@ -5,13 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 
 from forebay.silence import silent_after_s
-from forebay_registry.nodes.samples import Hearing, Move
+from forebay_registry.nodes.drops import Drops
+from forebay_registry.nodes.samples import Dropped, Hearing, Move
 
 WRONG_CLOCK_S = 30.0
 """A sample is seconds old when it is heard; more is a clock that nobody sets."""
 MOVE_FOR_S = 24 * 3600.0
 """How long it is told that a node became another machine."""
 _LONGEST_HOST = 253
+NO_DROPS = Drops()
 
 
 class Trouble(StrEnum):
@@ -22,11 +24,15 @@ class Trouble(StrEnum):
     TWO_AGENTS = "node_two_agents"
     OTHER_MACHINE = "node_other_machine"
     RENAMED = "node_renamed"
+    DROPPED = "node_samples_dropped"
 
 
-def troubles(hearing: Hearing, now: float) -> dict[Trouble, str]:
-    """Each with its sentence: what happened, and what to do. A node that was never heard of is merely new."""
+def troubles(hearing: Hearing, now: float, drops: Drops = NO_DROPS) -> dict[Trouble, str]:
+    """Each with its sentence: what happened, and what to do. A node that was never heard of is merely new, unless what it
+    says cannot be taken."""
     found: dict[Trouble, str] = {}
+    if drops.goes_on(now):
+        found[Trouble.DROPPED] = _dropped(drops)
     if hearing.heard_at is None:
         return found
     if hearing.is_silent(now):
@@ -51,6 +57,24 @@ def troubles(hearing: Hearing, now: float) -> dict[Trouble, str]:
         kind, sentence = _moved(hearing.move, now)
         found[kind] = sentence
     return found
+
+
+def _dropped(drops: Drops) -> str:
+    by_number = sorted(drops.since.items(), key=lambda item: -item[1])
+    told = ", ".join(f"{why} {number}" for why, number in by_number)
+    return (
+        f"{sum(drops.since.values())} of its samples in {_span(drops.ended_at - drops.began_at)} were not taken"
+        f" ({told}): {_WHAT_TO_DO[by_number[0][0]]}"
+    )
+
+
+_WHAT_TO_DO = {
+    Dropped.MALFORMED: "update its agent, and see what else publishes as it.",
+    Dropped.TOO_LARGE: "update its agent, and see what else publishes as it.",
+    Dropped.FOREIGN_SUBJECT: "its agent speaks for another node, so enrol this machine again.",
+    Dropped.OUT_OF_ORDER: "something sends its samples again, or its clock was set back, so restart its agent.",
+}
+"""By the reason that is the most frequent."""
 
 
 def _moved(move: Move, now: float) -> tuple[Trouble, str]:

@@ -24,6 +24,7 @@ from forebay_admin.cli.nodes.picture import (
     problems,
     process_rows,
 )
+from forebay_admin.cli.nodes.set import set_node
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.words import ahead, moment, parse_duration
@@ -39,6 +40,7 @@ def node() -> None:
     forebay node enroll gpu-box-1      prints a command to paste on that machine
     forebay node list
     forebay node show gpu-box-1
+    forebay node set gpu-box-1 --label rack=a
     forebay node command gpu-box-1 probe
     forebay node drain gpu-box-1 --deadline 10m --wait
     """
@@ -46,6 +48,7 @@ def node() -> None:
 
 node.add_command(command)
 node.add_command(discovery)
+node.add_command(set_node)
 node.add_command(drain_node)
 node.add_command(undrain_node)
 
@@ -87,9 +90,10 @@ def enroll(name: str, valid: str, as_json: bool) -> None:
 @node.command("list")
 @json_option
 def list_nodes(as_json: bool) -> None:
-    """List nodes with what their agents said last.
+    """List nodes with what their agents said last, and how many of their samples were not taken.
 
-    With --json: a list of {"id", "name", "enrolled_at", "heard_at", "last_sample": {"host", "gpu_state", "gpus", …}, …}
+    With --json: a list of {"id", "name", "enrolled_at", "heard_at", "last_sample": {"host", "gpu_state", "gpus", …},
+    "samples_dropped": [{"reason", "samples", "last_at"}], …}
     """
 
     async def work(calls: Calls) -> admin_pb2.ShowNodesResponse:

@@ -26,11 +26,11 @@ def list_row(node: registry_pb2.Node, now: float) -> tuple[str, ...]:
     """By LIST_COLUMNS."""
     sample, host = node.last_sample, node.last_sample.host
     if not node.HasField("last_sample"):
-        return (escape(node.name), heard(node, now), "", "", "", "", "")
+        return (escape(node.name), _heard_and_dropped(node, now), "", "", "", "", "")
     used = f" {host.cpu_percent:.0f} %" if host.HasField("cpu_percent") else ""
     return (
         escape(node.name),
-        heard(node, now),
+        _heard_and_dropped(node, now),
         f"{host.cpu_count}×{used}",
         f"{gigabytes(host.memory_available_bytes)} of {gigabytes(host.memory_total_bytes)}",
         f"{gigabytes(host.disk_free_bytes)} of {gigabytes(host.disk_total_bytes)}",
@@ -48,6 +48,11 @@ def heard(node: registry_pb2.Node, now: float) -> str:
     return f"[yellow]{told}[/yellow]" if is_late else told
 
 
+def _heard_and_dropped(node: registry_pb2.Node, now: float) -> str:
+    dropped = sum(one.samples for one in node.samples_dropped)
+    return heard(node, now) + (f"\n[yellow]{count(dropped)} dropped[/yellow]" if dropped else "")
+
+
 def problems(node: registry_pb2.Node) -> str:
     return "\n".join(f"[yellow]{escape(problem)}[/yellow]" for problem in node.problems)
 
@@ -60,6 +65,7 @@ def node_rows(node: registry_pb2.Node, now: float) -> list[Row]:
         ("Heard", heard(node, now) + (f", every {sample.interval_ms / 1000:g} s" if sample.interval_ms else "")),
         ("Problems", problems(node)),
         ("Samples", f"{count(node.samples)} since the registry started, {count(node.samples_lost)} lost"),
+        ("Dropped", "\n".join(_dropped(one, now) for one in node.samples_dropped)),
         ("Agent", escape(sample.agent_version)),
     ]
     if sample.HasField("host"):
@@ -106,6 +112,10 @@ def process_rows(gpus: Sequence[telemetry_pb2.GpuSample]) -> Iterator[tuple[str,
         more = len(gpu.processes) + gpu.processes_left_out - _MOST_PROCESSES
         if more > 0:
             yield str(gpu.index), "", f"and {count(more)} more", ""
+
+
+def _dropped(dropped: registry_pb2.DroppedSamples, now: float) -> str:
+    return f"{count(dropped.samples)} {escape(dropped.reason)}, the last {age(dropped.last_at_us, now)}"
 
 
 def _host_rows(host: telemetry_pb2.HostSample, now: float) -> list[Row]:
