@@ -13,22 +13,26 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
+from yarl import URL
 
 from forebay.clock import SystemClock
 from forebay.database import open_database
-from forebay.errors import BadInput
+from forebay.errors import BadInput, NotFound
 from forebay.launch import cli
 from forebay.ledger_id import new_ledger_id
-from forebay.wire.v1 import types_pb2, usage_pb2
-from forebay_admin.cli import history_files
+from forebay.wire.v1 import history_pb2, types_pb2, usage_pb2
 from forebay_admin.cli.history.files import open_writer
-from forebay_admin.cli.history.points import Point, amount, sparkline, with_gaps
+from forebay_admin.cli.history.points import amount, sparkline, with_gaps
 from forebay_admin.cli.spans import parse_span
+from forebay_admin.fleet.history_files import FORMATS
+from forebay_admin.fleet.history_rows import Point
 from forebay_admin.ledger.ledger_store import LedgerStore
 from forebay_admin.ledger.usage_rows import parse_batch
+from forebay_admin.rest.file_forms import TYPES, asked_form
 from forebay_registry.history.calls import HistoryCalls
 from forebay_registry.history.grid import Kept
 from forebay_registry.history.reading import HistoryReader
@@ -114,7 +118,21 @@ def span() -> tuple[str, ...]:
     return "--from", HOUR.isoformat(), "--to", (HOUR + timedelta(hours=1)).isoformat()
 
 
-async def test_a_gpus_hour_is_shown_with_its_gap_and_exported_in_every_form(forebay: Invoke, tmp_path: Path) -> None:
+def _address_of(admin: Running, query: str) -> URL:
+    asked = URL(f"http://{admin.http_address}/api/v1/history?kind=gpu&{query}")
+    return asked.update_query({"from": HOUR.isoformat(), "to": (HOUR + timedelta(hours=1)).isoformat()})
+
+
+async def downloaded(admin: Running, query: str, accept: str = "*/*") -> tuple[int, str, bytes]:
+    """Status, type and body of the REST API's history of GPUs in that hour."""
+    headers = {"authorization": f"Bearer {admin.site.first_key}", "accept": accept}
+    async with aiohttp.ClientSession() as session, session.get(_address_of(admin, query), headers=headers) as answer:
+        return answer.status, answer.content_type, await answer.read()
+
+
+async def test_a_gpus_hour_is_shown_with_its_gap_and_exported_in_every_form(
+    forebay: Invoke, admin: Running, tmp_path: Path
+) -> None:
     shown = (await forebay("history", "gpu", "box/0", *span())).stdout
     (line,) = (line.strip() for line in shown.splitlines() if "utilization_percent" in line)
     assert line.split()[-8:] == ["0", "%", "30", "%", "59", "%", "59", "%"]
@@ -152,6 +170,62 @@ async def test_a_gpus_hour_is_shown_with_its_gap_and_exported_in_every_form(fore
     since_us = round(HOUR.timestamp() * 1_000_000)
     assert found == [(110, since_us, 59.0, 0, pytest.approx(120.0), ["box/0", "box/1"], 3300)]
     assert list(tmp_path.glob("*gpus*")) == [file], "nothing half written is left"
+
+    csv_file = (200, "text/csv", written.stdout_bytes)
+    assert await downloaded(admin, "format=csv") == csv_file
+    assert await downloaded(admin, "", "text/html, text/csv;q=0.9") == csv_file
+    assert json.loads((await downloaded(admin, "format=json"))[2]) == as_json
+    status, kind, content = await downloaded(admin, "", "application/vnd.apache.parquet")
+    assert (status, kind) == (200, "application/vnd.apache.parquet")
+    file.write_bytes(content)
+    assert _query(f"SELECT count(*), sum(energy_gpu_wh) FROM read_parquet('{file}')") == [(110, pytest.approx(120.0))]
+    assert "series" in json.loads((await downloaded(admin, ""))[2]), "the usual answer"
+    for query in ("format=xml", "format=csv&page=x", "format=csv&names=none"):
+        status, kind, _ = await downloaded(admin, query)
+        assert (status // 100, kind) == (4, "application/json"), query
+
+
+class _TornHistory(HistoryCalls):
+    """Its first page names another one, which never comes."""
+
+    def __init__(self, whole: HistoryCalls, failure: Exception) -> None:
+        self._whole, self._failure = whole, failure
+
+    async def read(self, request: history_pb2.ReadHistoryRequest) -> history_pb2.ReadHistoryResponse:
+        if request.page:
+            raise self._failure
+        answer = await self._whole.read(request)
+        answer.next_page = "1:0"
+        return answer
+
+    async def list_series(self, request: history_pb2.ListSeriesRequest) -> history_pb2.ListSeriesResponse:
+        return await self._whole.list_series(request)
+
+
+@pytest.mark.parametrize("failure", [NotFound("The rest is gone."), RuntimeError("a mistake of ours")])
+async def test_half_a_file_is_never_taken_for_a_whole_one(forebay: Invoke, admin: Running, failure: Exception) -> None:
+    whole = admin.site.registry.history
+    assert whole is not None
+    admin.site.registry.history = _TornHistory(whole, failure)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await downloaded(admin, "format=csv")
+    # In HTTP/1.0, as proxies ask, each end of the connection that is no reset is the end of the file.
+    with pytest.raises(ConnectionResetError):
+        await _downloaded_in_http_1_0(admin)
+    admin.site.registry.history = whole
+    assert (await _downloaded_in_http_1_0(admin)).count(b"box/") == 110
+
+
+async def _downloaded_in_http_1_0(admin: Running) -> bytes:
+    reader, writer = await asyncio.open_connection(*admin.http_address.rsplit(":", 1))
+    try:
+        writer.write(
+            f"GET {_address_of(admin, 'format=csv').raw_path_qs} HTTP/1.0\r\n"
+            f"authorization: Bearer {admin.site.first_key}\r\n\r\n".encode()
+        )
+        return await reader.read()
+    finally:
+        writer.close()
 
 
 async def test_energy_is_told_by_node_gpu_backend_model_and_group(forebay: Invoke, admin: Running) -> None:
@@ -222,8 +296,14 @@ async def test_what_cannot_be_answered_is_refused_in_a_sentence_and_what_a_sprea
         assert why in str(result.exception)
 
 
+def test_the_rest_api_has_the_same_forms() -> None:
+    assert tuple(TYPES) == FORMATS
+    assert asked_form({"format": "csv"}, "application/vnd.apache.parquet") == "csv"
+    assert asked_form({}, "application/json, */*") is None
+
+
 def test_an_export_without_rows_is_whole_too(tmp_path: Path) -> None:
-    for kind in history_files.FORMATS:
+    for kind in FORMATS:
         with open_writer(kind, str(tmp_path / kind), ["running"]):
             pass
     assert json.loads((tmp_path / "json").read_text()) == []

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from forebay.clock import Clock
-from forebay.errors import BadInput, ForebayError, NotAuthenticated, Unavailable
+from forebay.errors import BadInput, ForebayError, Unavailable
 from forebay.metrics import Metrics
 from forebay.rpc import caller
 from forebay.wire.v1 import admin_pb2
@@ -30,6 +30,8 @@ from forebay_admin.rest import failures, pages, repeats
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.asked import assemble
 from forebay_admin.rest.docs_page import render
+from forebay_admin.rest.file_forms import FORMAT, asked_form
+from forebay_admin.rest.history_file import send_file
 from forebay_admin.rest.routes import ROUTES, Flow, Route, Verb
 from forebay_admin.rest.streams import first_of, tell_all
 
@@ -96,12 +98,15 @@ class RestApi:
                 body = await _read_body(request, route.most_body_bytes)
                 if route.verb is Verb.POST and repeats.HEADER in request.headers:
                     return (await self._once(route, request, name, body)).as_response()
+                if route.has_file and (form := asked_form(request.query, request.headers.get("accept", ""))):
+                    return await send_file(request, form, _message(route, request, body)[0], self._operator, CALL_S)
                 if route.flow is Flow.STREAM:
                     message, _ = _message(route, request, body)
                     return await tell_all(request, self._call(route, message))
                 return (await self._answer(route, request, body)).as_response()
 
         return handle
+
 
     async def _answer(self, route: Route, request: web.Request, body: bytes) -> Answer:
         message, page = _message(route, request, body)
@@ -211,7 +216,7 @@ async def _read_body(request: web.Request, most: int) -> bytes:
 
 def _message(route: Route, request: web.Request, body: bytes) -> tuple[Message, pages.Page]:
     """Raises BadInput."""
-    query = list(request.query.items())
+    query = [(name, value) for name, value in request.query.items() if not (route.has_file and name == FORMAT)]
     page = pages.Page()
     if route.pages is not None:
         about = {name: value for name, value in query if name in (pages.SIZE, pages.TOKEN)}

@@ -14,13 +14,15 @@ from forebay_admin.people.roles import Reach, reach
 from forebay_admin.rest import pages
 from forebay_admin.rest.asked import bodied, placed, queried
 from forebay_admin.rest.failures import STATUS
+from forebay_admin.rest.file_forms import FORMAT, TYPES
 from forebay_admin.rest.repeats import HEADER
 from forebay_admin.rest.routes import ROUTES, Flow, Route, Verb
 from forebay_admin.rest.schemas import Schema, Schemas
 
 _ABOUT = """The calls behind the command line, with the same rights and the same audit.
 
-- A Forebay key opens it: `authorization: Bearer fb-…`, or `x-api-key`.
+- A Forebay key, a session or a narrow token opens it: `authorization: Bearer fb-…`, or `x-api-key`. Pages use the cookie \
+of `/sign-in`, and send `x-forebay-csrf` with what changes something.
 - JSON is that of `forebay … --json`. Times are ISO 8601 in UTC, enumerations words in lower case, bytes hexadecimal, \
 numbers numbers. What is unknown is null and never left out of an answer; a request leaves out what it does not say. \
 Names that are not known here are refused, all of them at once.
@@ -53,7 +55,11 @@ def document(operator: Any, comments: Mapping[str, str], version: str) -> dict[s
             "schemas": dict(sorted(schemas.found.items())),
             "responses": {"Error": {"description": "It was not done.", "content": _json(_ref("Error"))}},
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "A Forebay key, fb-…"},
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key fb-…, a session fbses-… or a token fbadm-…",
+                },
                 "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
         },
@@ -98,6 +104,9 @@ def _parameters(route: Route, message: Any, schemas: Schemas) -> list[dict[str, 
         found.append(_parameter(pages.SIZE, "query", _PAGE_SIZE, "So many at once."))
         about = f"`{pages.NEXT}` of the page before."
         found.append(_parameter(pages.TOKEN, "query", {"type": "string", "pattern": pages.TOKEN_FORM}, about))
+    if route.has_file:
+        about = "As a file that holds all of it, a row for each series and time; without one, as `accept` says."
+        found.append(_parameter(FORMAT, "query", {"type": "string", "enum": list(TYPES)}, about))
     if route.verb is Verb.POST and route.flow is Flow.ONE:
         found.append(_parameter(HEADER, "header", _HEADER_KEY, "Has this done once, however often it is asked for."))
     return found
@@ -119,6 +128,9 @@ def _content(route: Route, message: Any, schemas: Schemas) -> dict[str, Any]:
         whole["properties"][pages.NEXT] = {"type": ["string", "null"], "description": "Null: this is all."}
         if pages.NEXT not in whole["required"]:
             whole["required"].append(pages.NEXT)
+    if route.has_file:
+        files = {TYPES[form].partition(";")[0]: {"schema": {"type": "string"}} for form in ("csv", "parquet")}
+        return _json(schema) | files
     return _json(schema)
 
 

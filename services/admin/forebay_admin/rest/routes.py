@@ -67,6 +67,8 @@ class Route:
     refused_by: str = ""
     """The field of the answer that holds problems: with any of them nothing was done."""
     most_body_bytes: int = 64 * _KB
+    has_file: bool = False
+    """Whether the answer is also to be had as a file."""
 
     @property
     def has_body(self) -> bool:
@@ -221,7 +223,7 @@ ROUTES: tuple[Route, ...] = (
     Route("ViewQueue", GET, "/queue", "Who waits, and what runs"),
     Route("ViewExplanation", GET, "/requests/{request_id}/explanation", "Why a request went as it did"),
     Route("ViewDump", GET, "/scheduler/dump", "All that the scheduler knows"),
-    Route("ShowHistory", GET, "/history", "How nodes, GPUs, backends or models were"),
+    Route("ShowHistory", GET, "/history", "How nodes, GPUs, backends or models were", has_file=True),
     Route("ShowSeries", GET, "/history/series", "Of what there is history"),
     Route("ShowEnergy", GET, "/energy", "Whose energy it was"),
 )

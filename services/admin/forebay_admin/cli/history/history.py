@@ -10,14 +10,11 @@ import click
 
 from forebay.wire.v1 import history_pb2 as wire
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.history.files import FORMATS, Writer, open_writer, row_of
+from forebay_admin.cli.history.files import open_writer
 from forebay_admin.cli.history.points import (
-    STATISTICS,
-    Point,
     amount,
     over_all,
     plain_point,
-    points_of,
     sparkline,
     total,
     watt_hours,
@@ -26,6 +23,8 @@ from forebay_admin.cli.history.points import (
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.spans import RESOLUTIONS, parse_resolution, parse_span, span_options
 from forebay_admin.cli.words import count, moment
+from forebay_admin.fleet.history_files import FORMATS, Writer
+from forebay_admin.fleet.history_rows import STATISTICS, Point, pages_of, points_of, rows_of
 
 KINDS = {
     "node": wire.SERIES_KIND_NODE,
@@ -181,10 +180,9 @@ def export(
                     known = (await calls(calls.stub.ShowSeries, wire.ListSeriesRequest(kind=KINDS[kind]))).metrics
                     kept = [metric for metric in known if metric in metrics or not metrics]
                     writer = stack.enter_context(open_writer(form, path, kept))
-                for series in page.series:
-                    for point in points_of(series):
-                        writer.write(row_of(point, kind, series.name, series.id, kept))
-                        rows += 1
+                for row in rows_of(page, kind, kept):
+                    writer.write(row)
+                    rows += 1
         return rows
 
     rows = ask(work)
@@ -282,12 +280,5 @@ async def _collect(calls: Calls, request: wire.ReadHistoryRequest) -> list[_Show
     return list(found.values())
 
 
-async def _pages(calls: Calls, request: wire.ReadHistoryRequest) -> AsyncIterator[wire.ReadHistoryResponse]:
-    while True:
-        answer = await calls(calls.stub.ShowHistory, request)
-        # Settled once: what suits the span is the same on each page, also when the clock has gone on.
-        request.resolution_s = answer.resolution_s
-        yield answer
-        if not answer.next_page:
-            return
-        request.page = answer.next_page
+def _pages(calls: Calls, request: wire.ReadHistoryRequest) -> AsyncIterator[wire.ReadHistoryResponse]:
+    return pages_of(lambda asked: calls(calls.stub.ShowHistory, asked), request)

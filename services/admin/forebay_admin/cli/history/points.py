@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from forebay.wire.v1 import history_pb2 as wire
 from forebay_admin.cli.plain import Plain
 from forebay_admin.cli.words import gigabytes, moment
+from forebay_admin.fleet.history_rows import ENERGIES, STATISTICS, Point
 
 _DAY_S = 86_400
 _BARS = "▁▂▃▄▅▆▇█"
 _GAP = " "
-STATISTICS = ("min", "mean", "max", "last")
-ENERGIES = ("gpu_wh", "server_wh", "idle_wh", "measured_s")
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    at_us: int
-    values: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
-    """Metric → its STATISTICS; one that was not told is not there."""
-    samples: dict[str, int] = field(default_factory=dict)
-    energies: tuple[float | None, ...] = (None,) * len(ENERGIES)
-    is_estimated: bool = False
-
-
-def points_of(series: wire.HistorySeries) -> Iterator[Point]:
-    """What is known of it, the oldest first."""
-    for i, at_us in enumerate(series.at_us):
-        told = [column for column in series.columns if column.samples[i]]
-        yield Point(
-            at_us,
-            {c.metric: tuple(_known(numbers[i]) for numbers in (c.mins, c.means, c.maxs, c.lasts)) for c in told},
-            {c.metric: c.samples[i] for c in told},
-            tuple(_known(getattr(series, name)[i]) for name in ENERGIES),
-            series.estimated[i],
-        )
 
 
 def with_gaps(points: Iterable[Point], from_us: int, to_us: int, resolution_s: int, zone: str) -> list[Point]:
@@ -154,7 +127,3 @@ def _times(from_us: int, to_us: int, resolution_s: int, zone: str) -> Iterator[i
 def _mean(numbers: Sequence[float | None]) -> float | None:
     told = [number for number in numbers if number is not None]
     return sum(told) / len(told) if told else None
-
-
-def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
