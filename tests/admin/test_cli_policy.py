@@ -346,7 +346,7 @@ async def test_a_backend_is_drained_and_waited_for(forebay: Invoke, admin: Runni
     scheduler = admin.site.scheduler
     orders = admin.site.registry.lifecycle.drains
     begun = await forebay("drain", "big-gpu", "--deadline", "10m")
-    assert begun.output == "Backend big-gpu gets nothing new; 15 still running. See: forebay queue\n"
+    assert begun.output == "Backend big-gpu gets nothing new; 15 slots are still held there. See: forebay queue\n"
     (order,) = orders.values()
     assert (order.name, order.deadline_us, order.force) == ("big-gpu", 600_000_000, False)
     waiting = asyncio.ensure_future(forebay("drain", "big-gpu", "--wait"))
@@ -387,3 +387,48 @@ def test_every_command_has_a_help_with_its_json(noun: str) -> None:
         shown = CliRunner().invoke(command, ["--help"])
         assert shown.exit_code == 0, name
         assert "With --json:" in shown.output, name
+
+
+async def test_prices_are_set_listed_ended_and_taken_back(forebay: Invoke) -> None:
+    assert (await forebay("price", "list")).output.startswith("Nothing has a price.")
+    made = await forebay("price", "set", "big", "--prompt", "0.15", "--completion", "0.60", "--tier", "1000:0.30:0:1")
+    assert made.output == (
+        "big costs from now on (1): prompt 0.15, cached 0.15, completion 0.60, from 1,000 0.30/0.00/1.00.\n"
+    )
+    own = await forebay(
+        *("price", "set", "llama*", "--gpu-hour", "1.80", "--gpus", "2", "--shared-by", "16"),
+        *("--kwh", "0.3", "--watts", "350", "--from", "+7d", "--json"),
+    )
+    assert (told(own)["in_force"], told(own)["terms"]["hardware"]["kwh_micros"]) == (False, 300_000)
+    listed = (await forebay("price", "list")).output
+    assert "in force" in row_of(listed, "big")
+    assert "1.80 a GPU-hour (2 shared by 16), 0.30 a kWh at 350 W to come" in row_of(listed, "llama*")
+    assert (await forebay("price", "cancel", "2")).output == "Price 2 of llama* will not begin.\n"
+    assert "began on" in str((await forebay("price", "cancel", "1")).exception)
+    assert (await forebay("price", "end", "big")).output == "big has no price from now on (3).\n"
+    assert [p["id"] for p in told(await forebay("price", "list", "big", "--all", "--json"))] == ["1", "3"]
+    assert "has no price that could end" in str((await forebay("price", "end", "big")).exception)
+    for wrong in (("--prompt", "-1"), (), ("--prompt", "1", "--from", "2020-01-01"), ("--tier", "1:2")):
+        assert isinstance((await forebay("price", "set", "big", *wrong)).exception, BadInput)
+
+
+async def test_balances_are_opened_paid_shown_and_closed(forebay: Invoke) -> None:
+    assert (await forebay("balance", "list")).output.startswith("Nobody pays in advance.")
+    opened = told(await forebay("balance", "open", "--group", "everyone", "--amount", "500", "--json"))
+    assert (opened["kind"], opened["name"], opened["left_micros"]) == ("group", "everyone", 500_000_000)
+    for _ in range(2):
+        paid = await forebay("balance", "top-up", "250", "--group", "everyone", "--reference", "bill-1")
+    assert paid.output == (
+        "bill-1 was posted before; nothing was changed.\n"
+        f"Balance {opened['id']} of group everyone: 750.00 left of 750.00.\n"
+    )
+    less = await forebay("balance", "adjust", "-12.50", "--id", opened["id"], "--note", "charged twice")
+    assert less.output == f"Balance {opened['id']} of group everyone: 737.50 left of 737.50.\n"
+    shown = (await forebay("balance", "show")).output
+    assert ("-12.50" in shown, "charged twice" in shown, "Nothing was charged." in shown) == (True, True, True)
+    refund = await forebay("balance", "refund", "-1", "--group", "everyone")
+    assert "A refund is more than nothing" in str(refund.exception)
+    assert row_of((await forebay("balance", "list")).output, "group everyone").startswith("group everyone 737.50 0.00")
+    closed = (await forebay("balance", "close", "--group", "everyone")).output
+    assert closed.endswith("737.50 left of 737.50, and is closed.\n")
+    assert (await forebay("usage", "--request", "nothing")).output.startswith("The ledger has no request nothing;")

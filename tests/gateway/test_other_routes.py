@@ -74,7 +74,9 @@ async def test_scores_judgements_and_pictures_pass(tmp_path: Path) -> None:
         picture = ("river.png", io.BytesIO(b"\x89PNG"), "image/png")
         changed = await client.images.edit(model=MODEL, image=picture, prompt="a bridge")
         assert len(changed.data or []) == 1
-        assert [row.width for row in await house.rows(4)] == [1, 1, 2, 1]
+        rows = await house.rows(4)
+        assert [(row.width, row.images) for row in rows] == [(1, 0), (1, 0), (2, 2), (1, 1)]
+        assert [row.HasField("images") for row in rows] == [False, False, True, True]
 
 
 async def test_a_model_that_openai_does_not_demand_is_openais_usual_one(tmp_path: Path) -> None:

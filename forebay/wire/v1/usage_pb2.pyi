@@ -51,6 +51,11 @@ class UsageRecord(_message.Message):
     DURATION_MS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    AUDIO_MS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    UNBILLED_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     """UUIDv7, 16 bytes, minted by the gateway. Its time gives the ledger's day; (day, ledger_id) is the primary key."""
     request_id: _builtins.str
@@ -87,6 +92,17 @@ class UsageRecord(_message.Message):
     """received to first byte of the answer"""
     duration_ms: _builtins.int
     attempts: _builtins.int
+    images: _builtins.int
+    """made; absent where none were asked for"""
+    audio_ms: _builtins.int
+    """of sound that was heard or spoken, where the engine tells"""
+    cost_micros: _builtins.int
+    """By admin, when the row is entered; absent in what gateways publish.
+    micro-units of money; absent: not charged
+    """
+    price_version: _builtins.int
+    unbilled: _builtins.str
+    """why it was not charged: no_price, refused, no_output, usage_unknown, nobody, too_much"""
     @_builtins.property
     def usage(self) -> _types_pb2.TokenUsage: ...
     def __init__(
@@ -116,14 +132,40 @@ class UsageRecord(_message.Message):
         duration_ms: _builtins.int = ...,
         usage: _types_pb2.TokenUsage | None = ...,
         attempts: _builtins.int = ...,
+        images: _builtins.int | None = ...,
+        audio_ms: _builtins.int | None = ...,
+        cost_micros: _builtins.int | None = ...,
+        price_version: _builtins.int | None = ...,
+        unbilled: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ttft_ms", b"_ttft_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_ms", b"_audio_ms", "_cost_micros", b"_cost_micros", "_images", b"_images", "_price_version", b"_price_version", "_ttft_ms", b"_ttft_ms", "_unbilled", b"_unbilled", "audio_ms", b"audio_ms", "cost_micros", b"cost_micros", "images", b"images", "price_version", b"price_version", "ttft_ms", b"ttft_ms", "unbilled", b"unbilled", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ttft_ms", b"_ttft_ms", "attempts", b"attempts", "backend_id", b"backend_id", "dialect", b"dialect", "duration_ms", b"duration_ms", "gateway", b"gateway", "generation", b"generation", "group_id", b"group_id", "http_status", b"http_status", "key_id", b"key_id", "ledger_id", b"ledger_id", "model", b"model", "model_requested", b"model_requested", "outcome", b"outcome", "pool", b"pool", "queue_ms", b"queue_ms", "reason", b"reason", "request_id", b"request_id", "route", b"route", "started_at_us", b"started_at_us", "stream", b"stream", "ttft_ms", b"ttft_ms", "usage", b"usage", "user_id", b"user_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_ms", b"_audio_ms", "_cost_micros", b"_cost_micros", "_images", b"_images", "_price_version", b"_price_version", "_ttft_ms", b"_ttft_ms", "_unbilled", b"_unbilled", "attempts", b"attempts", "audio_ms", b"audio_ms", "backend_id", b"backend_id", "cost_micros", b"cost_micros", "dialect", b"dialect", "duration_ms", b"duration_ms", "gateway", b"gateway", "generation", b"generation", "group_id", b"group_id", "http_status", b"http_status", "images", b"images", "key_id", b"key_id", "ledger_id", b"ledger_id", "model", b"model", "model_requested", b"model_requested", "outcome", b"outcome", "pool", b"pool", "price_version", b"price_version", "queue_ms", b"queue_ms", "reason", b"reason", "request_id", b"request_id", "route", b"route", "started_at_us", b"started_at_us", "stream", b"stream", "ttft_ms", b"ttft_ms", "unbilled", b"unbilled", "usage", b"usage", "user_id", b"user_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audio_ms: _TypeAlias = _typing.Literal["audio_ms"]  # noqa: Y015
+    _WhichOneofArgType__audio_ms: _TypeAlias = _typing.Literal["_audio_ms", b"_audio_ms"]  # noqa: Y015
+    _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
+    _WhichOneofReturnType__images: _TypeAlias = _typing.Literal["images"]  # noqa: Y015
+    _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015
+    _WhichOneofReturnType__price_version: _TypeAlias = _typing.Literal["price_version"]  # noqa: Y015
+    _WhichOneofArgType__price_version: _TypeAlias = _typing.Literal["_price_version", b"_price_version"]  # noqa: Y015
     _WhichOneofReturnType__ttft_ms: _TypeAlias = _typing.Literal["ttft_ms"]  # noqa: Y015
     _WhichOneofArgType__ttft_ms: _TypeAlias = _typing.Literal["_ttft_ms", b"_ttft_ms"]  # noqa: Y015
+    _WhichOneofReturnType__unbilled: _TypeAlias = _typing.Literal["unbilled"]  # noqa: Y015
+    _WhichOneofArgType__unbilled: _TypeAlias = _typing.Literal["_unbilled", b"_unbilled"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_ms) -> _WhichOneofReturnType__audio_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_micros) -> _WhichOneofReturnType__cost_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__images) -> _WhichOneofReturnType__images | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price_version) -> _WhichOneofReturnType__price_version | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_ms) -> _WhichOneofReturnType__ttft_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unbilled) -> _WhichOneofReturnType__unbilled | None: ...
 
 Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
 

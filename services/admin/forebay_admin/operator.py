@@ -32,6 +32,9 @@ from forebay_admin.ledger.usage_store import newest_rows, usage_sums
 from forebay_admin.models.fallbacks_desk import FallbacksDesk
 from forebay_admin.models.model_rules_desk import ModelRulesDesk
 from forebay_admin.models.terms_desk import TermsDesk
+from forebay_admin.money.balances_desk import BalancesDesk
+from forebay_admin.money.money_calls import MoneyCalls
+from forebay_admin.money.prices_desk import PricesDesk
 from forebay_admin.people.access import Access
 from forebay_admin.people.people_desk import PeopleDesk, whose_usage
 from forebay_admin.people.people_store import user_named
@@ -53,6 +56,8 @@ class Desks:
     shares: SharesDesk
     quotas: QuotaDesk
     terms: TermsDesk
+    prices: PricesDesk
+    balances: BalancesDesk
     model_rules: ModelRulesDesk
     fallbacks: FallbacksDesk
     fleet: FleetDesk
@@ -78,6 +83,8 @@ class OperatorServicer(
         self._shares = desks.shares
         self._quotas = desks.quotas
         self._terms = desks.terms
+        self._prices = desks.prices
+        self._balances = desks.balances
         self._model_rules = desks.model_rules
         self._fallbacks = desks.fallbacks
         self._fleet = desks.fleet

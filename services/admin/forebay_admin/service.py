@@ -62,6 +62,11 @@ from forebay_admin.ledger.ledger_store import LedgerStore
 from forebay_admin.models.fallbacks_desk import FallbacksDesk
 from forebay_admin.models.model_rules_desk import ModelRulesDesk
 from forebay_admin.models.terms_desk import TermsDesk
+from forebay_admin.money.balances_desk import BalancesDesk
+from forebay_admin.money.charges import Charges
+from forebay_admin.money.price_watch import PriceWatch
+from forebay_admin.money.prices_desk import PricesDesk
+from forebay_admin.money.telling import Telling
 from forebay_admin.operator import Desks, OperatorServicer
 from forebay_admin.people.access import SERVICE_RIGHTS, Access
 from forebay_admin.people.bootstrap import ensure_first_admin
@@ -91,7 +96,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
     pepper = read_secret(settings.pepper_file)
     credentials = CredentialStore(Seal.from_file(settings.seal_key_file, credential_store.PURPOSE))
     tokens = ServiceTokens(settings.callers_file, SERVICE_RIGHTS)
-    changes, directory = Changes(), Directory()
+    changes, directory, prices = Changes(), Directory(), PriceWatch()
     ground.ops.not_ready(_DATABASE, "PostgreSQL was not reached yet")
     ground.ops.not_ready(_KEYS, "who holds which key was not read yet")
     watchers = _Watchers(ground.ops.metrics)
@@ -126,13 +131,20 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             {DATABASE: lambda: ground.ops.missing.get(_DATABASE, ""), NATS: lambda: bus.is_connected},
         )
         scheduler = SchedulerClient(scheduler_peers)
-        access = Access(tokens, directory, pepper, ground.clock)
+        access = Access(tokens, directory, badges, pepper, ground.clock)
+        quotas = QuotaDesk(database, changes, ground.clock)
+        keys = KeysDesk(database, changes, directory, pepper, ground.clock)
+        fleet_state = FleetStateDesk(database, changes, credentials, registry, ground.clock)
+        ledger_store = LedgerStore(database, Charges(lambda: prices.book).enter)
         desks = Desks(
             people=PeopleDesk(database, changes, directory, pepper, ground.clock),
             signing=SigningDesk(database, changes, ground.clock),
             shares=SharesDesk(database, changes, ground.clock),
             quotas=QuotaDesk(database, changes, ground.clock),
             terms=TermsDesk(database, changes, registry, ground.clock),
+            prices=PricesDesk(database, changes, prices, ground.clock),
+            balances=BalancesDesk(database, changes, ground.clock),
+            letters=LettersDesk(database, ledger_store, lambda: prices.book, ground.clock),
             model_rules=ModelRulesDesk(database, changes, ground.clock),
             fallbacks=FallbacksDesk(database, changes, ground.clock),
             fleet=FleetDesk(
@@ -207,11 +219,14 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             await _bootstrap(settings, ground, database, changes, pepper)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(directory.follow(database, changes), name="directory")
-                tasks.create_task(ledger.keep(), name="ledger")
+                tasks.create_task(badges.follow(database, changes), name="badges")
+                tasks.create_task(prices.follow(database, changes), name="prices")
                 tasks.create_task(content_sweep.keep(), name="content-sweep")
                 if agents_file is not None:
                     tasks.create_task(agents_file.follow(database, changes), name="agents-file")
                 tasks.create_task(changes.follow(url, tell_database), name="changes")
+                await prices.loaded()
+                tasks.create_task(telling.keep(), name="telling-money")
                 await directory.loaded()
                 ground.ops.ready(_KEYS)
                 tasks.create_task(batch_runner.keep(), name="batches")

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     Table,
     Text,
     Uuid,
@@ -263,8 +264,29 @@ usage_ledger = Table(
     Column("completion_tokens", BigInteger, nullable=False),
     Column("usage_source", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("images", BigInteger),
+    Column("audio_ms", BigInteger),
+    Column("cost_micros", BigInteger),
+    Column("price_version", BigInteger),
+    Column("unbilled", Text),
     Column("recorded_at", _MOMENT, nullable=False),
 )
+
+def _usage_sums(name: str) -> Table:
+    texts = ("cut", "key_id", "user_id", "group_id", "pool", "model", "backend_id", "outcome")
+    sums = (
+        *("requests", "finished", "refused", "failed", "cancelled"),
+        *("prompt_tokens", "cached_prompt_tokens", "completion_tokens", "cost_micros", "unbilled"),
+        *("queue_ms", "most_queue_ms", "answered", "ttft_ms", "most_ttft_ms", "duration_ms", "most_duration_ms"),
+    )
+    return Table(
+        name,
+        METADATA,
+        Column("at", _MOMENT, nullable=False),
+        *(Column(text, Text, nullable=False) for text in texts),
+        *(Column(number, BigInteger, nullable=False) for number in sums),
+    )
+
 
 dead_letters = Table(
     "dead_letters",
@@ -348,4 +370,59 @@ rest_answers = Table(
     Column("begun_at", _MOMENT, nullable=False),
     Column("status", Integer),
     Column("sealed", LargeBinary),
+)
+price_versions = Table(
+    "price_versions",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("starts_at", _MOMENT, nullable=False),
+    Column("prices", JSONB(none_as_null=True)),
+    Column("begun", Boolean, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+prices_version = Table(
+    "prices_version",
+    METADATA,
+    Column("only_row", Boolean, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+balance_accounts = Table(
+    "balance_accounts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text),
+    Column("group_id", Text),
+    Column("name", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("opened_at", _MOMENT, nullable=False),
+    Column("closed_at", _MOMENT),
+    Column("told_micros", Numeric(30, 0), nullable=False),
+)
+
+balance_postings = Table(
+    "balance_postings",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("account_id", Text, ForeignKey(balance_accounts.c.id), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount_micros", BigInteger, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("at", _MOMENT, nullable=False),
+)
+
+balance_charges = Table(
+    "balance_charges",
+    METADATA,
+    Column("account_id", Text, ForeignKey(balance_accounts.c.id), primary_key=True),
+    Column("hour", _MOMENT, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("cost_micros", Numeric(30, 0), nullable=False),
+    Column("counted_micros", Numeric(30, 0), nullable=False),
 )

@@ -21,6 +21,7 @@ from forebay_admin.models.fallbacks_wire import fallback_to_wire
 from forebay_admin.models.model_rules_store import all_aliases, all_rules, rules_changed_at
 from forebay_admin.models.model_rules_wire import alias_to_wire, rule_to_wire
 from forebay_admin.models.terms_store import models_since, pools_since
+from forebay_admin.money.balance_policy import tell_balances
 from forebay_admin.quotas.policy_store import budgets_of, groups_since, keys_since, users_since
 from forebay_admin.quotas.policy_wire import (
     group_share_to_wire,
@@ -129,6 +130,7 @@ async def read_policy(connection: AsyncConnection, since: Since, current: int, n
         models=[model_terms_to_wire(terms) for terms in await models_since(connection, since.after)],
         pools=[pool_terms_to_wire(terms) for terms in await pools_since(connection, since.after)],
     )
+    await tell_balances(connection, update, now)
     if not since.is_snapshot:
         removed = await removed_since(connection, since.after)
         update.removed_key_ids.extend(keys.removed)

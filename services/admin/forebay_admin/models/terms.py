@@ -7,11 +7,10 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from forebay.errors import BadInput
+from forebay_admin.money.prices import MOST_MICROS
 from forebay_admin.people.people import demand_name
 from forebay_admin.people.weights import ONE, demand_weight
 
-MOST_MICROS = 10**12
-"""A million of money for a million tokens."""
 WIDEST_WINDOW = 10**8
 _LONGEST_NAME = 256
 

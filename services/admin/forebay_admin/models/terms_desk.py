@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.errors import BadInput, Unavailable
-from forebay.wire.v1 import admin_pb2
-from forebay_admin.audit.audit_store import Act, Facts, record
-from forebay_admin.changes import Change, Changes
-from forebay_admin.fleet.registry_client import RegistryClient
+from forebay.wire.v1 import admin_pb2, fleet_pb2, registry_pb2
+from forebay_admin.audit.audit import Note
+from forebay_admin.audit.audit_store import Facts
+from forebay_admin.changes import Changes
 from forebay_admin.models.terms import ModelTerms, PoolTerms, demand_model_terms, demand_pool_terms, placement_named
 from forebay_admin.models.terms_store import (
     keep_model,
@@ -24,16 +26,26 @@ from forebay_admin.models.terms_store import (
     terms_of_model,
     terms_of_pool,
 )
+from forebay_admin.money.price_store import add_version, in_force
+from forebay_admin.money.prices import Prices, PriceVersion
 from forebay_admin.people.access import Actor
 from forebay_admin.quotas.policy_wire import model_terms_to_wire, pool_terms_to_wire
 
 
+class KnowsPools(Protocol):
+    """The registry. Raises Unavailable."""
+
+    async def backends(self) -> Sequence[registry_pb2.Backend]: ...
+    async def read_fleet(self, version: int | None) -> fleet_pb2.ReadFleetResponse: ...
+
+
 class TermsDesk:
-    def __init__(self, database: Database, changes: Changes, registry: RegistryClient, clock: Clock) -> None:
+    def __init__(self, database: Database, changes: Changes, registry: KnowsPools, clock: Clock) -> None:
         self._database = database
         self._changes = changes
         self._registry = registry
         self._clock = clock
+        self._note = Note(clock)
 
     async def set_model(self, request: admin_pb2.SetModelTermsRequest, actor: Actor) -> admin_pb2.SetModelTermsResponse:
         demand_model_terms(_changed_model(ModelTerms(request.model), request))
@@ -41,6 +53,10 @@ class TermsDesk:
             before = await terms_of_model(change.connection, request.model)
             after = _changed_model(before, request)
             await keep_model(change, after)
+            priced = await in_force(change.connection, after.model, self._now())
+            prices = _repriced(priced, after)
+            if _names_a_price(request) and (priced is None or priced.prices != prices):
+                await add_version(change, after.model, prices, None, actor.name, self._now())
             facts = _model(before) if before is not None else None
             await self._note(change, actor, "model.price", after.model, before=facts, after=_model(after))
         return admin_pb2.SetModelTermsResponse(terms=model_terms_to_wire(after), version=change.version)
@@ -50,6 +66,9 @@ class TermsDesk:
     ) -> admin_pb2.RemoveModelTermsResponse:
         async with self._changes.make(self._database) as change:
             before = await remove_model(change, request.model)
+            priced = await in_force(change.connection, request.model, self._now())
+            if priced is not None and priced.prices is not None:
+                await add_version(change, request.model, None, None, actor.name, self._now())
             await self._note(change, actor, "model.price", before.model, before=_model(before))
         return admin_pb2.RemoveModelTermsResponse(terms=model_terms_to_wire(before), version=change.version)
 
@@ -100,18 +119,23 @@ class TermsDesk:
             ]
         )
 
-    async def _note(
-        self,
-        change: Change,
-        actor: Actor,
-        action: str,
-        subject: str,
-        *,
-        before: Facts | None = None,
-        after: Facts | None = None,
-    ) -> None:
-        act = Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
-        await record(change.connection, act, datetime.fromtimestamp(self._clock.now(), UTC))
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+def _names_a_price(request: admin_pb2.SetModelTermsRequest) -> bool:
+    return any(request.HasField(name) for name in ("prompt_micros", "cached_prompt_micros", "completion_micros"))
+
+
+def _repriced(before: PriceVersion | None, terms: ModelTerms) -> Prices:
+    """With the three prices of tokens that the terms say, and all else that the price in force has."""
+    prices = before.prices if before is not None and before.prices is not None else Prices()
+    return replace(
+        prices,
+        prompt_micros=terms.prompt_micros,
+        cached_prompt_micros=terms.cached_prompt_micros,
+        completion_micros=terms.completion_micros,
+    )
 
 
 def _changed_model(before: ModelTerms | None, request: admin_pb2.SetModelTermsRequest) -> ModelTerms:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Protocol
 from uuid import UUID
 
 from forebay.database import Database
 from forebay.errors import BadInput, NotFound, Unavailable
-from forebay.wire.v1 import admin_pb2
-from forebay_admin.fleet.registry_client import RegistryClient
+from forebay.wire.v1 import admin_pb2, registry_pb2
 from forebay_admin.people.group_store import read_groups
 from forebay_admin.people.people_store import list_users
 from forebay_admin.queue.scheduler_client import SchedulerClient
@@ -18,8 +19,12 @@ log = logging.getLogger(__name__)
 _LONGEST_ID = 256
 
 
+class KnowsBackends(Protocol):
+    async def backends(self) -> Sequence[registry_pb2.Backend]: ...
+
+
 class SchedulerDesk:
-    def __init__(self, database: Database, scheduler: SchedulerClient, registry: RegistryClient) -> None:
+    def __init__(self, database: Database, scheduler: SchedulerClient, registry: KnowsBackends) -> None:
         self._database = database
         self._scheduler = scheduler
         self._registry = registry

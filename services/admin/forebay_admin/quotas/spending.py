@@ -1,7 +1,8 @@
 """What the ledger says was spent of budgets in their periods. The scheduler counts for itself; this is what it starts from
 where it has no count of its own, and what people are shown.
 
-Money is what the tokens cost at today's prices, rounded once a row. A group's is that of all groups within it, each request
+Money is what the rows cost when they were entered, and for rows that say nothing of their cost what their tokens would at
+today's prices, rounded once a row. A group's is that of all groups within it, each request
 counted for the group that its user was in. A budget counts nothing from before it was made."""
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ _COUNT = """
     FROM wanted LEFT JOIN LATERAL (
         SELECT CASE
             WHEN NOT wanted.money THEN sum(used.prompt_tokens) + sum(used.completion_tokens)
-            ELSE sum(CASE WHEN wanted.money THEN round((
-                greatest(used.prompt_tokens - used.cached_prompt_tokens, 0)::numeric * terms.prompt_micros
-                + used.cached_prompt_tokens::numeric * terms.cached_prompt_micros
-                + used.completion_tokens::numeric * terms.completion_micros
-            ) / 1000000) END)
+            ELSE sum(CASE
+                WHEN used.cost_micros IS NOT NULL THEN used.cost_micros
+                WHEN wanted.money AND used.unbilled IS NULL THEN round((
+                    greatest(used.prompt_tokens - used.cached_prompt_tokens, 0)::numeric * terms.prompt_micros
+                    + used.cached_prompt_tokens::numeric * terms.cached_prompt_micros
+                    + used.completion_tokens::numeric * terms.completion_micros
+                ) / 1000000) END)
             END AS amount
         FROM admin.usage_ledger AS used LEFT JOIN admin.model_terms AS terms ON terms.model = used.model
         WHERE used.{column} = ANY (wanted.subjects) AND used.started_at >= wanted.since

@@ -120,6 +120,22 @@ ROUTES: tuple[Route, ...] = (
     Route("AddBudget", POST, "/keys/{key_id}/budgets", "Give a key one", places=_of("subject.key_id"), status=201),
     Route("ChangeBudget", PATCH, "/budgets/{id}", "Change what a budget amounts to"),
     Route("RemoveBudget", DELETE, "/budgets/{id}", "Remove a budget"),
+    # Prices, costs, balances
+    Route("ListPrices", GET, "/prices", "List prices", pages=_list("prices", "model", "starts_at_us")),
+    Route("SetPrice", POST, "/prices", "Set what a model costs from a moment on", status=201),
+    Route("CancelPrice", DELETE, "/prices/{id}", "Take a price back that has not begun"),
+    Route("ShowCost", GET, "/requests/{request_id}/cost", "What a request cost, or why it was not charged"),
+    Route("ListBalances", GET, "/balances", "List what was paid in advance", pages=_list("balances", "name", "id")),
+    Route(
+        "OpenBalance", POST, "/users/{user}/balance", "Have a user pay in advance", places=_of("owner.user"), status=201
+    ),
+    Route("OpenBalance", POST, "/groups/{group}/balance", "Have a group do so", places=_of("owner.group"), status=201),
+    Route("ShowBalance", GET, "/balance", "The balance that pays for the caller"),
+    Route("ShowBalance", GET, "/users/{user}/balance", "A user's balance", places=_of("owner.user")),
+    Route("ShowBalance", GET, "/groups/{group}/balance", "A group's balance", places=_of("owner.group")),
+    Route("ShowBalance", GET, "/balances/{id}", "A balance, also one that is closed", places=_of("owner.id")),
+    Route("PostBalance", POST, "/balances/{id}/postings", "Top a balance up, or adjust it", places=_of("owner.id")),
+    Route("CloseBalance", DELETE, "/balances/{id}", "Have nothing paid in advance any more", places=_of("owner.id")),
     Route("ShowUsage", GET, "/usage", "Sum up what was used", fixed={"rows": False}),
     Route("ShowUsage", GET, "/usage/rows", "The newest requests in the ledger", fixed={"rows": True}),
     # Backends, nodes, pools: the fleet

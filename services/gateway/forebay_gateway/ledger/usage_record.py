@@ -5,6 +5,7 @@ from __future__ import annotations
 from forebay.clock import micros
 from forebay.wire.v1 import types_pb2, usage_pb2
 from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
+from forebay_gateway.canonical.forms import IMAGE, IMAGE_EDIT
 
 OUTCOMES = {
     Outcome.FINISHED: types_pb2.OUTCOME_FINISHED,
@@ -18,6 +19,9 @@ _SOURCES = {
     UsageSource.COUNTED: types_pb2.USAGE_SOURCE_COUNTED,
     UsageSource.ESTIMATED: types_pb2.USAGE_SOURCE_ESTIMATED,
 }
+
+_PICTURES = frozenset({IMAGE.path, IMAGE_EDIT.path})
+"""Whose requests take a slot for each picture."""
 
 
 def usage_to_wire(usage: Usage) -> types_pb2.TokenUsage:
@@ -63,6 +67,7 @@ class RecordForm:
             duration_ms=entry.duration_ms,
             usage=usage_to_wire(entry.usage),
             attempts=entry.attempts,
+            images=entry.width if entry.outcome is Outcome.FINISHED and entry.route in _PICTURES else None,
         )
         return record.SerializeToString()
 

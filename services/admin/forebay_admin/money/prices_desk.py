@@ -1,0 +1,147 @@
+"""Operators' calls about prices, and anybody's about what a request of theirs cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from forebay.clock import Clock
+from forebay.database import Database
+from forebay.errors import BadInput
+from forebay.wire.v1 import prices_pb2
+from forebay_admin.audit.audit import Note
+from forebay_admin.audit.audit_store import Facts
+from forebay_admin.changes import Changes
+from forebay_admin.ledger.request_rows import rows_of_request
+from forebay_admin.ledger.usage_rows import LedgerRow, record_from
+from forebay_admin.models.terms import demand_model_name
+from forebay_admin.money.balance_store import open_accounts, parents_of_groups
+from forebay_admin.money.balances import Payers
+from forebay_admin.money.costs import WHY, Unbilled
+from forebay_admin.money.money_wire import price_facts, price_to_wire, prices_from
+from forebay_admin.money.price_book import PriceBook
+from forebay_admin.money.price_store import add_version, all_versions, cancel_version, in_force, version_with_id
+from forebay_admin.money.price_watch import PriceWatch
+from forebay_admin.money.prices import PriceVersion, demand_prices
+from forebay_admin.people.access import Actor
+from forebay_admin.people.roles import Reach
+from forebay_admin.wire_forms import moment
+
+_USUAL_SPAN = timedelta(days=7)
+_MOST_ROWS = 100
+_BEFORE = "It was entered before costs were kept with requests; what budgets count of it is by the prices of today."
+
+
+class PricesDesk:
+    def __init__(self, database: Database, changes: Changes, watch: PriceWatch, clock: Clock) -> None:
+        self._database = database
+        self._changes = changes
+        self._watch = watch
+        self._clock = clock
+        self._note = Note(clock)
+
+    async def set_price(self, request: prices_pb2.SetPriceRequest, actor: Actor) -> prices_pb2.SetPriceResponse:
+        model = demand_model_name(request.model)
+        prices = demand_prices(prices_from(request.terms)) if request.HasField("terms") else None
+        asked = moment(request.starts_at_us) if request.HasField("starts_at_us") else None
+        now = self._now()
+        async with self._changes.make(self._database) as change:
+            before = await in_force(change.connection, model, now)
+            if prices is None and asked is None and (before is None or before.prices is None):
+                raise BadInput(f"{model} has no price that could end; `forebay price list` shows those that there are.")
+            made = await add_version(change, model, prices, asked, actor.name, now)
+            await self._note(change, actor, "price.set", model, before=_facts(before), after=price_facts(made))
+        await self._watch.caught_up(change.version)
+        return prices_pb2.SetPriceResponse(price=price_to_wire(made, made.starts_at <= now), version=change.version)
+
+    async def cancel_price(
+        self, request: prices_pb2.CancelPriceRequest, actor: Actor
+    ) -> prices_pb2.CancelPriceResponse:
+        async with self._changes.make(self._database) as change:
+            before = await version_with_id(change.connection, request.id)
+            await cancel_version(change, before, self._now())
+            await self._note(change, actor, "price.cancel", before.model, before=price_facts(before))
+        await self._watch.caught_up(change.version)
+        return prices_pb2.CancelPriceResponse(price=price_to_wire(before, False), version=change.version)
+
+    async def list_prices(self, request: prices_pb2.ListPricesRequest) -> prices_pb2.ListPricesResponse:
+        now = self._now()
+        async with self._database.reading() as connection:
+            versions = await all_versions(connection)
+        if request.model:
+            names = PriceBook(versions).names_for(request.model) | {request.model}
+            versions = [version for version in versions if version.model in names]
+        current = _in_force(versions, now)
+        return prices_pb2.ListPricesResponse(
+            prices=[
+                price_to_wire(version, version.id in current)
+                for version in versions
+                if request.all or version.starts_at > now or (version.id in current and version.prices is not None)
+            ]
+        )
+
+    async def show_cost(self, request: prices_pb2.ShowCostRequest, actor: Actor) -> prices_pb2.ShowCostResponse:
+        if not request.request_id:
+            raise BadInput("Say which request is meant, by its x-request-id or its ledger id.")
+        sees_all = actor.reach("ShowCost") is Reach.ALL
+        since = moment(request.since_us) if request.since_us else self._now() - _USUAL_SPAN
+        user_id = None if sees_all else actor.user_id
+        async with self._database.reading() as connection:
+            rows = await rows_of_request(
+                connection, request.request_id, _ledger_id(request.request_id), since, user_id, _MOST_ROWS
+            )
+            costs = await self._costs(connection, rows)
+        return prices_pb2.ShowCostResponse(costs=costs)
+
+    async def _costs(self, connection: AsyncConnection, rows: Iterable[LedgerRow]) -> list[prices_pb2.RequestCost]:
+        now = self._now()
+        versions = await all_versions(connection)
+        current = _in_force(versions, now)
+        known = {version.id: version for version in versions}
+        payers = Payers(await open_accounts(connection), await parents_of_groups(connection))
+        costs = []
+        for row in rows:
+            version = known.get(row.price_version or 0)
+            payer = next(payers.around(row.user_id, row.group_id, row.started_at), None)
+            costs.append(
+                prices_pb2.RequestCost(
+                    record=record_from(row),
+                    price=price_to_wire(version, version.id in current) if version is not None else None,
+                    why=_why(row),
+                    balance_id=payer.id if payer is not None else "",
+                )
+            )
+        return costs
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+def _facts(version: PriceVersion | None) -> Facts | None:
+    return price_facts(version) if version is not None else None
+
+
+def _in_force(versions: Iterable[PriceVersion], now: datetime) -> set[int]:
+    """Of each name its newest version that has begun. `versions`: of each name the oldest first."""
+    return set({version.model: version.id for version in versions if version.starts_at <= now}.values())
+
+
+def _ledger_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _why(row: LedgerRow) -> str:
+    if row.cost_micros is not None:
+        return ""
+    if row.unbilled is None:
+        return _BEFORE
+    try:
+        return WHY[Unbilled(row.unbilled)]
+    except ValueError:
+        return f"It was not charged: {row.unbilled}."
