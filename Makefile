@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-dialects clean
+# Hundreds of processes are started here, of the same few hundred modules: each is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -134,6 +136,9 @@ targets-scheduler: build/core/.stamp ## measure the scheduler's targets; also bu
 
 targets-registry: .venv/dev.stamp ## measure the registry's targets before a simulated fleet; also build/targets/registry.jsonl; ARGS=--short is quicker
 	$(BIN)/python benchmarks/registry.py $(ARGS)
+
+targets-admin: .venv/dev.stamp ## measure admin's targets; also build/targets/admin.jsonl; ARGS=--short is quicker
+	$(BIN)/python benchmarks/admin.py $(ARGS)
 
 targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
 	$(BIN)/python benchmarks/dialects.py

@@ -306,7 +306,7 @@ def test_root_looks_in_the_systems_folder_first() -> None:
 
 OF_THIS_MACHINE = {"agent", "run", "simulate", "up"}
 """Commands that ask no Forebay anything."""
-NOT_JSON = {"history export"}
+NOT_JSON = {"history export", "ledger export"}
 """It writes a file in the form that is asked for."""
 
 

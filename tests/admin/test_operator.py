@@ -75,6 +75,7 @@ ALLOWED = {
         *("ListModelJobs", "FollowModelJob", "DescribeModel", "ListModelPins"),
         *("ShowMaintenance", "ShowBackendHealth"),
         *("ShowHistory", "ShowSeries", "ShowEnergy"),
+        *("ListDeadLetters", "ShowDeadLetter"),
         *("ExportFleet", "ShowFleetVersions", "ShowFoundBackends"),
         *("ListAlerts", "ShowAlert", "WatchAlerts", "ShowStatus"),
     },

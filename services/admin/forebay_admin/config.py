@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from forebay.config import parse_address, setting
+from forebay_admin.ledger.retention import Keeping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,18 @@ class AdminSettings:
     batches_per_user: int = 100
     """How many batches of one user may not have ended."""
 
+    ledger_days: int = 400
+    """How long rows of the ledger are kept, in days: until then, and as long as an open budget counts them. 0: for ever."""
+
+    usage_minute_days: int = 32
+    """How long sums of minutes are kept. 0: for ever."""
+
+    usage_hour_days: int = 400
+    """How long sums of hours are kept. 0: for ever."""
+
+    usage_day_days: int = 0
+    """How long sums of days (UTC) are kept. 0: for ever."""
+
     batch_settle_s: float = 300.0
     """How long the ledger is waited for to tell what became of a request whose answer was lost, before it is made again."""
 
@@ -124,6 +137,10 @@ class AdminSettings:
                 parse_address(address)
             except ValueError as error:
                 raise ValueError(f"scheduler_address: {error}") from error
+
+    @property
+    def keeping(self) -> Keeping:
+        return Keeping(self.ledger_days, self.usage_minute_days, self.usage_hour_days, self.usage_day_days)
 
     @property
     def gateway_addresses(self) -> tuple[str, ...]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from forebay.clock import Clock
 from forebay.database import Database
-from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
 from forebay_admin.fleet.alerts_calls import AlertsCalls
 from forebay_admin.fleet.alerts_desk import AlertsDesk
@@ -27,8 +25,9 @@ from forebay_admin.fleet.parts_desk import FleetPartsDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import StatusDesk
 from forebay_admin.keys.signing_desk import SigningDesk
-from forebay_admin.ledger.usage_rows import record_from
-from forebay_admin.ledger.usage_store import newest_rows, usage_sums
+from forebay_admin.ledger.letters_desk import LettersDesk
+from forebay_admin.ledger.usage_calls import UsageCalls
+from forebay_admin.ledger.usage_desk import UsageDesk
 from forebay_admin.models.fallbacks_desk import FallbacksDesk
 from forebay_admin.models.model_rules_desk import ModelRulesDesk
 from forebay_admin.models.terms_desk import TermsDesk
@@ -42,11 +41,6 @@ from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.unbroken import to_its_end
-from forebay_admin.wire_forms import moment
-
-MOST_ROWS = 10_000
-_USUAL_ROWS = 50
-_USUAL_SPAN = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +52,8 @@ class Desks:
     terms: TermsDesk
     prices: PricesDesk
     balances: BalancesDesk
+    usage: UsageDesk
+    letters: LettersDesk
     model_rules: ModelRulesDesk
     fallbacks: FallbacksDesk
     fleet: FleetDesk
@@ -85,6 +81,8 @@ class OperatorServicer(
         self._terms = desks.terms
         self._prices = desks.prices
         self._balances = desks.balances
+        self._usage = desks.usage
+        self._letters = desks.letters
         self._model_rules = desks.model_rules
         self._fallbacks = desks.fallbacks
         self._fleet = desks.fleet
@@ -167,45 +165,13 @@ class OperatorServicer(
         return await self._credentials.remove(request, self._access.actor())
 
     async def InviteNode(self, request: admin_pb2.InviteNodeRequest, context: Any) -> admin_pb2.InviteNodeResponse:
-        return await self._fleet.invite_node(request, self._access.actor())
+        return await to_its_end(self._fleet.invite_node(request, self._access.actor()))
 
     async def ShowNodes(self, request: admin_pb2.ShowNodesRequest, context: Any) -> admin_pb2.ShowNodesResponse:
         return await self._fleet.show_nodes()
 
     async def ShowModels(self, request: admin_pb2.ShowModelsRequest, context: Any) -> admin_pb2.ShowModelsResponse:
         return await self._fleet.show_models()
-
-    async def ShowUsage(self, request: admin_pb2.ShowUsageRequest, context: Any) -> admin_pb2.ShowUsageResponse:
-        name = whose_usage(request.user, self._access.actor())
-        if request.since_us < 0:
-            raise BadInput("since_us is before 1970.")
-        if request.limit > MOST_ROWS:
-            raise BadInput(f"At most {MOST_ROWS} rows are told at once.")
-        since = (
-            moment(request.since_us) if request.since_us else moment(round(self._clock.now() * 1_000_000)) - _USUAL_SPAN
-        )
-        async with self._database.reading() as connection:
-            user_id = (await user_named(connection, name)).id if name else None
-            if request.rows:
-                rows = await newest_rows(connection, since, user_id, request.limit or _USUAL_ROWS)
-                return admin_pb2.ShowUsageResponse(rows=[record_from(row) for row in rows])
-            sums = await usage_sums(connection, since, user_id)
-        return admin_pb2.ShowUsageResponse(
-            sums=[
-                admin_pb2.UsageSum(
-                    user_name=s.user_name,
-                    model=s.model,
-                    requests=s.requests,
-                    finished=s.finished,
-                    refused=s.refused,
-                    failed=s.failed,
-                    cancelled=s.cancelled,
-                    prompt_tokens=s.prompt_tokens,
-                    completion_tokens=s.completion_tokens,
-                )
-                for s in sums
-            ]
-        )
 
     async def ChangeUser(self, request: admin_pb2.ChangeUserRequest, context: Any) -> admin_pb2.ChangeUserResponse:
         return await self._shares.change_user(request, self._access.actor())

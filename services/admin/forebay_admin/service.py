@@ -57,8 +57,13 @@ from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.keys.signing_desk import SigningDesk
+from forebay_admin.ledger.keeping import LedgerKeeping
 from forebay_admin.ledger.ledger import Ledger
 from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.ledger.letters_desk import LettersDesk
+from forebay_admin.ledger.rollup_store import RollupStore
+from forebay_admin.ledger.rollups import Rollups
+from forebay_admin.ledger.usage_desk import UsageDesk
 from forebay_admin.models.fallbacks_desk import FallbacksDesk
 from forebay_admin.models.model_rules_desk import ModelRulesDesk
 from forebay_admin.models.terms_desk import TermsDesk
@@ -144,6 +149,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             terms=TermsDesk(database, changes, registry, ground.clock),
             prices=PricesDesk(database, changes, prices, ground.clock),
             balances=BalancesDesk(database, changes, ground.clock),
+            usage=UsageDesk(database, ground.clock),
             letters=LettersDesk(database, ledger_store, lambda: prices.book, ground.clock),
             model_rules=ModelRulesDesk(database, changes, ground.clock),
             fallbacks=FallbacksDesk(database, changes, ground.clock),
@@ -226,6 +232,9 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                     tasks.create_task(agents_file.follow(database, changes), name="agents-file")
                 tasks.create_task(changes.follow(url, tell_database), name="changes")
                 await prices.loaded()
+                tasks.create_task(ledger.keep(), name="ledger")
+                tasks.create_task(rollups.keep(), name="usage-sums")
+                tasks.create_task(ledger_keeping.keep(), name="ledger-keeping")
                 tasks.create_task(telling.keep(), name="telling-money")
                 await directory.loaded()
                 ground.ops.ready(_KEYS)

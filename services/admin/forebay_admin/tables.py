@@ -288,6 +288,24 @@ def _usage_sums(name: str) -> Table:
     )
 
 
+usage_minutes, usage_hours, usage_days = (_usage_sums(f"usage_{span}s") for span in ("minute", "hour", "day"))
+
+usage_touched = Table(
+    "usage_touched",
+    METADATA,
+    Column("id", BigInteger, primary_key=True),
+    Column("span", Text, nullable=False),
+    Column("at", _MOMENT, nullable=False),
+    Column("made_at", _MOMENT, nullable=False),
+)
+
+usage_kept = Table(
+    "usage_kept",
+    METADATA,
+    Column("what", Text, primary_key=True),
+    Column("since", _MOMENT, nullable=False),
+)
+
 dead_letters = Table(
     "dead_letters",
     METADATA,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -18,6 +18,7 @@ from forebay.metrics import Metrics
 from forebay.subjects import LEDGER_CONSUMER, USAGE_STREAM
 from forebay_admin.ledger.ledger_store import LedgerStore
 from forebay_admin.ledger.usage_rows import LedgerRow, Poison, parse_batch
+from forebay_admin.money.price_book import PriceBook
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,17 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 5.0
 
 
 class Ledger:
-    def __init__(self, bus: Bus, store: LedgerStore, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: LedgerStore,
+        clock: Clock,
+        metrics: Metrics,
+        prices: Callable[[], PriceBook | None] = lambda: None,
+    ) -> None:
+        """`prices`: as they are known now. None: what requests cost is not kept."""
         self._bus = bus
+        self._prices = prices
         self._store = store
         self._clock = clock
         rows = metrics.counter("forebay_admin_ledger_rows", "Usage rows by what became of them.", ("result",))
@@ -44,6 +54,11 @@ class Ledger:
             lambda: [((), self._lag_s)],
         )
         self._retry_s = _FIRST_RETRY_S
+
+    @property
+    def written(self) -> int:
+        """Rows, since it began."""
+        return round(self._written.value)
 
     async def keep(self) -> None:
         """For ever."""
@@ -71,7 +86,9 @@ class Ledger:
         poison: list[Poison] = []
         for delivery in deliveries:
             # On a thread: whoever watches for a revocation must not wait for a backlog to be parsed.
-            parsed = await asyncio.to_thread(parse_batch, delivery.subject, delivery.payload, self._now())
+            parsed = await asyncio.to_thread(
+                parse_batch, delivery.subject, delivery.payload, self._now(), self._prices()
+            )
             rows += parsed.rows
             poison += parsed.poison
         try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -22,6 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.database import Database
 from forebay.errors import Unavailable
+from forebay_admin.ledger.partitions import LEDGER, make_partitions
+from forebay_admin.ledger.rollup_store import touch
 from forebay_admin.ledger.usage_rows import LedgerRow, Poison
 from forebay_admin.tables import SCHEMA, dead_letters
 
@@ -30,9 +32,8 @@ log = logging.getLogger(__name__)
 AHEAD = 3
 """Days for which partitions are made before anything needs them."""
 
-_LEDGER = "usage_ledger"
+_LEDGER = LEDGER.table
 _COLUMNS = LedgerRow._fields
-_PARTITION_LOCK = 0x464F5245  # any number; every admin replica uses this one
 _STAGE = "incoming_usage"
 _REFUSED = (asyncpg.DataError, ValueError, OverflowError)
 """What Postgres, or the driver before it, says of a value that no column takes."""
@@ -46,9 +47,18 @@ class Written:
     dead_letters: int
 
 
+Charge = Callable[[AsyncConnection, Sequence[LedgerRow]], Awaitable[None]]
+"""Done for rows that are new, in the transaction that enters them."""
+
+
+async def _charge_nobody(connection: AsyncConnection, rows: Sequence[LedgerRow]) -> None:
+    return
+
+
 class LedgerStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, charge: Charge = _charge_nobody) -> None:
         self._database = database
+        self._charge = charge
         self._partitions: set[date] = set()
 
     async def write(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> Written:
@@ -63,8 +73,9 @@ class LedgerStore:
             await self._ensure_partitions({today + timedelta(days=d) for d in range(-1, AHEAD + 1)})
 
     async def _write(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> Written:
-        first = {(row.day, row.ledger_id): row for row in reversed(rows)}
-        fresh = list(first.values())[::-1]
+        fresh = rows
+        if len({row.ledger_id for row in rows}) < len(rows):
+            fresh = list({row.ledger_id: row for row in reversed(rows)}.values())[::-1]
         try:
             added = await self._add(fresh, poison)
         except _REFUSED as error:
@@ -90,6 +101,8 @@ class LedgerStore:
             await self._keep_dead_letters(connection, poison)
             driver = await _driver(connection)
             await driver.copy_records_to_table(_LEDGER, schema_name=SCHEMA, columns=_COLUMNS, records=rows)
+            await touch(connection, _minutes(rows))
+            await self._charge(connection, rows)
 
     async def _insert(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> int:
         async with self._database.writing() as connection:
@@ -100,10 +113,15 @@ class LedgerStore:
             )
             await driver.copy_records_to_table(_STAGE, columns=_COLUMNS, records=rows)
             names = ", ".join(_COLUMNS)
-            status: str = await driver.execute(
-                f"INSERT INTO {SCHEMA}.{_LEDGER} ({names}) SELECT {names} FROM {_STAGE} ON CONFLICT DO NOTHING"
+            entered = await driver.fetch(
+                f"INSERT INTO {SCHEMA}.{_LEDGER} ({names}) SELECT {names} FROM {_STAGE} ON CONFLICT DO NOTHING "
+                "RETURNING ledger_id"
             )
-        return int(status.rpartition(" ")[2])
+            ids = {record["ledger_id"] for record in entered}
+            new = [row for row in rows if row.ledger_id in ids]
+            await touch(connection, _minutes(new))
+            await self._charge(connection, new)
+        return len(new)
 
     async def _one_by_one(self, rows: Sequence[LedgerRow], poison: Sequence[Poison], came: int) -> Written:
         """The slow way, for a batch in which Postgres refuses a row that parsed: that one becomes a dead letter."""
@@ -137,9 +155,7 @@ class LedgerStore:
         if not missing:
             return
         async with self._database.writing() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PARTITION_LOCK})
-            for day in missing:
-                await _make_partition(connection, day)
+            await make_partitions(connection, LEDGER, missing)
         self._partitions.update(missing)
 
 
@@ -154,21 +170,8 @@ def _not_now() -> Iterator[None]:
         raise Unavailable(f"PostgreSQL refuses to write the ledger: {error}") from error
 
 
-async def _make_partition(connection: AsyncConnection, day: date) -> None:
-    name = f"{_LEDGER}_{day:%Y%m%d}"
-    if await connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.{name}"}) is not None:
-        return
-    # Made first and attached then: attaching does not shut out those who read and write the other days.
-    await connection.execute(
-        text(f"CREATE TABLE {SCHEMA}.{name} (LIKE {SCHEMA}.{_LEDGER} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-    )
-    await connection.execute(
-        text(
-            f"ALTER TABLE {SCHEMA}.{_LEDGER} ATTACH PARTITION {SCHEMA}.{name} "
-            f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-        )
-    )
-    log.info("ledger partition made", extra={"action": "partition_made", "day": str(day)})
+def _minutes(rows: Iterable[LedgerRow]) -> set[datetime]:
+    return {row.started_at.replace(second=0, microsecond=0) for row in rows}
 
 
 async def _driver(connection: AsyncConnection) -> Any:

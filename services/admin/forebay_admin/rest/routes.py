@@ -138,6 +138,11 @@ ROUTES: tuple[Route, ...] = (
     Route("CloseBalance", DELETE, "/balances/{id}", "Have nothing paid in advance any more", places=_of("owner.id")),
     Route("ShowUsage", GET, "/usage", "Sum up what was used", fixed={"rows": False}),
     Route("ShowUsage", GET, "/usage/rows", "The newest requests in the ledger", fixed={"rows": True}),
+    Route("QueryUsage", GET, "/usage/sums", "Add up what was used, by whatever tells requests apart, in parts of time"),
+    Route("ReadLedger", GET, "/usage/ledger", "All requests of a time, page by page, as they were begun"),
+    Route("ListDeadLetters", GET, "/usage/dead-letters", "List what could not be a row of the ledger"),
+    Route("ShowDeadLetter", GET, "/usage/dead-letters/{id}", "Show what could not be a row"),
+    Route("RetryDeadLetters", POST, "/usage/dead-letters/retry", "Try again to make rows of what could not be"),
     # Backends, nodes, pools: the fleet
     Route("RegisterBackend", POST, "/backends", "Add a backend", status=201),
     Route("ShowBackends", GET, "/backends", "List backends", pages=_list("backends", "id")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import click
 from rich.markup import escape
@@ -11,6 +12,8 @@ from rich.markup import escape
 from forebay.errors import NotAllowed, Unavailable
 from forebay.wire.v1 import admin_pb2, usage_pb2
 from forebay_admin.cli.connection import Calls, ask
+from forebay_admin.cli.history.usage_sums import show_sums, sum_options
+from forebay_admin.cli.money.cost import show_cost
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, usage_row, word
 from forebay_admin.cli.words import age, coloured, count, milliseconds, parse_duration
@@ -28,27 +31,50 @@ class _Names:
 @click.option(
     "--user", default="", metavar="NAME", help="Only this user's. Default: everyone's, or yours if you may see no more."
 )
-@click.option("--since", default="24h", show_default=True, metavar="TIME", help="How far back: 30m, 24h, 7d.")
+@click.option(
+    "--since", default="24h", show_default=True, metavar="TIME", help="How far back: 30m, 24h, 7d; or since when."
+)
 @click.option("--rows", "show_rows", is_flag=True, help="The newest requests, one row each, instead of sums.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many rows, with --rows."
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many rows, with --rows or --by."
 )
+@sum_options
+@click.option("--request", "request_id", metavar="ID", help="What this request cost, or why it was not charged.")
 @json_option
-def usage(user: str, since: str, show_rows: bool, limit: int, as_json: bool) -> None:
-    """What was used: requests and tokens by user and model, or the newest requests.
+def usage(
+    user: str,
+    since: str,
+    show_rows: bool,
+    limit: int,
+    request_id: str | None,
+    as_json: bool,
+    **sums: Any,
+) -> None:
+    """What was used: requests and tokens by user and model or by whatever else, or the newest requests.
 
     \b
     forebay usage
     forebay usage --since 7d --user alice
     forebay usage --rows --limit 20
+    forebay usage --by group --by model --since 30d --group research
+    forebay usage --bucket day --zone Europe/Berlin --since 2026-11-01 --until 2026-12-01
+    forebay usage --by user --top 10 --since 7d --compare
+    forebay usage --request 0190f8b2-… --since 7d
     forebay usage --since 30d --json | jq '[.[] | .completion_tokens] | add'
 
     With --json: a list of {"user_name", "model", "requests", "finished", "refused", "failed", "cancelled",
     "prompt_tokens", "completion_tokens"}; with --rows also: a list of {"ledger_id", "request_id", "user_id", "model",
     "outcome", "reason", "started_at", "ttft_ms", "duration_ms", "prompt_tokens", "completion_tokens", "usage_source", …},
-    newest first.
+    newest first. With --by, --bucket, or what else only they know: {"from", "to", "lines", "total", "total_before"}.
+    With --request: those with that id as rows, and in each {"price", "why", "balance_id"}.
     """
     now = time.time()
+    if any(sums.values()):
+        show_sums(user, since, limit, now, as_json, **sums)
+        return
+    if request_id is not None:
+        show_cost(request_id, max(1, round((now - parse_duration(since).total_seconds()) * 1_000_000)), as_json)
+        return
     request = admin_pb2.ShowUsageRequest(
         since_us=max(1, round((now - parse_duration(since).total_seconds()) * 1_000_000)),
         user=user,
