@@ -13,6 +13,7 @@ class Refusal(StrEnum):
     INVALID_KEY = "invalid_key"
     KEY_REVOKED = "key_revoked"
     KEY_EXPIRED = "key_expired"
+    KEY_BLOCKED = "key_blocked"
     NOT_ALLOWED = "not_allowed"
     NOT_FOUND = "not_found"
     BAD_REQUEST = "bad_request"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PREFIX = "fb"
@@ -54,3 +55,9 @@ def seal_secret(pepper: bytes, secret: str) -> bytes:
 
 def is_secret(pepper: bytes, secret: str, stored: bytes) -> bool:
     return hmac.compare_digest(seal_secret(pepper, secret), stored)
+
+
+def is_one_of(pepper: bytes, secret: str, stored: Iterable[bytes]) -> bool:
+    """Of the secrets of a key that was given another a while ago."""
+    sealed = seal_secret(pepper, secret)
+    return any(hmac.compare_digest(sealed, one) for one in stored)

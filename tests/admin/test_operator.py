@@ -25,11 +25,19 @@ ROLES = {
 HARMLESS: Mapping[str, dict[str, Any]] = {
     "CreateKey": {},
     "RevokeKey": {"key_id": "000000000000"},
+    "SetKeyTerms": {"key_id": "000000000000", "name": "x"},
+    "RenewKey": {"key_id": "000000000000"},
+    "RotateKey": {"key_id": "000000000000"},
+    "BlockKey": {"key_id": "000000000000", "reason": "x"},
+    "UnblockKey": {"key_id": "000000000000"},
     "AddSigningKey": {"key_id": "000000000000", "public_key": bytes(32)},
     "RemoveSigningKey": {"fingerprint": "SHA256:nothing"},
     "AddUser": {"name": "carol"},
     "RegisterBackend": {"name": "engine", "url": "http://127.0.0.1:1"},
     "UnregisterBackend": {"name": "nothing"},
+    "ChangeBackend": {"name": "nothing", "slots": 1},
+    "ChangeNode": {"name": "nothing", "note": "x"},
+    "ChangePool": {"name": "nothing"},
     "AddBackendCredential": {"backend": "nothing", "bearer": "x"},
     "ListBackendCredentials": {"backend": "nothing"},
     "RemoveBackendCredential": {"backend": "nothing", "label": "x"},
@@ -60,6 +68,10 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "ShowBackendHealth": {"name": "nothing"},
     "AckAlert": {"id": "nothing"},
     "UnsilenceAlerts": {"subject": "nothing"},
+    "ShowDeadLetter": {"id": "00"},
+}
+_OWN_WAY_IN = {
+    *("WhoAmI", "ShowUser", "CreateToken", "ListTokens", "RevokeToken"),
 }
 ALLOWED = {
     Role.MEMBER: {

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from forebay.database import open_database
 from forebay_admin.audit.audit_store import Act, record
-from forebay_admin.keys.key_store import principals_since
+from forebay_admin.keys.principal_store import principals_since
 from forebay_admin.ledger.usage_rows import LedgerRow
 from forebay_admin.service import MIGRATIONS
 from forebay_admin.tables import METADATA, SCHEMA

@@ -12,8 +12,9 @@ from sqlalchemy import text
 
 from forebay.database import Database, open_database
 from forebay_admin.changes import Changes, current_version
-from forebay_admin.keys.key_store import add_key, principals_since
+from forebay_admin.keys.key_store import add_key
 from forebay_admin.keys.keys import KeyOrder, Limits
+from forebay_admin.keys.principal_store import principals_since
 from forebay_admin.people.people import Role, User, UserOrder
 from forebay_admin.people.people_store import add_user
 from forebay_admin.service import MIGRATIONS

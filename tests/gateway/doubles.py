@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
+from google.protobuf.message import Message
 
 from forebay.errors import AlreadyExists, BadInput, NotAuthenticated, NotFound, NotPossible, Refusal, Unavailable
 from forebay.keys import ForebayKey, new_key, seal_secret
@@ -220,10 +221,19 @@ class AdminDouble:
         for name, value in fields.items():
             if isinstance(value, list | tuple):
                 getattr(principal, name).extend(value)
+            elif isinstance(value, Message):
+                getattr(principal, name).CopyFrom(value)
             else:
                 setattr(principal, name, value)
         self._change(principal)
         return key
+
+    def change_key(self, key: ForebayKey, **fields: Any) -> None:
+        changed = admin_pb2.KeyPrincipal()
+        changed.CopyFrom(self._keys[key.public_id])
+        for name, value in fields.items():
+            setattr(changed, name, value)
+        self._change(changed)
 
     def revoke(self, key: ForebayKey, *, cut_running: bool = False) -> None:
         principal = self._keys[key.public_id]
@@ -509,6 +519,7 @@ class SchedulerDouble:
         for cancel in frame.cancels:
             self.cancels.append(cancel.ledger_id)
             self.queue = [s for s in self.queue if s.ledger_id != cancel.ledger_id]
+            self.held.pop(cancel.ledger_id, None)  # granted, and its gateway did not know yet
         for nack in frame.nacks:
             self.nacks.append(nack)
             _, _, request = self.held.pop(nack.ledger_id)

@@ -86,13 +86,6 @@ def test_changes_tell_which_keys_ended() -> None:
     assert principals.version == 4
 
 
-def test_only_a_key_that_does_not_work_is_cut() -> None:
-    key = new_key()
-    assert known(key, state=KeyState.REVOKED, cut_running=True).is_cut
-    assert not known(key, state=KeyState.REVOKED).is_cut
-    assert not known(key, cut_running=True).is_cut
-
-
 # --- requests -------------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,8 @@ from forebay_admin.fleet.parts_calls import FleetPartsCalls
 from forebay_admin.fleet.parts_desk import FleetPartsDesk
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import StatusDesk
+from forebay_admin.keys.key_calls import KeyCalls
+from forebay_admin.keys.keys_desk import KeysDesk
 from forebay_admin.keys.signing_desk import SigningDesk
 from forebay_admin.ledger.letters_desk import LettersDesk
 from forebay_admin.ledger.usage_calls import UsageCalls
@@ -67,6 +69,7 @@ class Desks:
     lifecycle: LifecycleDesk
     alerts: AlertsDesk
     status: StatusDesk
+    keys: KeysDesk
 
 
 class OperatorServicer(
@@ -96,6 +99,7 @@ class OperatorServicer(
         self._lifecycle = desks.lifecycle
         self._alerts = desks.alerts
         self._status = desks.status
+        self._keys = desks.keys
         self._database = database
         self._clock = clock
 

@@ -56,6 +56,7 @@ from forebay_admin.fleet.registry_client import RegistryClient
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
 from forebay_admin.http import JoinRoutes, open_http
+from forebay_admin.keys.keys_desk import KeysDesk
 from forebay_admin.keys.signing_desk import SigningDesk
 from forebay_admin.ledger.keeping import LedgerKeeping
 from forebay_admin.ledger.ledger import Ledger
@@ -142,6 +143,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         fleet_state = FleetStateDesk(database, changes, credentials, registry, ground.clock)
         ledger_store = LedgerStore(database, Charges(lambda: prices.book).enter)
         desks = Desks(
+            keys=keys,
             people=PeopleDesk(database, changes, directory, pepper, ground.clock),
             signing=SigningDesk(database, changes, ground.clock),
             shares=SharesDesk(database, changes, ground.clock),

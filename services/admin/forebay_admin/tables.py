@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Numeric,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -87,6 +88,26 @@ keys = Table(
     Column("requests_per_minute", Integer),
     Column("tokens_per_minute", BigInteger),
     Column("concurrency", Integer),
+    Column("description", Text, nullable=False),
+    Column("labels", JSONB, nullable=False),
+    Column("denied_models", ARRAY(Text), nullable=False),
+    Column("other_pools", ARRAY(Text), nullable=False),
+    Column("addresses", ARRAY(Text), nullable=False),
+    Column("calls", ARRAY(Text), nullable=False),
+    Column("max_output_tokens", BigInteger),
+    Column("max_context_tokens", BigInteger),
+    Column("blocked", Boolean, nullable=False),
+    Column("block_reason", Text, nullable=False),
+    Column("blocked_until", _MOMENT),
+    Column("old_secret_hmac", LargeBinary),
+    Column("old_secret_until", _MOMENT),
+)
+
+key_uses = Table(
+    "key_uses",
+    METADATA,
+    Column("key_id", Text, primary_key=True),
+    Column("used_at", _MOMENT, nullable=False),
 )
 
 signing_keys = Table(
@@ -272,6 +293,7 @@ usage_ledger = Table(
     Column("recorded_at", _MOMENT, nullable=False),
 )
 
+
 def _usage_sums(name: str) -> Table:
     texts = ("cut", "key_id", "user_id", "group_id", "pool", "model", "backend_id", "outcome")
     sums = (
@@ -389,6 +411,7 @@ rest_answers = Table(
     Column("status", Integer),
     Column("sealed", LargeBinary),
 )
+
 price_versions = Table(
     "price_versions",
     METADATA,

@@ -3,6 +3,7 @@ open and silent, and go on where they stopped."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.metrics import Number
+from forebay.uncollected import uncollected
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_admin.changes import Changes
 from forebay_admin.fleet.credential_store import CredentialStore
-from forebay_admin.keys.key_store import principals_since
+from forebay_admin.keys.principal_store import AT_ONCE, principals_since
 from forebay_admin.models.fallbacks_store import all_fallbacks
 from forebay_admin.models.fallbacks_wire import fallback_to_wire
 from forebay_admin.models.model_rules_store import all_aliases, all_rules, rules_changed_at
@@ -52,11 +54,14 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
         self._credentials = credentials
         self._clock = clock
         self._watchers = watchers
+        self._one_reads = asyncio.Lock()
+        self._newest: tuple[tuple[Since, int], admin_pb2.PrincipalsUpdate] | None = None
+        """What changed of keys between two versions, as the last watcher was told it."""
 
     def WatchPrincipals(
         self, request: admin_pb2.WatchRequest, context: Any
     ) -> AsyncIterator[admin_pb2.PrincipalsUpdate]:
-        return self._stream("principals", request, read_principals)
+        return self._stream("principals", request, self._read_principals)
 
     def WatchPolicy(self, request: admin_pb2.WatchRequest, context: Any) -> AsyncIterator[admin_pb2.PolicyUpdate]:
         return self._stream("policy", request, self._read_policy)
@@ -79,6 +84,17 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
                 yield update
         finally:
             watching.value -= 1
+
+    async def _read_principals(
+        self, connection: AsyncConnection, since: Since, current: int
+    ) -> admin_pb2.PrincipalsUpdate:
+        """All gateways hear of a change at once, and what it is is read for one of them. A snapshot nobody waits behind."""
+        if since.is_snapshot:
+            return await read_principals(connection, since, current)
+        async with self._one_reads:
+            if self._newest is None or self._newest[0] != (since, current):
+                self._newest = (since, current), await read_principals(connection, since, current)
+            return self._newest[1]
 
     async def _read_policy(self, connection: AsyncConnection, since: Since, current: int) -> admin_pb2.PolicyUpdate:
         return await read_policy(connection, since, current, datetime.fromtimestamp(self._clock.now(), UTC))

@@ -11,6 +11,7 @@ from forebay.signing_keys import to_line
 from forebay.wire.v1 import admin_pb2, types_pb2
 from forebay_admin.keys.keys import Band, Key, KeyState, Principal
 from forebay_admin.keys.signing_keys import SigningKey
+from forebay_admin.keys.terms_wire import terms_to_wire
 from forebay_admin.people.people import Role, User
 
 _ROLES = {
@@ -23,6 +24,7 @@ _STATES = {
     KeyState.ACTIVE: admin_pb2.KEY_STATE_ACTIVE,
     KeyState.REVOKED: admin_pb2.KEY_STATE_REVOKED,
     KeyState.USER_DISABLED: admin_pb2.KEY_STATE_USER_DISABLED,
+    KeyState.BLOCKED: admin_pb2.KEY_STATE_BLOCKED,
 }
 _BANDS = {
     Band.SYSTEM: types_pb2.BAND_SYSTEM,
@@ -64,8 +66,18 @@ def moment_us(at: datetime) -> int:
     return micros(at.timestamp())
 
 
+def state_from(value: admin_pb2.KeyState.ValueType) -> KeyState | None:
+    """None when it was not given. Raises BadInput for one that this version does not know."""
+    if value == admin_pb2.KEY_STATE_UNSPECIFIED:
+        return None
+    for state, number in _STATES.items():
+        if number == value:
+            return state
+    raise BadInput(f"There is no state {value}; there are {', '.join(KeyState)}.")
+
+
 def principal_to_wire(principal: Principal) -> admin_pb2.KeyPrincipal:
-    limits = principal.limits
+    limits, block = principal.limits, principal.block
     return admin_pb2.KeyPrincipal(
         key_id=principal.key_id,
         secret_hmac=principal.secret_hmac,
@@ -80,7 +92,16 @@ def principal_to_wire(principal: Principal) -> admin_pb2.KeyPrincipal:
         band_cap=_BANDS[limits.band_cap],
         cut_running=principal.cut_running,
         signing_keys=principal.signing_keys,
+        terms=terms_to_wire(limits.terms),
+        old_secret_hmac=principal.old_secret_hmac,
+        old_secret_until_us=_maybe_us(principal.old_secret_until) or 0,
+        blocked_until_us=_maybe_us(block.until) if block is not None else None,
+        block_reason=block.reason if block is not None else "",
     )
+
+
+def _maybe_us(at: datetime | None) -> int | None:
+    return moment_us(at) if at is not None else None
 
 
 def user_to_wire(user: User) -> admin_pb2.User:
@@ -95,11 +116,12 @@ def user_to_wire(user: User) -> admin_pb2.User:
         weight_milli=user.weight_milli,
         max_queued=user.max_queued,
         paused=user.paused,
+        is_service_account=user.is_service_account,
     )
 
 
 def key_to_wire(key: Key) -> admin_pb2.Key:
-    limits = key.limits
+    limits, block = key.limits, key.block
     return admin_pb2.Key(
         id=key.public_id,
         name=key.name,
@@ -113,6 +135,13 @@ def key_to_wire(key: Key) -> admin_pb2.Key:
         band_cap=_BANDS[limits.band_cap],
         pool=limits.pool,
         weight_milli=key.weight_milli,
+        description=key.description,
+        labels=key.labels,
+        terms=terms_to_wire(limits.terms),
+        block_reason=block.reason if block is not None else "",
+        blocked_until_us=_maybe_us(block.until) if block is not None else None,
+        old_secret_until_us=_maybe_us(key.old_secret_until),
+        last_used_at_us=_maybe_us(key.last_used_at),
     )
 
 

@@ -4,6 +4,7 @@ one of its user's batches."""
 from __future__ import annotations
 
 from forebay.delegation import Delegation
+from forebay.errors import NotAllowed
 from forebay_gateway.callers.call import Call
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.callers.signed_call import signer_of

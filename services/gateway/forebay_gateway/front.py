@@ -19,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
 from forebay_gateway.callers.call import Call, new_request_id, read_call
+from forebay_gateway.callers.client_address import client_address
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.canonical.dialect import Dialect
 from forebay_gateway.canonical.forms import (
@@ -170,7 +171,8 @@ class Front:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         query = request.rel_url.raw_query_string
-        call = read_call(request.method, request.path, request.headers, query, self._means.endpoints)
+        endpoints, address = self._means.endpoints, client_address(request)
+        call = read_call(request.method, request.path, request.headers, query, endpoints, address)
         try:
             if is_preflight(call.method, request.headers):
                 allowed = preflight(self._origins, request.headers)

@@ -13,6 +13,7 @@ from forebay_gateway.canonical.needs import needs_of
 from forebay_gateway.refused import ContextTooLong, ModelUnknown, Refused
 from forebay_gateway.rules.catalogue import find_model, may_ask
 from forebay_gateway.rules.fallbacks import Candidate, Fallback, Price, Why, choose, told_of, why_another
+from forebay_gateway.rules.key_rules import rule_for
 from forebay_gateway.serving import Means
 
 _USUAL_OUTPUT = 256
@@ -161,7 +162,7 @@ class OtherModels:
 
     def _context_of(self, model: str) -> int | None:
         principal, generates = self._principal, self._asked.generates
-        rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=generates)
+        rule = rule_for(self._means.model_rules, model, principal, generates=generates)
         lengths = (
             self._means.fleet.context_length(model, principal.pool),
             rule.max_context_tokens if rule is not None else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forebay.errors import BadInput, ForebayError, NotAuthenticated, NotFound, Refusal, Unavailable
+from forebay.errors import BadInput, ForebayError, NotAllowed, NotAuthenticated, NotFound, Refusal, Unavailable
 from forebay_gateway.rate_standing import RateStanding
 
 
@@ -37,6 +37,14 @@ class KeyExpired(NotAuthenticated):
     """This API key has expired. Create another with `forebay key create`, or ask your administrator for one."""
 
     reason = Refusal.KEY_EXPIRED
+
+
+class KeyBlocked(NotAllowed):
+    """This API key is blocked for now. Ask your administrator."""
+
+    reason = Refusal.KEY_BLOCKED
+
+
 
 
 class BadField(BadInput):

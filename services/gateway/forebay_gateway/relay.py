@@ -53,6 +53,7 @@ from forebay_gateway.reply import Reply
 from forebay_gateway.route import Prepare, Route
 from forebay_gateway.rules.catalogue import find_model, may_ask, usual_model
 from forebay_gateway.rules.fallbacks import Why
+from forebay_gateway.rules.key_rules import demand_call, rule_for
 from forebay_gateway.serving import Means
 from forebay_gateway.slot_wait import SlotWait
 from forebay_gateway.slots.asking import Ask, Grant
@@ -380,7 +381,7 @@ class Exchange:
     async def _demand_judgeable(self, asked: Asked, model: str) -> None:
         principal = self._principal
         assert principal is not None
-        rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=True)
+        rule = rule_for(self._means.model_rules, model, principal, generates=True)
         serving = self._means.fleet.serving(model, principal.pool)
         told = rule.structured if rule is not None else None
         await demand_judgeable(asked.fields, told, serving, self._route.dialect.name)
@@ -405,7 +406,7 @@ class Exchange:
         asked.arrived_at = int(entry.started_at)
         asked.model_at_engines = model
         self._name_model(model)
-        rule = self._means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
+        rule = rule_for(self._means.model_rules, model, principal, generates=asked.generates)
         own = asked.native.get(EngineKind.OLLAMA)
         if own is not None and not principal.may_manage_models:
             own.said = within_rights(own.said, is_limited=rule is not None and rule.keep_alive_s is not None)

@@ -29,6 +29,7 @@ _COLOURS = {
     "revoked": "red",
     "expired": "red",
     "user_disabled": "red",
+    "blocked": "red",
     "unknown": "yellow",
     "refused": "yellow",
     "cancelled": "yellow",

@@ -3,23 +3,35 @@ transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import NotFound
 from forebay_admin.changes import Change
-from forebay_admin.keys.keys import Band, Key, KeyOrder, KeyState, Limits, Principal, revoked
-from forebay_admin.people.people import Role, User
+from forebay_admin.keys.key_terms import NO_TERMS, AuditPolicy, KeyTerms
+from forebay_admin.keys.keys import Band, Block, Key, KeyOrder, Limits, revoked
+from forebay_admin.people.people import User
 from forebay_admin.people.weights import ONE
-from forebay_admin.tables import keys, signing_keys, users
+from forebay_admin.tables import keys, users
 
-_LIMITS = (keys.c.allowed_models, keys.c.band_cap, keys.c.pool, keys.c.expires_at)
+_LIMITS = (
+    keys.c.allowed_models,
+    keys.c.band_cap,
+    keys.c.pool,
+    keys.c.expires_at,
+    keys.c.denied_models,
+    keys.c.other_pools,
+    keys.c.addresses,
+    keys.c.calls,
+    keys.c.max_output_tokens,
+    keys.c.max_context_tokens,
+    keys.c.audit_policy,
+)
+_BLOCK = (keys.c.blocked, keys.c.block_reason, keys.c.blocked_until)
 KEY = select(
     keys.c.public_id,
     keys.c.name,
@@ -32,14 +44,11 @@ KEY = select(
     users.c.disabled,
     keys.c.cut_running,
     keys.c.weight_milli,
+    keys.c.description,
+    keys.c.labels,
+    keys.c.old_secret_until,
+    *_BLOCK,
 ).join_from(keys, users, keys.c.user_id == users.c.id)
-_SIGNING_KEYS = (
-    select(func.array_agg(aggregate_order_by(signing_keys.c.public_key, signing_keys.c.fingerprint)))
-    .where(signing_keys.c.key_id == keys.c.public_id)
-    .correlate(keys)
-    .scalar_subquery()
-    .label("signing_keys")
-)
 
 
 async def add_key(
@@ -50,21 +59,33 @@ async def add_key(
         insert(keys).values(
             public_id=public_id,
             name=order.name,
+            description=order.description,
+            labels=dict(order.labels),
             user_id=owner.id,
             secret_hmac=secret_hmac,
-            allowed_models=list(limits.allowed_models),
-            pool=limits.pool,
-            band_cap=limits.band_cap.value,
             created_by=created_by,
             created_at=now,
-            expires_at=limits.expires_at,
             version=change.version,
             cut_running=False,
             weight_milli=ONE,
             terms_version=0,
+            blocked=False,
+            block_reason="",
+            **_limits_columns(limits),
         )
     )
-    return Key(public_id, order.name, owner.id, owner.name, limits, created_by, now, user_disabled=owner.disabled)
+    return Key(
+        public_id,
+        order.name,
+        owner.id,
+        owner.name,
+        limits,
+        created_by,
+        now,
+        user_disabled=owner.disabled,
+        description=order.description,
+        labels=order.labels,
+    )
 
 
 async def key_with_id(connection: AsyncConnection, public_id: str) -> Key:
@@ -84,6 +105,40 @@ async def revoke_key(change: Change, key: Key, now: datetime, *, cut_running: bo
         .values(revoked_at=after.revoked_at, cut_running=after.cut_running, version=change.version)
     )
     return after
+
+
+async def keep_key(change: Change, after: Key) -> None:
+    """What its owner and operators may change of it, but for its secret, its share and its revocation."""
+    block = after.block
+    await change.connection.execute(
+        update(keys)
+        .where(keys.c.public_id == after.public_id)
+        .values(
+            name=after.name,
+            description=after.description,
+            labels=dict(after.labels),
+            blocked=block is not None,
+            block_reason=block.reason if block is not None else "",
+            blocked_until=block.until if block is not None else None,
+            version=change.version,
+            **_limits_columns(after.limits),
+        )
+    )
+
+
+async def keep_secret(change: Change, after: Key, secret_hmac: bytes) -> None:
+    """A new secret; the one there was is kept for as long as it still works."""
+    overlaps = after.old_secret_until is not None
+    await change.connection.execute(
+        update(keys)
+        .where(keys.c.public_id == after.public_id)
+        .values(
+            secret_hmac=secret_hmac,
+            old_secret_hmac=keys.c.secret_hmac if overlaps else None,
+            old_secret_until=after.old_secret_until,
+            version=change.version,
+        )
+    )
 
 
 async def weigh_key(change: Change, key: Key, weight_milli: int) -> Key:
@@ -106,51 +161,42 @@ async def list_keys(connection: AsyncConnection, *, user_id: str | None, include
     return [key_from(row) for row in await connection.execute(query)]
 
 
-async def principals_since(connection: AsyncConnection, after: int) -> Sequence[Principal]:
-    """Of keys that changed, or whose users did, at a version above `after`."""
-    rows = await connection.execute(
-        select(
-            keys.c.public_id,
-            keys.c.secret_hmac,
-            keys.c.user_id,
-            users.c.name.label("user_name"),
-            users.c.group_id,
-            users.c.role,
-            users.c.disabled,
-            keys.c.revoked_at,
-            keys.c.cut_running,
-            *_LIMITS,
-            _SIGNING_KEYS,
-        )
-        .join_from(keys, users, keys.c.user_id == users.c.id)
-        .where(or_(keys.c.version > after, users.c.version > after))
-        .order_by(keys.c.public_id)
-    )
-    return [
-        Principal(
-            row.public_id,
-            row.secret_hmac,
-            row.user_id,
-            row.user_name,
-            row.group_id,
-            Role(row.role),
-            _state(row),
-            _limits(row),
-            row.cut_running,
-            tuple(row.signing_keys or ()),
-        )
-        for row in rows
-    ]
-
-
-def _state(row: Any) -> KeyState:
-    if row.revoked_at is not None:
-        return KeyState.REVOKED
-    return KeyState.USER_DISABLED if row.disabled else KeyState.ACTIVE
+def _block(row: Any) -> Block | None:
+    return Block(row.block_reason, row.blocked_until) if row.blocked else None
 
 
 def _limits(row: Any) -> Limits:
-    return Limits(tuple(row.allowed_models), Band(row.band_cap), row.pool, row.expires_at)
+    return Limits(tuple(row.allowed_models), Band(row.band_cap), row.pool, row.expires_at, _terms(row))
+
+
+def _terms(row: Any) -> KeyTerms:
+    terms = KeyTerms(
+        tuple(row.denied_models),
+        tuple(row.other_pools),
+        tuple(row.addresses),
+        tuple(row.calls),
+        row.max_output_tokens,
+        row.max_context_tokens,
+        AuditPolicy(row.audit_policy) if row.audit_policy else None,
+    )
+    return NO_TERMS if terms == NO_TERMS else terms  # one of a hundred thousand
+
+
+def _limits_columns(limits: Limits) -> dict[str, Any]:
+    terms = limits.terms
+    return {
+        "allowed_models": list(limits.allowed_models),
+        "band_cap": limits.band_cap.value,
+        "pool": limits.pool,
+        "expires_at": limits.expires_at,
+        "denied_models": list(terms.denied_models),
+        "other_pools": list(terms.other_pools),
+        "addresses": list(terms.addresses),
+        "calls": list(terms.calls),
+        "max_output_tokens": terms.max_output_tokens,
+        "max_context_tokens": terms.max_context_tokens,
+        "audit_policy": terms.audit.value if terms.audit is not None else "",
+    }
 
 
 def key_from(row: Any) -> Key:
@@ -167,4 +213,8 @@ def key_from(row: Any) -> Key:
         row.disabled,
         row.cut_running,
         row.weight_milli,
+        row.description,
+        row.labels,
+        _block(row),
+        row.old_secret_until,
     )

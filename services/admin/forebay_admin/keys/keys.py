@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from forebay.errors import BadInput, NotAllowed
 from forebay.keys import parse_key
+from forebay_admin.keys.key_terms import (
+    KeyTerms,
+    narrowed_terms,
+    order_description,
+    order_labels,
+    order_models,
+)
 from forebay_admin.people.people import Role, demand_name
 
 LONGEST_LIFE = timedelta(days=36_500)
-_MOST_MODELS = 200
-_LONGEST_PATTERN = 256
 _LONGEST_NAME = 100
 
 
@@ -33,6 +38,8 @@ class KeyState(StrEnum):
     ACTIVE = "active"
     REVOKED = "revoked"
     USER_DISABLED = "user_disabled"
+    BLOCKED = "blocked"
+    """For a time, or until it is unblocked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,18 @@ class Limits:
     pool: str = ""
     """Where its requests queue; empty is the default pool."""
     expires_at: datetime | None = None
+    terms: KeyTerms = field(default_factory=KeyTerms)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    reason: str
+    """Whoever uses the key is told."""
+    until: datetime | None = None
+    """From then on the key works again; None: until it is unblocked."""
+
+    def holds(self, now: datetime) -> bool:
+        return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +82,18 @@ class Key:
     """Its revocation ends running requests too, not only those that wait."""
     weight_milli: int = 1000
     """Share against its user's other keys."""
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    block: Block | None = None
+    """As it was made: whether it still holds is a question of time."""
+    old_secret_until: datetime | None = None
+    """Until then the secret before works too."""
+    last_used_at: datetime | None = None
+    """To the minute, where somebody looked it up."""
 
     @property
     def state(self) -> KeyState:
-        if self.revoked_at is not None:
-            return KeyState.REVOKED
-        return KeyState.USER_DISABLED if self.user_disabled else KeyState.ACTIVE
+        return state_of(is_revoked=self.revoked_at is not None, user_disabled=self.user_disabled, block=self.block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,16 @@ class Principal:
     """As in Key."""
     signing_keys: tuple[bytes, ...] = ()
     """Public keys whose owners may what this key may."""
+    block: Block | None = None
+    old_secret_hmac: bytes = b""
+    """Of the secret before, which works until `old_secret_until`."""
+    old_secret_until: datetime | None = None
+
+    def secrets(self, now: datetime) -> tuple[bytes, ...]:
+        """What is stored of the secrets that work."""
+        if self.old_secret_until is None or now >= self.old_secret_until:
+            return (self.secret_hmac,)
+        return self.secret_hmac, self.old_secret_hmac
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +131,17 @@ class KeyOrder:
     user: str
     name: str
     limits: Limits
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def state_of(*, is_revoked: bool, user_disabled: bool, block: Block | None) -> KeyState:
+    """What stands in its way for longest."""
+    if is_revoked:
+        return KeyState.REVOKED
+    if user_disabled:
+        return KeyState.USER_DISABLED
+    return KeyState.BLOCKED if block is not None else KeyState.ACTIVE
 
 
 def order_key(
@@ -107,31 +153,42 @@ def order_key(
     pool: str,
     expires_in_s: int | None,
     now: datetime,
+    terms: KeyTerms | None = None,
+    description: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> KeyOrder:
     """Raises BadInput for what cannot be meant."""
-    name = name.strip() or "key"
-    if len(name) > _LONGEST_NAME or not name.isprintable():
-        raise BadInput(f"A key's name has at most {_LONGEST_NAME} characters, all of them printable.")
-    if len(allowed_models) > _MOST_MODELS:
-        raise BadInput(f"A key names at most {_MOST_MODELS} models; use a pattern such as llama* for many.")
-    for pattern in allowed_models:
-        if not pattern.strip() or len(pattern) > _LONGEST_PATTERN or not pattern.isprintable():
-            raise BadInput(f"{pattern!r} is not the name of a model or a pattern of names.")
+    terms = terms or KeyTerms()
+    if terms.other_pools and not pool:
+        raise BadInput("A key that may go to other pools has one of its own: say which.")
+    if pool in terms.other_pools:
+        raise BadInput(f"The pool {pool} is the key's own and no other.")
     if pool:
         demand_name(pool, "A pool's name")
     return KeyOrder(
         user.strip(),
-        name,
+        order_name(name),
         Limits(
-            allowed_models=tuple(dict.fromkeys(p.strip() for p in allowed_models)),
+            allowed_models=order_models(allowed_models),
             band_cap=band_cap or Band.INTERACTIVE,
+            terms=terms,
             pool=pool,
-            expires_at=_expiry(expires_in_s, now),
+            expires_at=order_expiry(expires_in_s, now),
         ),
+        order_description(description),
+        order_labels({}, labels or {}),
     )
 
 
-def _expiry(expires_in_s: int | None, now: datetime) -> datetime | None:
+def order_name(name: str) -> str:
+    """Raises BadInput."""
+    name = name.strip() or "key"
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise BadInput(f"A key's name has at most {_LONGEST_NAME} characters, all of them printable.")
+    return name
+
+
+def order_expiry(expires_in_s: int | None, now: datetime) -> datetime | None:
     if expires_in_s is None:
         return None
     if expires_in_s == 0:
@@ -152,13 +209,16 @@ def narrowed(wanted: Limits, held: Limits, band_was_named: bool) -> Limits:
         if band_was_named:
             raise NotAllowed(f"The key you use is capped at the band {held.band_cap}; a new one may not be above it.")
         band = held.band_cap
-    pool = wanted.pool or held.pool
-    if pool != held.pool:
-        raise NotAllowed(f"The key you use is for the pool {held.pool or 'default'}; a new one is too.")
+    pool, terms = wanted.pool or held.pool, narrowed_terms(wanted.terms, held.terms)
+    if not wanted.pool and not terms.other_pools:
+        terms = replace(terms, other_pools=held.terms.other_pools)
+    if not {pool, *terms.other_pools} <= {held.pool, *held.terms.other_pools}:
+        its = ", ".join((held.pool or "default", *held.terms.other_pools))
+        raise NotAllowed(f"The key you use is for the pool {its}; a new one is too.")
     expires_at = wanted.expires_at or held.expires_at
     if held.expires_at is not None and expires_at is not None and expires_at > held.expires_at:
         raise NotAllowed("The key you use expires before that; a new one may not outlive it.")
-    return Limits(models, band, pool, expires_at)
+    return Limits(models, band, pool, expires_at, terms)
 
 
 def key_id_from(text: str) -> str:

@@ -21,7 +21,7 @@ from forebay_admin.keys.signing_keys import SigningKey, demand_free, demand_no_w
 from forebay_admin.people.access import Actor
 from forebay_admin.people.people_desk import reachable_key, whose
 from forebay_admin.people.people_store import user_named
-from forebay_admin.people.roles import Reach, reach
+from forebay_admin.people.roles import Reach
 from forebay_admin.wire_forms import signing_key_to_wire
 
 
@@ -34,7 +34,7 @@ class SigningDesk:
     async def add(self, request: admin_pb2.AddSigningKeyRequest, actor: Actor) -> admin_pb2.AddSigningKeyResponse:
         now = self._now()
         order = order_trust(request.key_id, request.public_key, request.name)
-        sees_all = reach(actor.role, "AddSigningKey") is Reach.ALL
+        sees_all = actor.reach("AddSigningKey") is Reach.ALL
         async with self._changes.make(self._database) as change:
             key = await reachable_key(change.connection, order.key_id, actor, "AddSigningKey")
             if not sees_all:
@@ -61,7 +61,7 @@ class SigningDesk:
     async def remove(
         self, request: admin_pb2.RemoveSigningKeyRequest, actor: Actor
     ) -> admin_pb2.RemoveSigningKeyResponse:
-        sees_all = reach(actor.role, "RemoveSigningKey") is Reach.ALL
+        sees_all = actor.reach("RemoveSigningKey") is Reach.ALL
         async with self._changes.make(self._database) as change:
             gone = await find_signing_key(change.connection, request.fingerprint)
             if gone is None or not (sees_all or gone.key.user_id == actor.user_id):

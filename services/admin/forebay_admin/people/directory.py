@@ -11,6 +11,7 @@ from forebay.database import Database
 from forebay_admin.abreast import Abreast
 from forebay_admin.changes import Changes
 from forebay_admin.keys.keys import Principal
+from forebay_admin.keys.principal_store import principals_since
 from forebay_admin.updates import updates
 from forebay_admin.versions import Since
 

@@ -93,6 +93,11 @@ ROUTES: tuple[Route, ...] = (
     Route("ListKeys", GET, "/keys", "List keys", pages=_list("keys", "id")),
     Route("ChangeKey", PATCH, "/keys/{key_id}", "Change a key's share"),
     Route("RevokeKey", DELETE, "/keys/{key_id}", "Revoke a key, for good"),
+    Route("SetKeyTerms", PATCH, "/keys/{key_id}/terms", "Change what a key is called, and what it may"),
+    Route("RenewKey", PUT, "/keys/{key_id}/expiry", "Let a key live longer or shorter"),
+    Route("RotateKey", POST, "/keys/{key_id}/rotation", "Give a key another secret; it is told this once", status=201),
+    Route("BlockKey", PUT, "/keys/{key_id}/block", "Have a key refused for a while, or until it is unblocked"),
+    Route("UnblockKey", DELETE, "/keys/{key_id}/block", "Let a blocked key work again"),
     Route("AddSigningKey", POST, "/keys/{key_id}/signing-keys", "Have a key trust a public key", status=201),
     Route(
         "ListSigningKeys", GET, "/signing-keys", "List trusted public keys", pages=_list("signing_keys", "fingerprint")

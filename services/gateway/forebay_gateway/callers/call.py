@@ -51,6 +51,10 @@ class Call:
     """What came in a key's place: see `delegates`."""
     pool: str | None = None
     """Whose virtual endpoint it came to; None: nobody's."""
+    origin: str = ""
+    """Of the page whose browser sent it."""
+    address: str = ""
+    """Of the client, as `client_address` gives it."""
 
     @property
     def said(self) -> Mapping[str, str]:
@@ -73,6 +77,7 @@ def read_call(
     headers: Mapping[str, str],
     query: str = "",
     endpoints: VirtualEndpoints = _NO_ENDPOINTS,
+    address: str = "",
 ) -> Call:
     """Never fails: what is wrong is refused where it is used. `headers` are looked up without regard to case."""
     key, path = _key_in_path(path)
@@ -101,6 +106,8 @@ def read_call(
         anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
         titles=_titles(headers),
         pool=pool,
+        origin=headers.get("origin", ""),
+        address=address,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 

@@ -8,11 +8,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from forebay.errors import ForebayError, NotAllowed, Unavailable
 from forebay.keys import is_secret, parse_key
 from forebay.signing_keys import fingerprint
-from forebay_gateway.refused import InvalidKey, KeyExpired, KeyRevoked, UntrustedSigner
+from forebay_gateway.callers.key_terms import KeyTerms
+from forebay_gateway.refused import InvalidKey, KeyBlocked, KeyExpired, KeyRevoked, UntrustedSigner
+
+_MOST_IN_USE = 20_000
 
 
 class Band(IntEnum):
@@ -35,6 +39,7 @@ class KeyState(StrEnum):
     ACTIVE = "active"
     REVOKED = "revoked"
     USER_DISABLED = "user_disabled"
+    BLOCKED = "blocked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +58,30 @@ class Principal:
     """It came to a virtual endpoint of that pool, and its key says nothing of pools."""
     band_cap: Band = Band.INTERACTIVE
     """The most urgent band that it may ask for."""
+    terms: KeyTerms | None = None
+    """None: nothing beyond the above."""
+    only_models: frozenset[str] = frozenset()
+    """Of an ephemeral key: names that it allows, within those that are allowed; none: all of these."""
 
-    def may_use(self, model: str) -> bool:
+    def may_use(self, *names: str) -> bool:
+        """A model with these names: by any of them, if it is denied by none."""
+        if self.terms is not None and any(map(self.terms.denies, names)):
+            return False
+        if self.only_models and self.only_models.isdisjoint(names):
+            return False
         allowed = self.allowed_models
-        return not allowed or model in allowed or any(fnmatchcase(model, pattern) for pattern in allowed)
+        return not allowed or any(name in allowed or any(fnmatchcase(name, one) for one in allowed) for name in names)
+
+    def demand_address(self, address: str) -> None:
+        """Raises NotAllowed."""
+        if self.terms is not None:
+            self.terms.demand_address(address)
 
     def within(self, pool: str | None) -> Principal:
         """The same caller, at a virtual endpoint of `pool`; None: at none. Raises NotAllowed."""
         if pool is None or pool == self.pool:
             return self
-        if self.is_bound:
+        if self.is_bound and (self.terms is None or pool not in self.terms.other_pools):
             raise NotAllowed(
                 f"This API key is for the pool {self.pool}, and this is the address of the pool {pool}. Use the address "
                 "of your own pool, or the gateway's general one."
@@ -76,7 +95,7 @@ class Principal:
     @property
     def may_manage_models(self) -> bool:
         """Pull, create and delete them on the pool's engines."""
-        return self.sees_backends
+        return self.sees_backends and (self.terms is None or not self.terms.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +105,46 @@ class KnownKey:
     state: KeyState = KeyState.ACTIVE
     expires_at: float | None = None
     """Seconds since the epoch."""
-    cut_running: bool = False
-    """Its revocation ends what runs too, not only what waits."""
     signing_keys: tuple[bytes, ...] = ()
     """Public keys whose owners may what this key may."""
+    old_secret_hmac: bytes = b""
+    """Of the secret before, which works until then."""
+    old_secret_until: float = 0.0
+    blocked_until: float | None = None
+    """Of a blocked key: from then on it works again; None: until it is unblocked."""
+    block_reason: str = ""
 
     @property
-    def is_cut(self) -> bool:
-        return self.cut_running and self.state is not KeyState.ACTIVE
+    def key_id(self) -> str:
+        return self.principal.key_id
+
+    def known(self) -> KnownKey:
+        return self
+
+    def has_secret(self, pepper: bytes, secret: str, now: float) -> bool:
+        if is_secret(pepper, secret, self.secret_hmac):
+            return True
+        return now < self.old_secret_until and is_secret(pepper, secret, self.old_secret_hmac)
+
+
+class KeptKey(Protocol):
+    """A key in the form in which it is kept: a hundred thousand of them have little room each."""
+
+    @property
+    def key_id(self) -> str: ...
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]: ...
+
+    def known(self) -> KnownKey: ...
 
 
 class Principals:
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
-        self._keys: dict[str, KnownKey] = {}
+        self._keys: dict[str, KeptKey] = {}
+        self._in_use: dict[str, KnownKey] = {}
+        """Those that somebody called with since it was emptied."""
         self._signers: dict[bytes, str] = {}
         """Public key → the id of the key that trusts it."""
         self.version = 0
@@ -109,48 +154,47 @@ class Principals:
     def is_known(self) -> bool:
         return self.version > 0
 
-    def replace_all(self, keys: Iterable[KnownKey], version: int) -> list[str]:
+    def replace_all(self, keys: Iterable[KeptKey], version: int) -> list[str]:
         """Takes a snapshot. Gives the ids of keys that worked before and do not any more."""
         before = self._keys
-        self._keys = {key.principal.key_id: key for key in keys}
+        self._keys = {key.key_id: key for key in keys}
+        self._in_use.clear()
         self._signers = {signer: key_id for key_id, key in self._keys.items() for signer in key.signing_keys}
         self.version = version
-        return [key_id for key_id, key in before.items() if _works(key) and not _works(self._keys.get(key_id))]
+        return [key_id for key_id, key in before.items() if _ends(key, self._keys.get(key_id))]
 
-    def change(self, keys: Collection[KnownKey], removed: Collection[str], version: int) -> list[str]:
+    def change(self, keys: Collection[KeptKey], removed: Collection[str], version: int) -> list[str]:
         """Takes a delta; gives the same."""
         ended = []
-        for key_id in (*(key.principal.key_id for key in keys), *removed):
+        for key_id in (*(key.key_id for key in keys), *removed):
             self._forget_signers(key_id)  # of all, before any is known again: one may have passed from key to key
+            self._in_use.pop(key_id, None)
         for key in keys:
-            key_id = key.principal.key_id
-            if _works(self._keys.get(key_id)) and not _works(key):
+            key_id = key.key_id
+            if _ends(self._keys.get(key_id), key):
                 ended.append(key_id)
             self._keys[key_id] = key
             self._signers.update(dict.fromkeys(key.signing_keys, key_id))
         for key_id in removed:
-            if _works(self._keys.pop(key_id, None)):
+            if _ends(self._keys.pop(key_id, None), None):
                 ended.append(key_id)
         self.version = version
         return ended
-
-    def all(self) -> Iterable[KnownKey]:
-        return self._keys.values()
 
     def verify(self, text: str, now: float) -> Principal:
         """The caller whose key this is. Raises InvalidKey, KeyRevoked, KeyExpired, and Unavailable before any keys came.
         About 3 µs."""
         self._demand_keys()
         given = parse_key(text)
-        known = self._keys.get(given.public_id) if given else None
-        if given is None or known is None or not is_secret(self._pepper, given.secret, known.secret_hmac):
+        known = self._find(given.public_id) if given else None
+        if given is None or known is None or not known.has_secret(self._pepper, given.secret, now):
             raise InvalidKey
         return _working(known, now)
 
     def find(self, key_id: str, now: float) -> Principal:
         """The caller with this key, which somebody else has proved. Raises as `verify` does."""
         self._demand_keys()
-        known = self._keys.get(key_id)
+        known = self._find(key_id)
         if known is None:
             raise InvalidKey
         return _working(known, now)
@@ -158,7 +202,7 @@ class Principals:
     def find_signer(self, public_key: bytes, now: float) -> Principal:
         """The caller whose key trusts this public key. Raises UntrustedSigner, and as `verify` does."""
         self._demand_keys()
-        known = self._keys.get(self._signers.get(public_key, ""))
+        known = self._find(self._signers.get(public_key, ""))
         if known is None:
             raise UntrustedSigner(
                 f"No API key trusts the public key {fingerprint(public_key)}. Let one of yours: "
@@ -168,8 +212,20 @@ class Principals:
 
     def why_ended(self, key_id: str) -> ForebayError:
         """The error that a request of this key gets whose key stopped working while it waited."""
-        known = self._keys.get(key_id)
-        return _ended(known.state if known else KeyState.REVOKED)
+        known = self._find(key_id)
+        return _ended(known) if known is not None else KeyRevoked()
+
+    def _find(self, key_id: str) -> KnownKey | None:
+        known = self._in_use.get(key_id)
+        if known is not None:
+            return known
+        kept = self._keys.get(key_id)
+        if kept is None:
+            return None
+        if len(self._in_use) >= _MOST_IN_USE:
+            self._in_use.clear()
+        known = self._in_use[key_id] = kept.known()
+        return known
 
     def _demand_keys(self) -> None:
         if not self.is_known:
@@ -186,18 +242,30 @@ class Principals:
 
 
 def _working(known: KnownKey, now: float) -> Principal:
-    if known.state is not KeyState.ACTIVE:
-        raise _ended(known.state)
+    if known.state is not KeyState.ACTIVE and not _is_over(known, now):
+        raise _ended(known)
     if known.expires_at is not None and now >= known.expires_at:
         raise KeyExpired
     return known.principal
 
 
-def _works(key: KnownKey | None) -> bool:
-    return key is not None and key.state is KeyState.ACTIVE
+def _is_over(known: KnownKey, now: float) -> bool:
+    """It was blocked until some time ago."""
+    return known.state is KeyState.BLOCKED and known.blocked_until is not None and now >= known.blocked_until
 
 
-def _ended(state: KeyState) -> ForebayError:
-    if state is KeyState.USER_DISABLED:
-        return KeyRevoked("The user of this API key has been disabled. Ask your administrator.")
+def _ends(before: KeptKey | None, after: KeptKey | None) -> bool:
+    """It worked and does not any more."""
+    if before is None or before == after or before.known().state is not KeyState.ACTIVE:
+        return False
+    return after is None or after.known().state is not KeyState.ACTIVE
+
+
+def _ended(known: KnownKey) -> ForebayError:
+    match known.state:
+        case KeyState.USER_DISABLED:
+            return KeyRevoked("The user of this API key has been disabled. Ask your administrator.")
+        case KeyState.BLOCKED:
+            why = f": {known.block_reason}" if known.block_reason else ""
+            return KeyBlocked(f"This API key is blocked{why.rstrip('.')}. Ask your administrator.")
     return KeyRevoked()

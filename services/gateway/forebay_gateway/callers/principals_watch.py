@@ -1,14 +1,19 @@
-"""The keys, from admin. A revocation is in force in the loop turn in which it arrives."""
+"""The keys, from admin. A revocation is in force in the loop turn in which it arrives.
+
+Each is kept as it came, with every field, those that this version does not know included, and read when somebody calls with
+it: of a hundred thousand few are in use at a time."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from forebay.rpc import Peer
-from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, types_pb2
+from forebay.uncollected import uncollected
+from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, key_terms_pb2, types_pb2
+from forebay_gateway.callers.key_terms import AuditPolicy, KeyTerms, read_networks
 from forebay_gateway.callers.principals import Band, KeyState, KnownKey, Principal, Principals, Role
 
 _ROLES = {
@@ -21,6 +26,13 @@ _STATES = {
     admin_pb2.KEY_STATE_ACTIVE: KeyState.ACTIVE,
     admin_pb2.KEY_STATE_REVOKED: KeyState.REVOKED,
     admin_pb2.KEY_STATE_USER_DISABLED: KeyState.USER_DISABLED,
+    admin_pb2.KEY_STATE_BLOCKED: KeyState.BLOCKED,
+}
+_AUDITS = {
+    key_terms_pb2.AUDIT_POLICY_OFF: AuditPolicy.OFF,
+    key_terms_pb2.AUDIT_POLICY_METADATA: AuditPolicy.METADATA,
+    key_terms_pb2.AUDIT_POLICY_FULL: AuditPolicy.FULL,
+    key_terms_pb2.AUDIT_POLICY_SAMPLED: AuditPolicy.SAMPLED,
 }
 _BANDS = {
     types_pb2.BAND_SYSTEM: Band.SYSTEM,
@@ -48,8 +60,7 @@ class PrincipalsWatch:
         self._principals = principals
         self._on_ended = on_ended
         self._on_cut = on_cut
-        self._wire: dict[str, admin_pb2.KeyPrincipal] = {}
-        """As they came, to be kept on disk with every field, those that this version does not know included."""
+        self._kept: dict[str, _WireKey] = {}
 
     def watch(self) -> AsyncIterable[admin_pb2.PrincipalsUpdate]:
         request = admin_pb2.WatchRequest(known_version=self._principals.version)
@@ -57,26 +68,25 @@ class PrincipalsWatch:
         return calls
 
     def apply(self, update: admin_pb2.PrincipalsUpdate) -> None:
-        keys = [_known_key(key) for key in update.keys]
+        with uncollected():
+            keys = [_WireKey(key.key_id, key.SerializeToString(), tuple(key.signing_keys)) for key in update.keys]
         if update.snapshot:
-            self._wire.clear()
+            self._kept.clear()
             ended = self._principals.replace_all(keys, update.version)
         else:
             ended = self._principals.change(keys, update.removed_key_ids, update.version)
-        for key in update.keys:
-            self._wire[key.key_id] = key
+        self._kept.update((key.key_id, key) for key in keys)
         for key_id in update.removed_key_ids:
-            self._wire.pop(key_id, None)
+            self._kept.pop(key_id, None)
         if ended:
             self._on_ended(ended)
-        cut = [key.principal.key_id for key in keys if key.is_cut]
+        cut = [key.key_id for key in update.keys if key.cut_running and key.state != admin_pb2.KEY_STATE_ACTIVE]
         if cut:
             self._on_cut(cut)
 
     def dump(self) -> bytes:
-        return admin_pb2.PrincipalsUpdate(
-            version=self._principals.version, snapshot=True, keys=self._wire.values()
-        ).SerializeToString()
+        head = admin_pb2.PrincipalsUpdate(version=self._principals.version, snapshot=True).SerializeToString()
+        return head + b"".join(map(_as_field, self._kept.values()))
 
     def restore(self, kept: bytes) -> None:
         try:
@@ -84,6 +94,26 @@ class PrincipalsWatch:
         except DecodeError as error:
             raise ValueError(str(error)) from error
         self.apply(update)
+
+
+class _WireKey(NamedTuple):
+    key_id: str
+    written: bytes
+    signing_keys: tuple[bytes, ...]
+
+    def known(self) -> KnownKey:
+        return _known_key(admin_pb2.KeyPrincipal.FromString(self.written))
+
+
+_TAG = bytes([admin_pb2.PrincipalsUpdate.DESCRIPTOR.fields_by_name["keys"].number << 3 | 2])
+
+
+def _as_field(key: _WireKey) -> bytes:
+    """One more of an update's keys: what is written one after the other in protobuf is one message."""
+    length, size = b"", len(key.written)
+    while size > 0x7F:
+        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+    return _TAG + length + bytes([size]) + key.written
 
 
 def _known_key(key: admin_pb2.KeyPrincipal) -> KnownKey:
@@ -99,10 +129,27 @@ def _known_key(key: admin_pb2.KeyPrincipal) -> KnownKey:
             pool=key.pool or "default",
             is_bound=bool(key.pool),
             band_cap=_BANDS.get(key.band_cap, Band.STANDARD),
+            terms=_terms(key.terms) if key.HasField("terms") else None,
         ),
         secret_hmac=key.secret_hmac,
         state=_STATES.get(key.state, KeyState.REVOKED),
         expires_at=key.expires_at_us / 1_000_000 if key.HasField("expires_at_us") else None,
-        cut_running=key.cut_running,
         signing_keys=tuple(key.signing_keys),
+        old_secret_hmac=key.old_secret_hmac,
+        old_secret_until=key.old_secret_until_us / 1_000_000 if key.old_secret_hmac else 0.0,
+        blocked_until=key.blocked_until_us / 1_000_000 if key.HasField("blocked_until_us") else None,
+        block_reason=key.block_reason,
+    )
+
+
+def _terms(terms: key_terms_pb2.KeyTerms) -> KeyTerms:
+    return KeyTerms(
+        denied_models=tuple(terms.denied_models),
+        other_pools=frozenset(terms.other_pools),
+        networks=read_networks(terms.addresses),
+        calls=frozenset(terms.calls),
+        max_output_tokens=terms.max_output_tokens if terms.HasField("max_output_tokens") else None,
+        max_context_tokens=terms.max_context_tokens if terms.HasField("max_context_tokens") else None,
+        audit=_AUDITS.get(terms.audit),
+        audit_permille=terms.audit_permille,
     )

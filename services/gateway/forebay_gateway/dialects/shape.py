@@ -43,6 +43,7 @@ SHAPES: dict[Refusal, Shape] = {
     Refusal.INVALID_KEY: Shape(401, _REQUEST, "invalid_api_key"),
     Refusal.KEY_REVOKED: Shape(401, _REQUEST, "invalid_api_key"),
     Refusal.KEY_EXPIRED: Shape(401, _REQUEST, "invalid_api_key"),
+    Refusal.KEY_BLOCKED: Shape(403, _REQUEST, "key_blocked"),
     Refusal.NOT_ALLOWED: Shape(403, _REQUEST, "not_allowed"),
     Refusal.NOT_FOUND: Shape(404, _REQUEST, "not_found"),
     Refusal.BAD_REQUEST: Shape(400, _REQUEST, None),

@@ -8,6 +8,7 @@ from forebay_gateway.callers.call import Call
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.pages.counting import count_tokens
 from forebay_gateway.refused import ContextTooLong
+from forebay_gateway.rules.key_rules import rule_for
 from forebay_gateway.serving import Means
 
 _FAR_BELOW = 0.5
@@ -18,7 +19,7 @@ async def demand_room(
     means: Means, principal: Principal, asked: Asked, model: str, prompt_bytes: int, call: Call
 ) -> None:
     """`model`: its name in the fleet. Raises ContextTooLong."""
-    rule = means.model_rules.of(model, principal.pool, principal.key_id, generates=asked.generates)
+    rule = rule_for(means.model_rules, model, principal, generates=asked.generates)
     most = rule.max_context_tokens if rule is not None else None
     if most is None or not asked.generates or prompt_bytes <= most:  # a token has a byte at least
         return
@@ -36,5 +37,6 @@ async def demand_room(
     )
     if counted.count > most and not counted.is_estimate:
         raise ContextTooLong(
-            f"The prompt has {counted.count} tokens, and an operator's rule allows {most} here. Shorten it."
+            f"The prompt has {counted.count} tokens, and an operator's rule or the API key allows {most} here. "
+            "Shorten it."
         )

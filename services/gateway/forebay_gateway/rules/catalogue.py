@@ -8,6 +8,7 @@ from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.forms import IMAGE, IMAGE_EDIT, MODERATION, Form
 from forebay_gateway.fleet import USUAL_TAG, Fleet, OfferedModel
 from forebay_gateway.refused import BadField
+from forebay_gateway.rules.key_rules import rule_for
 from forebay_gateway.rules.model_rules import ModelRules
 
 _PICTURES = "image", ("gpt-image-1", "dall-e-3", "dall-e-2")
@@ -51,11 +52,11 @@ def usual_model(principal: Principal, form: Form, fleet: Fleet, rules: ModelRule
 
 
 def may_ask(principal: Principal, asked: str, model: str) -> bool:
-    """Whether a key may use `model` under the name `asked`: it may if it may use either. A key that was made for an alias
-    gets whatever the alias stands for."""
-    if principal.may_use(model):
-        return True
-    return asked != model and (principal.may_use(asked) or principal.may_use(asked.removesuffix(USUAL_TAG)))
+    """Whether a key may use `model` under the name `asked`: it may if it may use either, unless one is denied. A key that
+    was made for an alias gets whatever the alias stands for."""
+    return (
+        principal.may_use(model) if asked == model else principal.may_use(model, asked, asked.removesuffix(USUAL_TAG))
+    )
 
 
 def offered_to(principal: Principal, fleet: Fleet, rules: ModelRules) -> list[OfferedModel]:
@@ -80,7 +81,7 @@ def offered_as(principal: Principal, asked: str, fleet: Fleet, rules: ModelRules
 
 def _capped(model: OfferedModel, principal: Principal, rules: ModelRules) -> OfferedModel:
     """With no more context than the key may fill."""
-    rule = rules.of(model.name, principal.pool, principal.key_id, generates=True)
+    rule = rule_for(rules, model.name, principal, generates=True)
     if rule is None or rule.max_context_tokens is None:
         return model
     return replace(model, context_length=min(rule.max_context_tokens, model.context_length or rule.max_context_tokens))
