@@ -1,3 +1,5 @@
+"""The life of keys on a real admin: what gateways are told, who may do what, ephemeral keys, and requests for more."""
+
 from __future__ import annotations
 
 import asyncio
@@ -7,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from forebay.wire.v1 import admin_pb2, ephemeral_keys_pb2, ephemeral_keys_pb2_grpc, key_terms_pb2
 from tests.admin.replica import TOKENS, OperatorCalls, Running
 from tests.admin.test_operator import code_of, query, refused
 
@@ -122,6 +125,28 @@ async def test_a_narrow_key_gives_no_other_key_of_its_owner_away(admin: Running)
     assert "PERMISSION_DENIED" in await refused(narrow.RenewKey(key_id=key.id, expires_in_s=60))
     assert "PERMISSION_DENIED" in await refused(narrow.CreateKey(terms={"audit": 1}))
     assert "NOT_FOUND" in await refused(narrow.RotateKey(key_id="0" * 12))
+
+
+async def test_an_ephemeral_key_is_spent_once_whichever_gateway_asks(admin: Running) -> None:
+    peer = await admin.peer(TOKENS["gateway"])
+    stub: Any = ephemeral_keys_pb2_grpc.EphemeralKeysStub(peer.channel)
+
+    async def spend(id: bytes, expires_in_s: float) -> bool:
+        expires_at_us = int((time.time() + expires_in_s) * 1e6)
+        request = ephemeral_keys_pb2.SpendEphemeralKeyRequest(id=id, expires_at_us=expires_at_us)
+        answer = await stub.Spend(request, metadata=peer.metadata, timeout=10)
+        return bool(answer.was_free)
+
+    at_once = await asyncio.gather(*(spend(b"a" * 16, 60) for _ in range(8)))
+    assert sorted(at_once) == [False] * 7 + [True]
+    assert await spend(b"b" * 16, 60)
+    assert not await spend(b"c" * 16, -2 * 3600)
+    assert await spend(b"d" * 16, -60)
+    assert [len(row["id"]) for row in await query(admin, "SELECT id FROM admin.spent_ephemeral_keys")] == [16] * 3
+    other = await admin.peer(TOKENS["scheduler"])
+    request = ephemeral_keys_pb2.SpendEphemeralKeyRequest(id=b"e" * 16)
+    theirs: Any = ephemeral_keys_pb2_grpc.EphemeralKeysStub(other.channel)
+    assert "PERMISSION_DENIED" in await refused(theirs.Spend(request, metadata=other.metadata, timeout=10))
 
 
 async def test_what_cannot_be_asked_for_is_said_before_anybody_decides(admin: Running) -> None:

@@ -19,6 +19,8 @@ from forebay.wire.v1 import (
     batches_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
+    ephemeral_keys_pb2,
+    ephemeral_keys_pb2_grpc,
     fleet_pb2,
     registry_pb2,
     registry_pb2_grpc,
@@ -196,6 +198,8 @@ class AdminDouble:
         """Served beside it."""
         self.batches = BatchesDouble(self.contents)
         """So is this."""
+        self.ephemerals = EphemeralsDouble()
+        """And this."""
         self._version = 1
         self._keys: dict[str, admin_pb2.KeyPrincipal] = {}
         self._bearers: dict[str, dict[str, str]] = {}
@@ -575,7 +579,21 @@ class SchedulerDouble:
             )
 
 
-Double = AdminDouble | BatchesDouble | ContentDouble | RegistryDouble | SchedulerDouble
+class EphemeralsDouble:
+    """Each id is free once."""
+
+    def __init__(self) -> None:
+        self.spent: set[bytes] = set()
+
+    async def Spend(
+        self, request: ephemeral_keys_pb2.SpendEphemeralKeyRequest, context: Any
+    ) -> ephemeral_keys_pb2.SpendEphemeralKeyResponse:
+        was_free = request.id not in self.spent
+        self.spent.add(request.id)
+        return ephemeral_keys_pb2.SpendEphemeralKeyResponse(was_free=was_free)
+
+
+Double = AdminDouble | BatchesDouble | ContentDouble | EphemeralsDouble | RegistryDouble | SchedulerDouble
 
 
 def add_to(server: grpc.aio.Server, double: Double) -> None:
@@ -583,6 +601,10 @@ def add_to(server: grpc.aio.Server, double: Double) -> None:
     services: dict[type[Double], tuple[type[Any], Callable[[Any, Any], None]]] = {
         AdminDouble: (admin_pb2_grpc.AdminServicer, admin_pb2_grpc.add_AdminServicer_to_server),
         BatchesDouble: (batches_pb2_grpc.BatchesServicer, batches_pb2_grpc.add_BatchesServicer_to_server),
+        EphemeralsDouble: (
+            ephemeral_keys_pb2_grpc.EphemeralKeysServicer,
+            ephemeral_keys_pb2_grpc.add_EphemeralKeysServicer_to_server,
+        ),
         ContentDouble: (content_pb2_grpc.ContentServicer, content_pb2_grpc.add_ContentServicer_to_server),
         RegistryDouble: (registry_pb2_grpc.RegistryServicer, registry_pb2_grpc.add_RegistryServicer_to_server),
         SchedulerDouble: (scheduler_pb2_grpc.SchedulerServicer, scheduler_pb2_grpc.add_SchedulerServicer_to_server),
@@ -593,3 +615,4 @@ def add_to(server: grpc.aio.Server, double: Double) -> None:
     if isinstance(double, AdminDouble):
         add_to(server, double.contents)
         add_to(server, double.batches)
+        add_to(server, double.ephemerals)

@@ -1,3 +1,5 @@
+"""What a key allows beyond its models: from where, for what, how much; its second secret, its block, and ephemeral keys."""
+
 from __future__ import annotations
 
 import asyncio
@@ -13,10 +15,12 @@ import pytest
 from forebay.errors import NotAllowed
 from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import admin_pb2, key_terms_pb2
+from forebay_gateway.callers.ephemeral import EphemeralKeys, Narrowing
 from forebay_gateway.callers.key_terms import AuditPolicy, KeyTerms, read_networks
 from forebay_gateway.callers.principals import KeyState, KnownKey, Principal, Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
 from forebay_gateway.canonical.forms import CHAT, EMBEDDING
+from forebay_gateway.dialects.openai.ephemeral_key import parse_ephemeral_key
 from forebay_gateway.refused import BadField, InvalidKey, KeyBlocked, KeyExpired
 from forebay_gateway.rules.catalogue import may_ask
 from forebay_gateway.rules.key_rules import demand_call, rule_for
@@ -84,6 +88,12 @@ def test_what_a_key_denies_goes_before_what_it_allows_by_any_name(asked: str, mo
         allowed_models=frozenset({"llama*", "secret*", "hidden", "fast", "small"}),
     )
     assert may_ask(caller, asked, model) is may
+
+
+def test_an_ephemeral_key_for_an_alias_gets_what_the_alias_stands_for_and_nothing_else() -> None:
+    caller = replace(CALLER, only_models=frozenset({"fast"}))
+    assert may_ask(caller, "fast", "llama3")
+    assert not may_ask(caller, "llama3", "llama3")
 
 
 def test_a_key_goes_to_its_own_pool_and_to_those_that_it_names() -> None:
@@ -211,9 +221,57 @@ def test_what_is_written_down_is_what_was_told_and_what_changed_since() -> None:
     assert restored.watch.dump() == heard.watch.dump()
 
 
+def test_only_a_key_that_does_not_work_is_cut_and_only_one_that_worked_ends() -> None:
+    heard, revoked, blocked = Heard(), admin_pb2.KEY_STATE_REVOKED, admin_pb2.KEY_STATE_BLOCKED
+    heard.tell(wire("a"), wire("b"), wire("c"), wire("d", state=revoked), snapshot=True)
+    heard.tell(wire("a", state=revoked, cut_running=True), wire("b", cut_running=True), wire("d", state=blocked))
+    assert (heard.ended, heard.cut) == (["a"], ["a"])
+    heard.tell(wire("a", state=revoked), wire("b", state=blocked), snapshot=True)
+    assert heard.ended == ["a", "b", "c"]
+
+
+# --- ephemeral keys ---------------------------------------------------------------------------------------------------
+
+
+def test_an_ephemeral_key_is_its_makers_until_its_end_and_nobody_elses_to_make() -> None:
+    keys = EphemeralKeys(PEPPER)
+    text = keys.issue("k", 100, Narrowing(frozenset({"m"}), 5, "https://a", "::1"))
+    read = keys.read(text, 99.9)
+    assert (read.key_id, read.expires_at, len(read.id)) == ("k", 100, 16)
+    assert read.narrowing == Narrowing(frozenset({"m"}), 5, "https://a", "::1")
+    assert keys.read(keys.issue("k", 100, Narrowing()), 0).id != read.id
+    with pytest.raises(KeyExpired):
+        keys.read(text, 100)
+    changed = text[:20] + ("A" if text[20] != "A" else "B") + text[21:]
+    for wrong in (changed, "fbe-", "fbe-é", "fbe-****", "fbe-" + "A" * 9000, text[4:]):
+        with pytest.raises(InvalidKey):
+            keys.read(wrong, 0)
+    with pytest.raises(InvalidKey):
+        EphemeralKeys(b"another pepper").read(text, 0)
+
+
+def test_an_ephemeral_key_is_never_wider_than_its_maker() -> None:
+    keys = EphemeralKeys(PEPPER)
+    maker = restricted(denied_models=("secret",), max_output_tokens=10)
+    narrow = keys.read(keys.issue("k", 9, Narrowing(frozenset({"secret", "m"}), 5)), 0)
+    caller = narrow.principal(maker, origin="", address="")
+    assert caller.terms == KeyTerms(("secret",), max_output_tokens=5)
+    assert [name for name in ("secret", "m", "other") if caller.may_use(name)] == ["m"]
+    wide = keys.read(keys.issue("k", 9, Narrowing(max_output_tokens=50)), 0)
+    assert wide.principal(maker, origin="", address="").terms == maker.terms
+
+
 @pytest.mark.parametrize(
     ("origin", "address"), [("https://b", "::1"), ("", "::1"), ("https://a", "::2"), ("https://a", "")]
 )
+def test_an_ephemeral_key_works_from_where_it_is_for(origin: str, address: str) -> None:
+    keys = EphemeralKeys(PEPPER)
+    bound = keys.read(keys.issue("k", 9, Narrowing(origin="https://a", address="::1")), 0)
+    assert bound.principal(CALLER, origin="https://a", address="::1").key_id == "k"
+    with pytest.raises(NotAllowed):
+        bound.principal(CALLER, origin=origin, address=address)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -229,6 +287,14 @@ def test_what_is_written_down_is_what_was_told_and_what_changed_since() -> None:
         b'{"adress": "::1"}',
     ],
 )
+def test_a_wish_for_an_ephemeral_key_that_cannot_be_meant_is_refused(body: bytes) -> None:
+    with pytest.raises(BadField):
+        parse_ephemeral_key(body)
+
+
+# --- a whole gateway --------------------------------------------------------------------------------------------------
+
+
 async def refusal(
     house: House, key: object, path: str = "/v1/chat/completions", **headers: str
 ) -> tuple[int, str, str]:
@@ -282,3 +348,36 @@ async def test_what_a_key_allows_is_enforced_in_the_callers_dialect(tmp_path: Pa
             assert (await response.json())["data"] == []
 
 
+async def test_an_ephemeral_key_serves_one_request(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FakeEngine(pace=QUICK)) as house:
+
+        async def made(**wish: Any) -> dict[str, Any]:
+            async with house.client.post(
+                f"{house.url}/v1/ephemeral_keys", json=wish, headers=house.headers
+            ) as response:
+                assert response.status == 200
+                assert response.headers["cache-control"] == "no-store"
+                told: dict[str, Any] = await response.json()
+                return told
+
+        told = await made(expires_after={"anchor": "created_at", "seconds": 60})
+        assert told["value"].startswith("fbe-")
+        assert 0 < told["expires_at"] - time.time() <= 61
+        at_once = await asyncio.gather(*(refusal(house, told["value"]) for _ in range(4)))
+        assert sorted(status for status, _, _ in at_once) == [200, 401, 401, 401]
+        assert {word for status, word, _ in at_once if status == 401} == {"invalid_key"}
+        assert (await refusal(house, (await made(origin="https://a.example"))["value"]))[0] == 403
+        bound = (await made(origin="https://a.example"))["value"]
+        assert (await refusal(house, bound, origin="https://a.example"))[0] == 200
+        assert (await refusal(house, (await made(models=["other"]))["value"]))[0] == 403
+        # It opens nothing but models, and makes no other of its kind.
+        assert (await refusal(house, (await made())["value"], "/v1/ephemeral_keys"))[:2] == (403, "not_allowed")
+        rows = await house.rows(7)
+        assert {row.key_id for row in rows if row.http_status == 200} == {house.key.public_id}
+        last = (await made())["value"]
+        house.admin.revoke(house.key)
+
+        async with asyncio.timeout(20):
+            while (await refusal(house, house.key))[0] != 401:
+                await asyncio.sleep(0.01)
+        assert (await refusal(house, last))[1] == "key_revoked"

@@ -56,6 +56,7 @@ from forebay_admin.fleet.registry_client import RegistryClient
 from forebay_admin.fleet.state_desk import FleetStateDesk
 from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
 from forebay_admin.http import JoinRoutes, open_http
+from forebay_admin.keys.ephemeral_calls import EphemeralKeysServicer
 from forebay_admin.keys.keys_desk import KeysDesk
 from forebay_admin.keys.signing_desk import SigningDesk
 from forebay_admin.ledger.keeping import LedgerKeeping
@@ -212,6 +213,9 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             watch = WatchServicer(database, changes, credentials, ground.clock, watchers.of)
             admin_pb2_grpc.add_AdminServicer_to_server(watch, server)
             admin_pb2_grpc.add_OperatorServicer_to_server(operator, server)
+            ephemeral_keys_pb2_grpc.add_EphemeralKeysServicer_to_server(
+                EphemeralKeysServicer(database, ground.clock), server
+            )
             content_pb2_grpc.add_ContentServicer_to_server(content, server)
             batches_pb2_grpc.add_BatchesServicer_to_server(batches, server)
 

@@ -103,6 +103,13 @@ keys = Table(
     Column("old_secret_until", _MOMENT),
 )
 
+spent_ephemeral_keys = Table(
+    "spent_ephemeral_keys",
+    METADATA,
+    Column("id", LargeBinary, primary_key=True),
+    Column("expires_at", _MOMENT, nullable=False),
+)
+
 key_uses = Table(
     "key_uses",
     METADATA,

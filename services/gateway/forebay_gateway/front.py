@@ -64,6 +64,7 @@ from forebay_gateway.library.management import ModelManagement
 from forebay_gateway.pages.background import serve_apart
 from forebay_gateway.pages.batches import BatchPages
 from forebay_gateway.pages.conversations import ConversationPages
+from forebay_gateway.pages.ephemeral_keys import EphemeralKeyPages
 from forebay_gateway.pages.files import FilePages
 from forebay_gateway.pages.models_and_tokens import MODELS_PATH, Pages
 from forebay_gateway.pages.ollama import OllamaPages
@@ -155,6 +156,7 @@ class Front:
                 **ConversationPages(means, conversations).addresses,
                 **FilePages(means, Files(means.contents, means.clock)).addresses,
                 **BatchPages(means, means.batches).addresses,
+                **EphemeralKeyPages(means).addresses,
             }
         )
 

@@ -45,6 +45,8 @@ class KeyBlocked(NotAllowed):
     reason = Refusal.KEY_BLOCKED
 
 
+class EphemeralSpent(NotAuthenticated):
+    """This ephemeral key was used before; each is for one request. Have another made: POST /v1/ephemeral_keys."""
 
 
 class BadField(BadInput):

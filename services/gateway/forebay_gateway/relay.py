@@ -22,6 +22,7 @@ from forebay_gateway.attempt_news import How
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
+from forebay_gateway.callers.ephemeral import EphemeralKey, is_ephemeral
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.file_parts import has_files
 from forebay_gateway.canonical.forms import CHAT
@@ -75,6 +76,7 @@ class Exchange:
         now = means.clock.now()
         self._delegation = means.delegates.take(call.delegation, now) if call.delegation is not None else None
         """None also for one that is refused when it comes to whose request this is."""
+        self._ephemeral: EphemeralKey | None = None
         self.ledger_id = self._delegation.ledger_id if self._delegation is not None else new_ledger_id(now)
         self._entry = Entry(self.ledger_id, call.request_id, route.path, now, means.clock.monotonic())
         self._account = Account(
@@ -176,6 +178,8 @@ class Exchange:
 
     async def _run(self) -> None:
         self._authenticate()
+        if self._ephemeral is not None:
+            await self._means.spending.spend(self._ephemeral)
         settings, route = self._means.settings, self._route
         if route.parse is not None:
             asked, size = await self._read(route.parse)
@@ -388,7 +392,9 @@ class Exchange:
 
     def _authenticate(self) -> None:
         means = self._means
-        principal = principal_of(means, self._call, self._delegation)
+        if is_ephemeral(self._call.key):
+            self._ephemeral = means.ephemerals.read(self._call.key or "", means.clock.now())
+        principal = principal_of(means, self._call, self._delegation, self._ephemeral)
         self._principal = principal
         entry = self._entry
         entry.key_id, entry.user_id, entry.group_id = principal.key_id, principal.user_id, principal.group_id

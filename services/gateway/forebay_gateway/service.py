@@ -24,6 +24,8 @@ from forebay.tls import serving_tls
 from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.credentials_watch import CredentialsWatch
 from forebay_gateway.callers.delegates import Delegates
+from forebay_gateway.callers.ephemeral import EphemeralKeys
+from forebay_gateway.callers.ephemeral_spending import AdminSpending
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
@@ -153,6 +155,8 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     clock=clock,
                     principals=principals,
                     delegates=delegates,
+                    ephemerals=EphemeralKeys(pepper),
+                    spending=AdminSpending(admin),
                     endpoints=endpoints,
                     fleet=fleet,
                     model_rules=model_rules,

@@ -9,6 +9,8 @@ from forebay.clock import Clock
 from forebay.sealed import Seal
 from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.delegates import Delegates
+from forebay_gateway.callers.ephemeral import EphemeralKeys
+from forebay_gateway.callers.ephemeral_spending import EphemeralSpending
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.config import GatewaySettings
@@ -39,6 +41,8 @@ class Means:
     clock: Clock
     principals: Principals
     delegates: Delegates
+    ephemerals: EphemeralKeys
+    spending: EphemeralSpending
     endpoints: VirtualEndpoints
     fleet: Fleet
     model_rules: ModelRules
