@@ -149,6 +149,40 @@ async def test_an_ephemeral_key_is_spent_once_whichever_gateway_asks(admin: Runn
     assert "PERMISSION_DENIED" in await refused(theirs.Spend(request, metadata=other.metadata, timeout=10))
 
 
+async def test_more_is_asked_for_and_done_when_it_is_approved(admin: Running) -> None:
+    operator, key, alice = await alices(admin)
+    budget = (await operator.AddBudget(subject={"user": "alice"}, unit=1, amount=100)).budget
+    await operator.SetLimits(subject={"user": "alice"}, requests_per_minute={"most": 5})
+    await operator.SetKeyTerms(key_id=key.id, max_output_tokens={"tokens": 10})
+    secret = f"fb-{key.id}-{'s' * 43}"
+    wishes: list[dict[str, Any]] = [
+        {"limits": {"requests_per_minute": 50}},
+        {"budget": {"id": budget.id, "amount": 1000}},
+        {"key_terms": {"key_id": secret, "max_output_tokens": {"tokens": 99}}},
+    ]
+    asked = [(await alice.RequestQuota(wish=wish, reason="a deadline")).request for wish in wishes]
+    assert len((await operator.ListQuotaRequests()).requests) == len((await alice.ListQuotaRequests()).requests) == 3
+    assert "PERMISSION_DENIED" in await refused(alice.DecideQuotaRequest(id=asked[0].id, approve=True))
+    for one in asked:
+        await operator.DecideQuotaRequest(id=one.id, approve=True)
+    quota = (await operator.ShowQuota(subject={"user": "alice"})).quotas[0]
+    assert (quota.requests_per_minute, quota.budgets[0].amount) == (50, 1000)
+    assert (await principal(admin, key.id)).terms.max_output_tokens == 99
+    denied = (await alice.RequestQuota(wish=wishes[0], reason="again")).request
+    told = (await operator.DecideQuotaRequest(id=denied.id, answer="not this month")).request
+    assert (told.state, told.answer) == (key_terms_pb2.QUOTA_REQUEST_STATE_DENIED, "not this month")
+    assert "FAILED_PRECONDITION" in await refused(operator.DecideQuotaRequest(id=denied.id, approve=True))
+    assert not (await alice.ListQuotaRequests()).requests
+    assert len((await alice.ListQuotaRequests(include_decided=True)).requests) == 4
+    acts = await query(admin, "SELECT action FROM admin.audit_log WHERE action ~ '^(quota|budget|key)' ORDER BY id")
+    assert [act["action"] for act in acts][-8:] == [
+        *("quota.set", "quota.approve", "budget.set", "quota.approve", "key.terms", "quota.approve"),
+        *("quota.request", "quota.deny"),
+    ]
+    kept = await query(admin, "SELECT wish FROM admin.quota_requests")
+    assert "s" * 43 not in json.dumps([dict(row) for row in kept])
+
+
 async def test_what_cannot_be_asked_for_is_said_before_anybody_decides(admin: Running) -> None:
     operator, _, alice = await alices(admin)
     await operator.AddUser(name="bob")

@@ -14,6 +14,8 @@ from forebay_admin.keys.key_life import KeyChange, blocked, demand_no_wider, ren
 from forebay_admin.keys.key_terms import AuditPolicy, KeyTerms, order_labels, order_terms
 from forebay_admin.keys.keys import Band, Block, Key, KeyState, Limits, Principal, narrowed
 from forebay_admin.people.people import Role
+from forebay_admin.quotas.quota_requests import QuotaRequest, RequestState, decided, order_request
+
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 KEY = Key("5f0c2d9a41be", "laptop", "user_1", "alice", Limits(), "admin", NOW)
 REVOKED = replace(KEY, revoked_at=NOW)

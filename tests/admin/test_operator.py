@@ -30,6 +30,7 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RotateKey": {"key_id": "000000000000"},
     "BlockKey": {"key_id": "000000000000", "reason": "x"},
     "UnblockKey": {"key_id": "000000000000"},
+    "DecideQuotaRequest": {"id": "nothing"},
     "AddSigningKey": {"key_id": "000000000000", "public_key": bytes(32)},
     "RemoveSigningKey": {"fingerprint": "SHA256:nothing"},
     "AddUser": {"name": "carol"},
@@ -75,11 +76,18 @@ _OWN_WAY_IN = {
 }
 ALLOWED = {
     Role.MEMBER: {
-        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"),
+        *_OWN_WAY_IN,
+        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "QueryUsage", "ReadLedger", "ShowQuota"),
+        *("ShowCost", "ShowBalance"),
+        *("SetKeyTerms", "RenewKey", "RotateKey", "RequestQuota", "ListQuotaRequests"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
     },
     Role.AUDITOR: {
-        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "ShowQuota"),
+        *_OWN_WAY_IN,
+        "ListCustomRoles",
+        *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "QueryUsage", "ReadLedger", "ShowQuota"),
+        *("ShowCost", "ShowBalance"),
+        *("SetKeyTerms", "RenewKey", "RotateKey", "RequestQuota", "ListQuotaRequests"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
         *("ListUsers", "ShowBackends", "ListBackendCredentials", "ShowNodes", "ShowModels"),
         *("ListGroups", "ListQuotas", "ListModelTerms", "ListModelRules", "ListPools", "ViewQueue", "ViewExplanation"),
@@ -95,7 +103,7 @@ ALLOWED = {
     - {
         *("AddUser", "ChangeUser", "ChangeKey"),
         *("AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
-        *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget"),
+        *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest"),
         *("SetModelTerms", "RemoveModelTerms"),
         *("SetPrice", "CancelPrice", "OpenBalance", "CloseBalance", "PostBalance"),
     },

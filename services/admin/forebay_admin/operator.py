@@ -42,6 +42,8 @@ from forebay_admin.people.people_store import user_named
 from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
+from forebay_admin.quotas.request_calls import QuotaRequestCalls
+from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.unbroken import to_its_end
 
 
@@ -70,6 +72,7 @@ class Desks:
     alerts: AlertsDesk
     status: StatusDesk
     keys: KeysDesk
+    quota_requests: QuotaRequestsDesk
 
 
 class OperatorServicer(
@@ -100,6 +103,7 @@ class OperatorServicer(
         self._alerts = desks.alerts
         self._status = desks.status
         self._keys = desks.keys
+        self._quota_requests = desks.quota_requests
         self._database = database
         self._clock = clock
 

@@ -83,6 +83,7 @@ from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_client import SchedulerClient
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
+from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
@@ -145,6 +146,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         ledger_store = LedgerStore(database, Charges(lambda: prices.book).enter)
         desks = Desks(
             keys=keys,
+            quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, ground.clock),
             people=PeopleDesk(database, changes, directory, pepper, ground.clock),
             signing=SigningDesk(database, changes, ground.clock),
             shares=SharesDesk(database, changes, ground.clock),

@@ -117,6 +117,20 @@ key_uses = Table(
     Column("used_at", _MOMENT, nullable=False),
 )
 
+quota_requests = Table(
+    "quota_requests",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey(users.c.id), nullable=False),
+    Column("wish", JSONB, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("decided_at", _MOMENT),
+    Column("decided_by", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+)
+
 signing_keys = Table(
     "signing_keys",
     METADATA,

@@ -30,6 +30,8 @@ _COLOURS = {
     "expired": "red",
     "user_disabled": "red",
     "blocked": "red",
+    "approved": "green",
+    "denied": "red",
     "unknown": "yellow",
     "refused": "yellow",
     "cancelled": "yellow",

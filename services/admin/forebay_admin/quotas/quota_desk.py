@@ -61,11 +61,15 @@ class QuotaDesk:
         async with self._changes.make(self._database) as change:
             subject = await _subject(change.connection, request.subject)
             before = await caps_of(change.connection, subject)
-            after = _changed(before, request) or before
-            await keep_caps(change, subject, after)
-            await self._note(change, actor, "quota.set", subject, before=_caps(before), after=_caps(after))
+            await self.keep_limits(change, subject, _changed(before, request) or before, actor)
             (quota,) = await self._quotas(change.connection, [subject])
         return admin_pb2.SetLimitsResponse(quota=quota_to_wire(quota), version=change.version)
+
+    async def keep_limits(self, change: Change, subject: Subject, caps: Caps, actor: Actor) -> None:
+        """In the caller's transaction; audited."""
+        before = await caps_of(change.connection, subject)
+        await keep_caps(change, subject, caps)
+        await self._note(change, actor, "quota.set", subject, before=_caps(before), after=_caps(caps))
 
     async def add_budget(self, request: admin_pb2.AddBudgetRequest, actor: Actor) -> admin_pb2.AddBudgetResponse:
         budget = order_budget(
@@ -86,11 +90,17 @@ class QuotaDesk:
             subject, before = await budget_with_id(change.connection, request.id)
             if unit is not before.unit:
                 raise BadInput(f"The budget {before.id} is of {before.unit}; for another kind, add a new one.")
-            after = replace(before, amount=demand_amount(before.unit, request.amount))
-            await change_budget(change, subject, after)
-            await self._note(change, actor, "budget.set", subject, before=_budget(before), after=_budget(after))
+            after = await self.keep_amount(change, before.id, request.amount, actor)
             standing = await self._standing(change.connection, subject, after)
         return admin_pb2.ChangeBudgetResponse(budget=standing_to_wire(standing), version=change.version)
+
+    async def keep_amount(self, change: Change, budget_id: str, amount: int, actor: Actor) -> Budget:
+        """The budget as it is afterwards, in the caller's transaction; audited. Raises BadInput, NotFound."""
+        subject, before = await budget_with_id(change.connection, budget_id)
+        after = replace(before, amount=demand_amount(before.unit, amount))
+        await change_budget(change, subject, after)
+        await self._note(change, actor, "budget.set", subject, before=_budget(before), after=_budget(after))
+        return after
 
     async def remove_budget(
         self, request: admin_pb2.RemoveBudgetRequest, actor: Actor
@@ -110,7 +120,7 @@ class QuotaDesk:
     async def show_quota(self, request: admin_pb2.ShowQuotaRequest, actor: Actor) -> admin_pb2.ShowQuotaResponse:
         async with self._database.reading() as connection:
             subject = await _shown(connection, request.subject, actor)
-            quotas = await self._quotas(connection, await _that_apply(connection, subject))
+            quotas = await self._quotas(connection, await that_apply(connection, subject))
         return admin_pb2.ShowQuotaResponse(quotas=[quota_to_wire(quota) for quota in quotas])
 
     async def _quotas(self, connection: AsyncConnection, subjects: Sequence[Subject]) -> list[Quota]:
@@ -172,7 +182,7 @@ async def _shown(connection: AsyncConnection, named: admin_pb2.QuotaSubject, act
     return subject
 
 
-async def _that_apply(connection: AsyncConnection, subject: Subject) -> list[Subject]:
+async def that_apply(connection: AsyncConnection, subject: Subject) -> list[Subject]:
     """The subject itself, then everybody whose limits count for it too, its outermost group last."""
     apply = [subject]
     known = await read_groups(connection)

@@ -125,6 +125,8 @@ ROUTES: tuple[Route, ...] = (
     Route("AddBudget", POST, "/keys/{key_id}/budgets", "Give a key one", places=_of("subject.key_id"), status=201),
     Route("ChangeBudget", PATCH, "/budgets/{id}", "Change what a budget amounts to"),
     Route("RemoveBudget", DELETE, "/budgets/{id}", "Remove a budget"),
+    Route("ListQuotaRequests", GET, "/quota-requests", "List requests for more", pages=_list("requests", "id")),
+    Route("DecideQuotaRequest", PUT, "/quota-requests/{id}/decision", "Approve or deny a request for more"),
     # Prices, costs, balances
     Route("ListPrices", GET, "/prices", "List prices", pages=_list("prices", "model", "starts_at_us")),
     Route("SetPrice", POST, "/prices", "Set what a model costs from a moment on", status=201),

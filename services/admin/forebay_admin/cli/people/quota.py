@@ -13,6 +13,7 @@ from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.amounts import money, parse_cap, parse_money
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import F, json_option, print_json, print_table
+from forebay_admin.cli.people.quota_request import approve, deny, list_requests, request
 from forebay_admin.cli.plain import Plain, plain, word
 from forebay_admin.cli.words import ahead, count
 
@@ -53,7 +54,12 @@ def quota() -> None:
     forebay quota budget add --group student --tokens 50000000 --period month --time-zone Europe/Berlin
     forebay quota show --user alice
     forebay quota list
+    forebay quota request --requests-per-minute 120 --reason 'a demo on Friday'
     """
+
+
+for command in (request, list_requests, approve, deny):
+    quota.add_command(command)
 
 
 @quota.command("set")
