@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -29,6 +30,9 @@ Authorize = Callable[[str, str | None], str]
 
 caller: ContextVar[str] = ContextVar("caller")
 """Who makes the call that is being answered."""
+
+caller_address: ContextVar[str] = ContextVar("caller_address", default="")
+"""Where it comes from: an IP address. Empty: from no network."""
 
 _EARLY_S = 0.02  # less than the caller's deadline, so that we can still say which step was late
 KEEPALIVE = (
@@ -145,6 +149,7 @@ class _Edge(grpc.aio.ServerInterceptor):
 
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
                 try:
+                    caller_address.set(peer_address(context.peer()))  # which may count for who may call
                     caller.set(self._authorize(method, bearer))
                     async with aclosing(handler_call(request, context)) as responses:
                         async for response in responses:
@@ -167,6 +172,7 @@ class _Edge(grpc.aio.ServerInterceptor):
         async def unary(request: Any, context: Any) -> Any:
             """Of one request, or of a stream of them."""
             try:
+                caller_address.set(peer_address(context.peer()))
                 caller.set(self._authorize(method, bearer))
                 remaining = context.time_remaining()
                 async with asyncio.timeout(None if remaining is None else max(0.0, remaining - _EARLY_S)) as deadline:
@@ -191,6 +197,12 @@ class _Edge(grpc.aio.ServerInterceptor):
         return wrap(unary, handler.request_deserializer, handler.response_serializer)
 
 
+def peer_address(peer: str) -> str:
+    """`ipv4:192.0.2.1:54321` → 192.0.2.1; `ipv6:%5B::1%5D:54321` → ::1; empty for what is no IP address."""
+    kind, _, place = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    return unquote(place).rpartition(":")[0].strip("[]")
 
 
 def _bearer(metadata: Any) -> str | None:

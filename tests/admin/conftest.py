@@ -99,6 +99,7 @@ async def site(tmp_path: Path, admin_database_url: str) -> AsyncIterator[Site]:
             seal_key_file=tmp_path / "seal",
             bootstrap_key_file=tmp_path / "keys" / "admin.key",
             agents_file=tmp_path / "agents.conf",
+            password_hash_mib=1,
         )
         yield Site(tmp_path, admin_database_url, registry, settings, schedulers, [first, second], library=library)
 

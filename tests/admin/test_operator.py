@@ -44,6 +44,8 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "RemoveBackendCredential": {"backend": "nothing", "label": "x"},
     "InviteNode": {"name": "box"},
     "ChangeUser": {"name": "nobody", "paused": True},
+    "EndSession": {"id": "000000000000"},
+    "RevokeToken": {"id": "000000000000"},
     "ChangeKey": {"key_id": "000000000000", "weight_milli": 1},
     "AddGroup": {"name": "research"},
     "ChangeGroup": {"name": "nothing", "paused": True},
@@ -73,6 +75,7 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
 }
 _OWN_WAY_IN = {
     *("WhoAmI", "ShowUser", "CreateToken", "ListTokens", "RevokeToken"),
+    *("ListSessions", "EndSession", "EndSessions", "ChangePassword"),
 }
 ALLOWED = {
     Role.MEMBER: {
@@ -102,6 +105,7 @@ ALLOWED = {
     Role.OPERATOR: set(calls())
     - {
         *("AddUser", "ChangeUser", "ChangeKey"),
+        *("AddServiceAccount", "SetUserRights", "SetCustomRole", "RemoveCustomRole", "ResetPassword"),
         *("AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
         *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest"),
         *("SetModelTerms", "RemoveModelTerms"),

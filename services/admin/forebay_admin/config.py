@@ -109,6 +109,28 @@ class AdminSettings:
     batches_per_user: int = 100
     """How many batches of one user may not have ended."""
 
+    session_idle_s: float = 8 * 3600.0
+    """How long somebody stays signed in at the web pages without using them."""
+
+    session_longest_s: float = 7 * 86_400.0
+    """How long at most."""
+
+    program_session_idle_s: float = 30 * 86_400.0
+    """How long `forebay login` lasts without being used."""
+
+    program_session_longest_s: float = 90 * 86_400.0
+    """How long at most."""
+
+    password_hash_mib: int = 64
+    """The memory that checking one password takes: what makes guessing from a stolen database dear."""
+
+    providers_file: Path | None = None
+    """The providers that people may sign in with (OpenID Connect), as a TOML file. None: passwords only."""
+
+    public_grpc: str | None = None
+    """Where `forebay login` is told that the gRPC port is (HOST:PORT). None: the host that it signed in at, with the port of
+    `listen`."""
+
     ledger_days: int = 400
     """How long rows of the ledger are kept, in days: until then, and as long as an open budget counts them. 0: for ever."""
 

@@ -5,7 +5,7 @@ Tokens stand in paths here, so requests are not logged. No page of another origi
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from ssl import SSLContext
@@ -91,12 +91,18 @@ class JoinRoutes:
 
 @asynccontextmanager
 async def open_http(
-    listen: str, join: JoinRoutes, rest: RestApi, ops: Ops, *, tls: SSLContext | None = None
+    listen: str,
+    join: JoinRoutes,
+    rest: RestApi,
+    ops: Ops,
+    sign_in: Sequence[web.RouteDef],
+    *,
+    tls: SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """Serves until left; gives HOST:PORT. Raises CannotStart."""
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[_errors_as_json])
     app.on_response_prepare.append(_guard)
-    app.add_routes([web.get("/", _front_page(ops)), web.get("/docs", rest.docs), *join.routes()])
+    app.add_routes([web.get("/", _front_page(ops)), web.get("/docs", rest.docs), *join.routes(), *sign_in])
     app.add_subapp(PREFIX, rest.application())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
     await runner.setup()

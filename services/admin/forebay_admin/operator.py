@@ -37,13 +37,15 @@ from forebay_admin.money.balances_desk import BalancesDesk
 from forebay_admin.money.money_calls import MoneyCalls
 from forebay_admin.money.prices_desk import PricesDesk
 from forebay_admin.people.access import Access
-from forebay_admin.people.people_desk import PeopleDesk, whose_usage
-from forebay_admin.people.people_store import user_named
+from forebay_admin.people.people_desk import PeopleDesk
+from forebay_admin.people.rights_desk import RightsDesk
 from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.quotas.request_calls import QuotaRequestCalls
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
+from forebay_admin.sign_in.access_desk import AccessDesk
+from forebay_admin.sign_in.calls import IdentityCalls
 from forebay_admin.unbroken import to_its_end
 
 
@@ -71,6 +73,8 @@ class Desks:
     lifecycle: LifecycleDesk
     alerts: AlertsDesk
     status: StatusDesk
+    rights: RightsDesk
+    sign_in: AccessDesk
     keys: KeysDesk
     quota_requests: QuotaRequestsDesk
 
@@ -102,6 +106,8 @@ class OperatorServicer(
         self._lifecycle = desks.lifecycle
         self._alerts = desks.alerts
         self._status = desks.status
+        self._rights = desks.rights
+        self._sign_in = desks.sign_in
         self._keys = desks.keys
         self._quota_requests = desks.quota_requests
         self._database = database

@@ -87,6 +87,8 @@ from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
+from forebay_admin.sign_in.badges import Badges
+from forebay_admin.sign_in.opening import open_sign_in, session_lives
 from forebay_admin.tables import SCHEMA
 from forebay_admin.watch import WatchServicer
 
@@ -118,8 +120,10 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
     blobs = await asyncio.to_thread(open_blobs, settings.content_dir)
     join_url = _join_url(settings)
     http_pin = settings.http_pin if join_url.startswith("https:") else None
+    badges = Badges(session_lives(settings), pepper, ground.clock)
     async with (
         open_database(url, SCHEMA) as database,
+        open_sign_in(settings, database, changes, directory, badges, pepper, ground.clock, own_url=join_url) as sign_in,
         ground.open_bus(
             settings.nats_url,
             settings.nats_user,
@@ -150,7 +154,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             people=PeopleDesk(database, changes, directory, pepper, ground.clock),
             signing=SigningDesk(database, changes, ground.clock),
             shares=SharesDesk(database, changes, ground.clock),
-            quotas=QuotaDesk(database, changes, ground.clock),
+            quotas=quotas,
             terms=TermsDesk(database, changes, registry, ground.clock),
             prices=PricesDesk(database, changes, prices, ground.clock),
             balances=BalancesDesk(database, changes, ground.clock),
@@ -186,6 +190,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 alerts=AlertsClient(registries.leading),
                 clock=ground.clock,
             ),
+            rights=sign_in.rights,
+            sign_in=sign_in.access,
         )
         enrolment = Enrolment(
             database,
@@ -245,6 +251,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(ledger_keeping.keep(), name="ledger-keeping")
                 tasks.create_task(telling.keep(), name="telling-money")
                 await directory.loaded()
+                await badges.loaded()
+                tasks.create_task(sign_in.keep(), name="sign-in")
                 ground.ops.ready(_KEYS)
                 tasks.create_task(batch_runner.keep(), name="batches")
 
@@ -255,7 +263,9 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             try:
                 async with (
                     open_server(settings.listen, add, access) as grpc_address,
-                    open_http(settings.http_listen, join, rest, ground.ops, tls=tls) as http_address,
+                    open_http(
+                        settings.http_listen, join, rest, ground.ops, sign_in.routes.routes(), tls=tls
+                    ) as http_address,
                 ):
                     log.info("admin listens", extra={"action": "listen", "grpc": grpc_address, "http": http_address})
                     yield

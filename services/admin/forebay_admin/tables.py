@@ -65,6 +65,8 @@ users = Table(
     Column("requests_per_minute", Integer),
     Column("tokens_per_minute", BigInteger),
     Column("concurrency", Integer),
+    Column("is_service_account", Boolean, nullable=False),
+    Column("owner_group_id", Text, ForeignKey(groups.c.id)),
 )
 
 keys = Table(

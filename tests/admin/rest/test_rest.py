@@ -196,9 +196,9 @@ class TestStreams:
         admin.site.library.never_ends = True
         answer = await rest.ask("GET", f"/model-jobs/{job}/progress")
         assert json.loads(await answer.content.readline())["state"] == "running"
-        await until(lambda: admin.site.library.following == 1, 10)
+        await until(lambda: admin.site.library.following == 1)
         answer.close()
-        await until(lambda: admin.site.library.following == 0, 10)
+        await until(lambda: admin.site.library.following == 0)
         status, told = await rest("POST", "/nodes/gpu-1/commands", {"probe": {}}, headers={HEADER: "once"})
         assert (status, told["error"]["code"]) == (400, "bad_input")
         assert admin.site.registry.nodes.commands == []

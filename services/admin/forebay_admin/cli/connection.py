@@ -1,4 +1,5 @@
-"""Where admin is and what lets us in: FOREBAY_ADMIN and FOREBAY_TOKEN, else the connection.json that `forebay up` wrote.
+"""Where admin is and what lets us in: FOREBAY_ADMIN and FOREBAY_TOKEN, else what `forebay login` kept, else the
+connection.json that `forebay up` wrote.
 
 Every command makes its calls through `ask`, so that whatever goes wrong on the way is one clear sentence."""
 
@@ -20,6 +21,7 @@ from forebay.config import parse_address
 from forebay.errors import BadInput, ForebayError, Unavailable
 from forebay.rpc import as_forebay_error, open_peer
 from forebay.wire.v1 import admin_pb2_grpc
+from forebay_admin.cli.login_file import login_path, read_login
 
 DEADLINE_S = 15.0
 
@@ -60,14 +62,29 @@ def find_connection(environ: Mapping[str, str] = os.environ, *, is_root: bool | 
             # The key in connection.json belongs to the Forebay of this machine: it is not sent elsewhere.
             raise BadInput("FOREBAY_ADMIN is set, FOREBAY_TOKEN is not: set it to a key (fb-…) of that Forebay.")
         return Connection(admin, token, "FOREBAY_ADMIN")
+    # A directory that was named is meant; else whoever signed in means where that was, and not what may run here as well.
+    held = read_login(environ) if not environ.get("FOREBAY_DATA_DIR") else None
+    if held is not None:
+        return Connection(held.admin, token or held.token, str(login_path(environ)))
     for directory in data_directories(environ, os.geteuid() == 0 if is_root is None else is_root):
         found = _read(directory / "connection.json")
         if found is not None:
             return Connection(found.admin, token or found.token, found.source)
     raise BadInput(
-        "No Forebay is known here. Start one with `forebay up`, or set FOREBAY_ADMIN (host:port of admin's gRPC port) and "
-        "FOREBAY_TOKEN (a key). One that runs on another data directory is found with FOREBAY_DATA_DIR."
+        "No Forebay is known here. Start one with `forebay up`, sign in with `forebay login --url …`, or set FOREBAY_ADMIN "
+        "(host:port of admin's gRPC port) and FOREBAY_TOKEN (a key). One that runs on another data directory is found with "
+        "FOREBAY_DATA_DIR."
     )
+
+
+def admin_url(environ: Mapping[str, str], *, is_root: bool | None = None) -> str:
+    """Of admin's HTTP port on this machine. Raises BadInput."""
+    for directory in data_directories(environ, os.geteuid() == 0 if is_root is None else is_root):
+        try:
+            return str(json.loads((directory / "connection.json").read_text())["admin_http"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    raise BadInput("Say where to sign in: forebay login --url https://admin.example.org")
 
 
 def data_directories(environ: Mapping[str, str], is_root: bool) -> list[Path]:

@@ -1,24 +1,32 @@
-"""Who may call admin's gRPC port. Services come with their tokens, operators with a Forebay key; both are decided in memory,
-so that a wrong key costs no query."""
+"""Who may call admin's gRPC port. Services come with their tokens, operators with a Forebay key, a session or a narrow
+token; all are decided in memory, so that a wrong one costs no query."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from forebay.clock import Clock
 from forebay.errors import NotAllowed, NotAuthenticated, Unavailable
-from forebay.keys import is_secret, parse_key
-from forebay.rpc import ServiceTokens, caller
-from forebay_admin.keys.keys import KeyState, Limits
+from forebay.keys import is_one_of, parse_key
+from forebay.rpc import ServiceTokens, caller, caller_address
+from forebay_admin.keys.key_terms import is_from
+from forebay_admin.keys.keys import KeyState, Limits, Principal
 from forebay_admin.people.directory import Directory
 from forebay_admin.people.people import Role
-from forebay_admin.people.roles import Reach, reach
+from forebay_admin.people.permissions import Permission
+from forebay_admin.people.rights import Rights
+from forebay_admin.people.roles import Reach
+from forebay_admin.sign_in.badges import Badges
+from forebay_admin.sign_in.bearers import BearerKind, signs_calls
+from forebay_admin.sign_in.sessions import Badge
 
 ADMIN = "/forebay.wire.v1.Admin"
 OPERATOR = "/forebay.wire.v1.Operator"
 CONTENT = "/forebay.wire.v1.Content"
 BATCHES = "/forebay.wire.v1.Batches"
+EPHEMERAL_KEYS = "/forebay.wire.v1.EphemeralKeys"
 
 SERVICE_RIGHTS = {
     f"{ADMIN}/WatchPrincipals": frozenset({"gateway"}),
@@ -28,11 +36,24 @@ SERVICE_RIGHTS = {
     # Gateways have checked whose request it is, and name that user.
     f"{CONTENT}/*": frozenset({"gateway"}),
     f"{BATCHES}/*": frozenset({"gateway"}),
+    f"{EPHEMERAL_KEYS}/*": frozenset({"gateway"}),
     # `forebay up` adds the engines that it finds, before anybody holds a key.
     f"{OPERATOR}/*": frozenset({"up"}),
 }
 
 UP = "forebay up"
+
+
+class Credential(StrEnum):
+    """What signs a call."""
+
+    KEY = "key"
+    TOKEN = "token"
+    SESSION = "session"
+    SERVICE = "service"
+
+
+_CREDENTIALS = {BearerKind.TOKEN: Credential.TOKEN, BearerKind.SESSION: Credential.SESSION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +65,64 @@ class Actor:
     user_id: str = ""
     """Empty for a part of Forebay, which is no user."""
     key_id: str = ""
+    """What signed the call: a key's public id, or the name of a session or token, such as fbses-0123456789ab."""
     limits: Limits = field(default_factory=Limits)
+    given: tuple[Permission, ...] = ()
+    """By custom roles."""
+    within: tuple[Permission, ...] | None = None
+    """What a narrow token may; None: all that its user may."""
+    credential: Credential = Credential.SERVICE
+    expires_at: datetime | None = None
+    """When what signed the call expires."""
+
+    @property
+    def rights(self) -> Rights:
+        return Rights(self.role, self.given, self.within)
+
+    def reach(self, call: str) -> Reach:
+        return self.rights.reach(call)
 
 
 class Access:
     """The authorisation of all of admin's gRPC services."""
 
-    def __init__(self, services: ServiceTokens, directory: Directory, pepper: bytes, clock: Clock) -> None:
+    def __init__(
+        self, services: ServiceTokens, directory: Directory, badges: Badges, pepper: bytes, clock: Clock
+    ) -> None:
         self._services = services
         self._directory = directory
+        self._badges = badges
         self._pepper = pepper
         self._clock = clock
 
     def __call__(self, method: str, bearer: str | None) -> str:
-        """The caller's name: a service's, or a key's public id with its prefix. Raises NotAuthenticated, NotAllowed."""
+        """The caller's name: a service's, or the id of a key, session or token with its prefix. Raises NotAuthenticated,
+        NotAllowed."""
         service, _, call = method.rpartition("/")
         if service == OPERATOR and (bearer is None or bearer.startswith("fb-")):
             return self._demand_key(call, bearer)
+        if service == OPERATOR and bearer is not None and signs_calls(bearer):
+            badge = self._badges.demand(bearer)
+            _demand_right(_of_badge(badge, self._badges), call)
+            return badge.name
         return self._services(method, bearer)
 
     def actor(self) -> Actor:
         """Who makes the call that is being answered."""
         name = caller.get()
-        if not name.startswith("fb-"):
+        if signs_calls(name):
+            badge = self._badges.find(name)
+            if badge is None:
+                raise NotAuthenticated("This session or token has ended.")
+            return _of_badge(badge, self._badges)
+        if name == "up":
             return Actor(UP, Role.ADMIN)
+        if not name.startswith("fb-"):
+            raise NotAllowed(f"{name or 'Nobody'} makes no operators' calls.")
         principal = self._directory.find(name.removeprefix("fb-"))
         if principal is None:
             raise NotAuthenticated("This key is not known here.")
-        return Actor(principal.user_name, principal.role, principal.user_id, principal.key_id, principal.limits)
+        return _of_key(principal, self._badges)
 
     def _demand_key(self, call: str, bearer: str | None) -> str:
         if bearer is None:
@@ -80,20 +131,56 @@ class Access:
             raise Unavailable("Admin has not read its database yet; it usually takes seconds.", retry_after_s=1.0)
         key = parse_key(bearer)
         principal = self._directory.find(key.public_id) if key is not None else None
-        if key is None or principal is None or not is_secret(self._pepper, key.secret, principal.secret_hmac):
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        if key is None or principal is None or not is_one_of(self._pepper, key.secret, principal.secrets(now)):
             raise NotAuthenticated("This key is not known here.")
         if principal.state is KeyState.REVOKED:
             raise NotAuthenticated("This key was revoked.")
         if principal.state is KeyState.USER_DISABLED:
             raise NotAuthenticated(f"The user {principal.user_name} is disabled.")
-        expires_at = principal.limits.expires_at
-        if expires_at is not None and datetime.fromtimestamp(self._clock.now(), UTC) >= expires_at:
+        block, expires_at = principal.block, principal.limits.expires_at
+        if block is not None and block.holds(now):
+            raise NotAllowed(f"This key is blocked: {block.reason}")
+        if expires_at is not None and now >= expires_at:
             raise NotAuthenticated("This key has expired.")
-        if reach(principal.role, call) is Reach.NONE:
-            raise NotAllowed(
-                f"{principal.user_name} is {_article(principal.role)} {principal.role}, who may not do this."
-            )
+        if not is_from(caller_address.get(), principal.limits.terms.addresses):
+            raise NotAllowed(f"This key may not be used from {caller_address.get() or 'an unknown address'}.")
+        _demand_right(_of_key(principal, self._badges), call)
         return f"fb-{principal.key_id}"
+
+
+def _of_key(principal: Principal, badges: Badges) -> Actor:
+    return Actor(
+        principal.user_name,
+        principal.role,
+        principal.user_id,
+        principal.key_id,
+        principal.limits,
+        badges.given(principal.user_id),
+        credential=Credential.KEY,
+        expires_at=principal.limits.expires_at,
+    )
+
+
+def _of_badge(badge: Badge, badges: Badges) -> Actor:
+    return Actor(
+        badge.user_name,
+        badge.role,
+        badge.user_id,
+        badge.name,
+        given=badges.given(badge.user_id),
+        within=badge.within,
+        credential=_CREDENTIALS[badge.kind],
+        expires_at=badge.expires_at,
+    )
+
+
+def _demand_right(actor: Actor, call: str) -> None:
+    if actor.reach(call) is not Reach.NONE:
+        return
+    if actor.within is not None and Rights(actor.role, actor.given).reach(call) is not Reach.NONE:
+        raise NotAllowed("This token was not given the permission for that.")
+    raise NotAllowed(f"{actor.name} is {_article(actor.role)} {actor.role}, who may not do this.")
 
 
 def _article(role: Role) -> str:

@@ -119,6 +119,14 @@ async def remove_group(change: Change, name: str) -> Group:
             f"{group.name} has groups in it ({', '.join(within)}): move each with `forebay group set NAME --parent OTHER` "
             "or --no-parent, or remove it, then remove this one."
         )
+    owned = await change.connection.scalar(
+        select(users.c.name).where(users.c.owner_group_id == group.id).order_by(func.lower(users.c.name)).limit(1)
+    )
+    if owned is not None:
+        raise BadInput(
+            f"{group.name} answers for the service account {owned}: give it to another group with "
+            "`forebay user rights NAME --owner-group OTHER`, then remove this one."
+        )
     await change.connection.execute(delete(groups).where(groups.c.id == group.id))
     await note_removal(change, Removable.GROUP, group.id)
     return group

@@ -40,6 +40,8 @@ class User:
     """Requests; 0 is the scheduler's default."""
     paused: bool = False
     """What they send waits."""
+    is_service_account: bool = False
+    """A program: it has no password, and signs in nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class UserOrder:
     name: str
     group: str
     role: Role
+    is_service_account: bool = False
+    owner_group_id: str | None = None
+    """Who answers for it."""
 
 
 def order_user(name: str, group: str, role: Role | None) -> UserOrder:

@@ -27,6 +27,7 @@ _USER = select(
     users.c.weight_milli,
     users.c.max_queued,
     users.c.paused,
+    users.c.is_service_account,
 ).join_from(users, groups, users.c.group_id == groups.c.id)
 
 
@@ -37,7 +38,9 @@ async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
     if await _find(connection, order.name) is not None:
         raise AlreadyExists(f"There is a user {order.name} already.")
     group_id, group_name = await _group(change, order.group, now)
-    user = User(new_user_id(), order.name, group_id, group_name, order.role, now)
+    user = User(
+        new_user_id(), order.name, group_id, group_name, order.role, now, is_service_account=order.is_service_account
+    )
     await connection.execute(
         insert(users).values(
             id=user.id,
@@ -51,6 +54,8 @@ async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
             terms_version=change.version,
             created_at=now,
             version=change.version,
+            is_service_account=order.is_service_account,
+            owner_group_id=order.owner_group_id,
         )
     )
     return user
@@ -113,6 +118,14 @@ async def user_named(connection: AsyncConnection, name: str) -> User:
     return user
 
 
+async def user_with_id(connection: AsyncConnection, user_id: str) -> User:
+    """Raises NotFound."""
+    row = (await connection.execute(_USER.where(users.c.id == user_id))).first()
+    if row is None:
+        raise NotFound("There is no such user any more.")
+    return _user(row)
+
+
 async def list_users(connection: AsyncConnection) -> list[User]:
     """By name."""
     return [_user(row) for row in await connection.execute(_USER.order_by(func.lower(users.c.name)))]
@@ -139,4 +152,5 @@ def _user(row: Any) -> User:
         row.weight_milli,
         row.max_queued,
         row.paused,
+        row.is_service_account,
     )

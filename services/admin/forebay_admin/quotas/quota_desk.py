@@ -18,7 +18,7 @@ from forebay_admin.people.access import Actor
 from forebay_admin.people.group_store import read_groups
 from forebay_admin.people.groups import ancestors
 from forebay_admin.people.people_store import user_named
-from forebay_admin.people.roles import Reach, reach
+from forebay_admin.people.roles import Reach
 from forebay_admin.quotas.policy_wire import period_from, quota_to_wire, standing_to_wire, unit_from
 from forebay_admin.quotas.quota_store import (
     add_budget,
@@ -168,7 +168,7 @@ async def _subject(connection: AsyncConnection, named: admin_pb2.QuotaSubject) -
 
 async def _shown(connection: AsyncConnection, named: admin_pb2.QuotaSubject, actor: Actor) -> Subject:
     """Nobody named is the caller. Raises NotAllowed for somebody else's where only one's own may be seen."""
-    sees_all = reach(actor.role, "ShowQuota") is Reach.ALL
+    sees_all = actor.reach("ShowQuota") is Reach.ALL
     if named.WhichOneof("of") is None and actor.user_id:
         return Subject(SubjectKind.USER, actor.user_id, actor.name)
     own = NotAllowed(f"{actor.name} may see only what is their own.")

@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from forebay.clock import Clock
 from forebay.errors import BadInput, ForebayError, Unavailable
 from forebay.metrics import Metrics
-from forebay.rpc import caller
+from forebay.rpc import caller, caller_address
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.audit.audit_store import Interface, through
 from forebay_admin.json_form import plain
@@ -29,6 +29,7 @@ from forebay_admin.people.access import OPERATOR, Access
 from forebay_admin.rest import failures, pages, repeats
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.asked import assemble
+from forebay_admin.rest.credential import signed_with
 from forebay_admin.rest.docs_page import render
 from forebay_admin.rest.file_forms import FORMAT, asked_form
 from forebay_admin.rest.history_file import send_file
@@ -93,8 +94,9 @@ class RestApi:
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[_CALL] = route.call
-            name = self._access(f"{OPERATOR}/{route.call}", _key(request))
-            with _calling(name):
+            with _calling(request.remote or ""):
+                name = self._access(f"{OPERATOR}/{route.call}", self._signed_with(request))
+                caller.set(name)
                 body = await _read_body(request, route.most_body_bytes)
                 if route.verb is Verb.POST and repeats.HEADER in request.headers:
                     return (await self._once(route, request, name, body)).as_response()
@@ -107,6 +109,8 @@ class RestApi:
 
         return handle
 
+    def _signed_with(self, request: web.Request) -> str:
+        return signed_with(request.method, request.headers, request.cookies, self._secret)
 
     async def _answer(self, route: Route, request: web.Request, body: bytes) -> Answer:
         message, page = _message(route, request, body)
@@ -175,23 +179,15 @@ class RestApi:
 
 
 @contextmanager
-def _calling(name: str) -> Iterator[None]:
-    """One connection's requests are answered by one task, so what is set is taken back."""
-    who, way = caller.set(name), through.set(Interface.REST)
+def _calling(address: str) -> Iterator[None]:
+    """By nobody yet. One connection's requests are answered by one task, so what is set is taken back."""
+    who, way, where = caller.set(""), through.set(Interface.REST), caller_address.set(address)
     try:
         yield
     finally:
+        caller_address.reset(where)
         through.reset(way)
         caller.reset(who)
-
-
-def _key(request: web.Request) -> str:
-    """Raises NotAuthenticated. Tokens of services open nothing here."""
-    kind, _, credential = request.headers.get("authorization", "").partition(" ")
-    key = credential.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key", "")
-    if not key.startswith("fb-"):
-        raise NotAuthenticated("This needs a Forebay key: authorization: Bearer fb-…")
-    return key
 
 
 async def _read_body(request: web.Request, most: int) -> bytes:

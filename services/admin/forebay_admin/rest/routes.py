@@ -111,6 +111,23 @@ ROUTES: tuple[Route, ...] = (
     Route("ChangeGroup", PATCH, "/groups/{name}", "Change a group's parent or share, or have it wait"),
     Route("RemoveGroup", DELETE, "/groups/{name}", "Remove an empty group"),
     Route("PresetGroups", POST, "/group-presets/{preset}", "Make the groups of a preset"),
+    # Who people are to Forebay, what they may do, and what lets them in
+    Route("WhoAmI", GET, "/me", "Who asks, and what they may"),
+    Route("ShowUser", GET, "/users/{name}", "One user, with what they are let in by"),
+    Route("SetUserRights", PATCH, "/users/{name}/rights", "Set a user's role and custom roles, or let them in no more"),
+    Route("AddServiceAccount", POST, "/service-accounts", "Add a user that is a program", status=201),
+    Route("ListCustomRoles", GET, "/roles", "List custom roles, and all permissions"),
+    Route("SetCustomRole", PUT, "/roles/{name}", "Make a custom role of permissions"),
+    Route("RemoveCustomRole", DELETE, "/roles/{name}", "Remove a custom role that nobody has"),
+    Route("CreateToken", POST, "/tokens", "Make a narrow token; it is told this once", status=201),
+    Route("ListTokens", GET, "/tokens", "List narrow tokens", pages=_list("tokens", "id")),
+    Route("RevokeToken", DELETE, "/tokens/{id}", "Revoke a narrow token, for good"),
+    Route("ListSessions", GET, "/sessions", "List who is signed in", pages=_list("sessions", "id")),
+    Route("EndSession", DELETE, "/sessions/{id}", "Sign a session out"),
+    Route("EndSessions", DELETE, "/users/{user}/sessions", "Sign a user out everywhere"),
+    Route("ResetPassword", POST, "/users/{user}/password-reset", "Have a user set a password", status=201),
+    Route("ChangePassword", POST, "/me/password", "Change one's own password"),
+    # What was done
     # Limits and budgets
     Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
     Route("ShowQuota", GET, "/quota", "What limits the caller"),
@@ -125,6 +142,7 @@ ROUTES: tuple[Route, ...] = (
     Route("AddBudget", POST, "/keys/{key_id}/budgets", "Give a key one", places=_of("subject.key_id"), status=201),
     Route("ChangeBudget", PATCH, "/budgets/{id}", "Change what a budget amounts to"),
     Route("RemoveBudget", DELETE, "/budgets/{id}", "Remove a budget"),
+    Route("RequestQuota", POST, "/quota-requests", "Ask for more", status=201),
     Route("ListQuotaRequests", GET, "/quota-requests", "List requests for more", pages=_list("requests", "id")),
     Route("DecideQuotaRequest", PUT, "/quota-requests/{id}/decision", "Approve or deny a request for more"),
     # Prices, costs, balances

@@ -1,4 +1,4 @@
-"""`forebay user`: add and list users."""
+"""`forebay user`: add, list and change users; what they may is `user_access`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.amounts import parse_cap, parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.people.user_access import add_service, password, reset_password, rights, show
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.words import age, count
 
@@ -134,3 +135,7 @@ def change(
         return
     state = "; they are paused, so what they send waits" if after.paused else ""
     click.echo(f"User {after.name} of {after.group_name} has weight {weight(after.weight_milli)}{state}.")
+
+
+for command in (show, rights, add_service, reset_password, password):
+    user.add_command(command)

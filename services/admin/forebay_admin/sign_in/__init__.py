@@ -1,0 +1,1 @@
+"""How people get in: passwords, providers, codes for devices; sessions and narrow tokens."""

@@ -1,0 +1,61 @@
+"""Where a request to the pages comes from, and where somebody is sent on to: here, and nowhere else. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from forebay.errors import NotAllowed
+
+_LONGEST_PATH = 500
+
+
+class ForeignPage(NotAllowed):
+    """This came from a page of another site, and was not done."""
+
+
+def demand_own_page(headers: Mapping[str, str], own_origin: str) -> None:
+    """What changes something is asked by a page of ours, or by a program, which says nothing about pages. Raises
+    ForeignPage. `headers`: with names in any case. `own_origin`: scheme://host:port that others reach us at."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:  # which no page can write; an origin may be "null" of our own, too
+        if site not in ("same-origin", "none"):
+            raise ForeignPage
+        return
+    origin = headers.get("origin")
+    if origin is None:
+        return
+    host = urlsplit(origin).netloc.lower()
+    if not host or host not in (headers.get("host", "").lower(), urlsplit(own_origin).netloc.lower()):
+        raise ForeignPage
+
+
+def safe_next(text: str) -> str:
+    """A path of ours to go on to; the front page in place of anything else."""
+    if not text.startswith("/") or text.startswith("//") or len(text) > _LONGEST_PATH:
+        return "/"
+    if "\\" in text or not text.isascii() or not text.isprintable() or " " in text:
+        return "/"  # browsers read \ as /, and take control characters out
+    parts = urlsplit(text)
+    return "/" if parts.scheme or parts.netloc else text
+
+
+def neighbourhood(address: str) -> str:
+    """What counts as one address where attempts are counted: of IPv6 the network of 64 bits, which whoever has one has
+    whole. What is no address is itself."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def state_mark(state: str) -> bytes:
+    """What is remembered of a state that was used."""
+    return hashlib.sha256(state.encode()).digest()
