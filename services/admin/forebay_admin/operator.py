@@ -8,6 +8,8 @@ from typing import Any
 from forebay.clock import Clock
 from forebay.database import Database
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
+from forebay_admin.audit.audit_calls import AuditCalls
+from forebay_admin.audit.audit_desk import AuditDesk
 from forebay_admin.fleet.alerts_calls import AlertsCalls
 from forebay_admin.fleet.alerts_desk import AlertsDesk
 from forebay_admin.fleet.credentials_desk import CredentialsDesk
@@ -77,6 +79,7 @@ class Desks:
     sign_in: AccessDesk
     keys: KeysDesk
     quota_requests: QuotaRequestsDesk
+    audit: AuditDesk
 
 
 class OperatorServicer(
@@ -110,6 +113,7 @@ class OperatorServicer(
         self._sign_in = desks.sign_in
         self._keys = desks.keys
         self._quota_requests = desks.quota_requests
+        self._audit = desks.audit
         self._database = database
         self._clock = clock
 

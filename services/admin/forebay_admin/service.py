@@ -25,7 +25,8 @@ from forebay.sealed import Seal
 from forebay.service import Ground, Service
 from forebay.since import Since
 from forebay.tls import serving_tls
-from forebay.wire.v1 import admin_pb2_grpc, batches_pb2_grpc, content_pb2_grpc
+from forebay.wire.v1 import admin_pb2_grpc, batches_pb2_grpc, content_pb2_grpc, ephemeral_keys_pb2_grpc
+from forebay_admin.audit.audit_desk import AuditDesk
 from forebay_admin.batches.desk import BatchesDesk
 from forebay_admin.batches.opening import open_runner
 from forebay_admin.changes import Changes
@@ -192,6 +193,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ),
             rights=sign_in.rights,
             sign_in=sign_in.access,
+            audit=AuditDesk(database),
         )
         enrolment = Enrolment(
             database,

@@ -275,6 +275,25 @@ audit_log = Table(
     Column("subject", Text, nullable=False),
     Column("before", JSONB(none_as_null=True)),
     Column("after", JSONB(none_as_null=True)),
+    Column("address", Text, nullable=False),
+)
+
+audit_chain = Table(
+    "audit_chain",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True),
+    Column("entry_id", BigInteger, nullable=False),
+    Column("form", SmallInteger, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    METADATA,
+    Column("only_row", Boolean, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
 )
 
 usage_ledger = Table(

@@ -1,5 +1,5 @@
 """The audit log: who did what, to what, when, through which interface, and how it was before and after. Append-only, without
-secrets; searching it is a later matter."""
+secrets. Postgres chains each entry to the one before when it is committed: see `chain`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from enum import StrEnum
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from forebay.rpc import caller_address
 from forebay_admin.tables import audit_log
 
 Facts = Mapping[str, str | int | bool | list[str] | None]
@@ -22,8 +23,12 @@ class Interface(StrEnum):
     REST = "rest"
     JOIN = "join"
     """The HTTP port that an invited node enrols through."""
+    SIGN_IN = "sign_in"
+    """The HTTP port that people sign in at."""
     START = "start"
     """Nobody's call: admin did it itself when it started."""
+    SCHEDULE = "schedule"
+    """Nobody's call either: it was time."""
 
 
 through: ContextVar[Interface] = ContextVar("through", default=Interface.GRPC)
@@ -40,6 +45,8 @@ class Act:
     """The name or id of what was acted upon."""
     interface: Interface = field(default_factory=lambda: through.get())
     actor_key_id: str = ""
+    address: str = field(default_factory=lambda: caller_address.get())
+    """Where the call came from. Empty: it was nobody's call."""
     before: Facts | None = None
     after: Facts | None = None
 
@@ -52,6 +59,7 @@ async def record(connection: AsyncConnection, act: Act, now: datetime) -> None:
             actor=act.actor,
             actor_key_id=act.actor_key_id,
             interface=act.interface.value,
+            address=act.address,
             action=act.action,
             subject=act.subject,
             before=dict(act.before) if act.before is not None else None,

@@ -87,6 +87,7 @@ class Enrolment:
                     "node.enrol",
                     invitation.node,
                     Interface.JOIN,
+                    address=joined_from,
                     before={"public_nkey": before} if before else None,
                     after={"public_nkey": nkey, "hostname": host},
                 )

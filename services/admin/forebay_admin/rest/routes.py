@@ -128,6 +128,8 @@ ROUTES: tuple[Route, ...] = (
     Route("ResetPassword", POST, "/users/{user}/password-reset", "Have a user set a password", status=201),
     Route("ChangePassword", POST, "/me/password", "Change one's own password"),
     # What was done
+    Route("ListAudit", GET, "/audit", "Who did what, the newest first"),
+    Route("VerifyAudit", GET, "/audit/verification", "Whether the log still is what was written", flow=Flow.STREAM),
     # Limits and budgets
     Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
     Route("ShowQuota", GET, "/quota", "What limits the caller"),
