@@ -16,7 +16,6 @@ from forebay.errors import BadInput
 
 SERVICES_ACCOUNT = "FOREBAY"
 AGENTS_ACCOUNT = "AGENTS"
-AUDIT_STREAM = "FOREBAY_AUDIT"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NKEY = re.compile(r"U[A-Z2-7]{55}")
@@ -53,9 +52,9 @@ def rights(user: str) -> Rights:
             ),
         )
     if user == "admin":
-        streams = [w for s in (subjects.USAGE_STREAM.name, AUDIT_STREAM) for w in _stream(s)]
+        streams = [w for s in (subjects.USAGE_STREAM.name, subjects.RECORDINGS_STREAM.name) for w in _stream(s)]
         return Rights(("forebay.events.>", "$JS.API.INFO", *streams), ("forebay.events.>", inbox(user)))
-    return Rights((subjects.usage(user), subjects.attempts(user), f"forebay.audit.{user}"), (inbox(user),))
+    return Rights((subjects.usage(user), subjects.attempts(user), subjects.recordings(user)), (inbox(user),))
 
 
 def agent_rights(node: str) -> Rights:

@@ -42,6 +42,11 @@ def attempts(gateway: str) -> str:
     return f"forebay.events.attempts.{gateway}"
 
 
+def recordings(gateway: str) -> str:
+    """RecordingBatch, kept in RECORDINGS_STREAM until admin has it."""
+    return f"forebay.audit.{gateway}"
+
+
 TELEMETRY_OF_ALL = "forebay.telemetry.*"
 ATTEMPTS_OF_ALL = "forebay.events.attempts.*"
 DRAINING = "forebay.events.draining.scheduler"
@@ -60,6 +65,8 @@ class Stream:
 
 USAGE_STREAM = Stream("FOREBAY_USAGE", ("forebay.usage.*",), max_bytes=1 << 30)
 LEDGER_CONSUMER = "ledger"
+RECORDINGS_STREAM = Stream("FOREBAY_AUDIT", ("forebay.audit.*",), max_bytes=1 << 30)
+RECORDINGS_CONSUMER = "recordings"
 
 LEADER_BUCKET = "forebay-leader"
 """Key `leader`: JSON with the address of the scheduler that leads. Its entries live for two seconds."""

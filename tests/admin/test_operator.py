@@ -101,6 +101,7 @@ ALLOWED = {
         *("ListDeadLetters", "ShowDeadLetter"),
         *("ExportFleet", "ShowFleetVersions", "ShowFoundBackends"),
         *("ListAlerts", "ShowAlert", "WatchAlerts", "ShowStatus"),
+        *("ListAudit", "VerifyAudit", "SearchRecordings", "ShowRecording", "ListRecordingPolicies"),
     },
     Role.OPERATOR: set(calls())
     - {
@@ -110,6 +111,7 @@ ALLOWED = {
         *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest"),
         *("SetModelTerms", "RemoveModelTerms"),
         *("SetPrice", "CancelPrice", "OpenBalance", "CloseBalance", "PostBalance"),
+        *("SearchRecordings", "ShowRecording", "DeleteRecordings", "SetRecordingPolicy"),
     },
     Role.ADMIN: set(calls()),
 }

@@ -143,6 +143,9 @@ class AdminSettings:
     usage_day_days: int = 0
     """How long sums of days (UTC) are kept. 0: for ever."""
 
+    recording_days: int = 30
+    """How long recordings of requests and answers are kept, in days, where policy says that they are made. 0: for ever."""
+
     batch_settle_s: float = 300.0
     """How long the ledger is waited for to tell what became of a request whose answer was lost, before it is made again."""
 
@@ -152,6 +155,10 @@ class AdminSettings:
                 raise ValueError(
                     f"gateway_urls: {url!r} is not the address of a gateway, such as http://127.0.0.1:8090"
                 )
+        if problem := self.keeping.problem():
+            raise ValueError(problem)
+        if self.recording_days < 0:
+            raise ValueError("recording_days: it must be 1 at least, or 0 for ever")
         if self.batch_lines_at_once < 1:
             raise ValueError("batch_lines_at_once: it must be 1 at least")
         for address in self.scheduler_addresses or ("",):

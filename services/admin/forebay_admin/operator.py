@@ -46,6 +46,8 @@ from forebay_admin.queue.scheduler_desk import SchedulerDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.quotas.request_calls import QuotaRequestCalls
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
+from forebay_admin.recordings.recordings_calls import RecordingsCalls
+from forebay_admin.recordings.recordings_desk import RecordingsDesk
 from forebay_admin.sign_in.access_desk import AccessDesk
 from forebay_admin.sign_in.calls import IdentityCalls
 from forebay_admin.unbroken import to_its_end
@@ -80,10 +82,24 @@ class Desks:
     keys: KeysDesk
     quota_requests: QuotaRequestsDesk
     audit: AuditDesk
+    recordings: RecordingsDesk
 
 
 class OperatorServicer(
-    HistoryCalls, NodesCalls, LifecycleCalls, LibraryCalls, AlertsCalls, admin_pb2_grpc.OperatorServicer
+    MoneyCalls,
+    UsageCalls,
+    FleetPartsCalls,
+    HistoryCalls,
+    NodesCalls,
+    LifecycleCalls,
+    LibraryCalls,
+    AlertsCalls,
+    IdentityCalls,
+    KeyCalls,
+    QuotaRequestCalls,
+    AuditCalls,
+    RecordingsCalls,
+    admin_pb2_grpc.OperatorServicer,
 ):
     def __init__(self, access: Access, desks: Desks, database: Database, clock: Clock) -> None:
         self._access = access
@@ -114,6 +130,7 @@ class OperatorServicer(
         self._keys = desks.keys
         self._quota_requests = desks.quota_requests
         self._audit = desks.audit
+        self._recordings = desks.recordings
         self._database = database
         self._clock = clock
 

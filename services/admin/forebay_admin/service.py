@@ -85,6 +85,9 @@ from forebay_admin.queue.scheduler_client import SchedulerClient
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
+from forebay_admin.recordings.clerk import RecordingClerk
+from forebay_admin.recordings.hooks import load_hooks
+from forebay_admin.recordings.recordings_desk import RecordingsDesk
 from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
@@ -194,6 +197,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             rights=sign_in.rights,
             sign_in=sign_in.access,
             audit=AuditDesk(database),
+            recordings=RecordingsDesk(database, changes, ground.clock),
         )
         enrolment = Enrolment(
             database,
@@ -203,7 +207,18 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             nats_url=settings.public_nats_url or settings.nats_url,
             ca_file=settings.ca_file,
         )
-        ledger = Ledger(bus, LedgerStore(database), ground.clock, ground.ops.metrics)
+        ledger = Ledger(bus, ledger_store, ground.clock, ground.ops.metrics, lambda: prices.book)
+        rollups = Rollups(RollupStore(database), ground.clock, ground.ops.metrics)
+        ledger_keeping = LedgerKeeping(database, settings.keeping, ground.clock, ground.ops.metrics)
+        recordings = RecordingClerk(
+            bus,
+            database,
+            ground.clock,
+            ground.ops.metrics,
+            keep_days=settings.recording_days,
+            hooks=load_hooks(),
+        )
+        telling = Telling(database, changes, ground.clock)
         batches = BatchesDesk(
             database,
             directory,
@@ -251,6 +266,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(ledger.keep(), name="ledger")
                 tasks.create_task(rollups.keep(), name="usage-sums")
                 tasks.create_task(ledger_keeping.keep(), name="ledger-keeping")
+                tasks.create_task(recordings.keep(), name="recordings")
+                tasks.create_task(recordings.keep_young(), name="recordings-keeping")
                 tasks.create_task(telling.keep(), name="telling-money")
                 await directory.loaded()
                 await badges.loaded()

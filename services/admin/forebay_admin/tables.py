@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
     Uuid,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
 SCHEMA = "admin"
 METADATA = MetaData(schema=SCHEMA)
@@ -98,6 +98,7 @@ keys = Table(
     Column("calls", ARRAY(Text), nullable=False),
     Column("max_output_tokens", BigInteger),
     Column("max_context_tokens", BigInteger),
+    Column("audit_policy", Text, nullable=False),
     Column("blocked", Boolean, nullable=False),
     Column("block_reason", Text, nullable=False),
     Column("blocked_until", _MOMENT),
@@ -294,6 +295,36 @@ audit_head = Table(
     Column("only_row", Boolean, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+)
+
+recording_policies = Table(
+    "recording_policies",
+    METADATA,
+    Column("group_id", Text, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("permille", Integer, nullable=False),
+)
+
+recordings = Table(
+    "recordings",
+    METADATA,
+    Column("at", _MOMENT, primary_key=True),
+    Column("ledger_id", Uuid, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("request_id", "gateway", "key_id", "user_id", "group_id")),
+    *(Column(name, Text, nullable=False) for name in ("model_requested", "model", "route")),
+    Column("stream", Boolean, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("policy", "outcome", "reason")),
+    Column("http_status", Integer, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_bytes", BigInteger, nullable=False),
+    Column("answer_bytes", BigInteger, nullable=False),
+    Column("request_cut", Boolean, nullable=False),
+    Column("answer_cut", Boolean, nullable=False),
+    Column("request", LargeBinary),
+    Column("answer", LargeBinary),
+    Column("redacted", Integer, nullable=False),
+    Column("words", TSVECTOR, nullable=False),
 )
 
 usage_ledger = Table(

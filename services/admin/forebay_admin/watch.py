@@ -33,6 +33,8 @@ from forebay_admin.quotas.policy_wire import (
     user_share_to_wire,
 )
 from forebay_admin.quotas.spending import standings
+from forebay_admin.recordings.policy_store import policies_by_group
+from forebay_admin.recordings.telling import tell_policy
 from forebay_admin.removals import Removable, removed_since
 from forebay_admin.updates import Read, U, updates
 from forebay_admin.versions import Since
@@ -113,9 +115,16 @@ class WatchServicer(admin_pb2_grpc.AdminServicer):
 
 async def read_principals(connection: AsyncConnection, since: Since, current: int) -> admin_pb2.PrincipalsUpdate:
     principals = await principals_since(connection, since.after)
-    return admin_pb2.PrincipalsUpdate(
-        version=current, snapshot=since.is_snapshot, keys=[principal_to_wire(p) for p in principals]
-    )
+    policies = await policies_by_group(connection)
+    update = admin_pb2.PrincipalsUpdate(version=current, snapshot=since.is_snapshot)
+    with uncollected():
+        for first in range(0, len(principals), AT_ONCE):
+            for principal in principals[first : first + AT_ONCE]:
+                key = principal_to_wire(principal)
+                tell_policy(key, policies.get(principal.group_id))
+                update.keys.append(key)
+            await asyncio.sleep(0)
+    return update
 
 
 async def read_model_rules(connection: AsyncConnection, since: Since, current: int) -> admin_pb2.ModelRulesUpdate:

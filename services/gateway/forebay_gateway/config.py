@@ -111,5 +111,9 @@ class GatewaySettings:
     """A response in the background whose gateway shows no sign of life for so long is told as failed by the others."""
     drain_s: float = 600.0
     """How long running requests may go on after the gateway was told to stop."""
+    recorded_body_bytes: int = 128 << 10
+    """The most that is kept of a request, and of an answer, where policy says that they are kept; at most 224 KiB."""
+    recordings_held_bytes: int = 64 << 20
+    """Of all requests and answers that are taken down and not sent to admin yet. Beyond it they are kept cut, or not."""
     publish_s: float = 5.0
     """How long stopping waits for the last usage records to be published; the journal keeps what is left."""

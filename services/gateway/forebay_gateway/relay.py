@@ -40,6 +40,7 @@ from forebay_gateway.other_models import HasWaited, OtherModels, Turn
 from forebay_gateway.pages.ollama import load_or_unload
 from forebay_gateway.pages.prompt_room import demand_room
 from forebay_gateway.pictures import names_pictures
+from forebay_gateway.recordings.tape import Recording
 from forebay_gateway.refused import (
     ContextTooLong,
     Draining,
@@ -94,6 +95,7 @@ class Exchange:
         self._interruptible = Interruptible()
         self._attempting = Interruptible()
         self._principal: Principal | None = None
+        self._recording: Recording | None = None
         self._asked: Asked | None = None
         self._attempt: Attempt | None = None
         self._slot = SlotWait(means, self._entry, self._body)
@@ -173,6 +175,8 @@ class Exchange:
             self._reply.close()
             self._body.release()
             self._means.running.remove(self.ledger_id)
+            if self._recording is not None:
+                self._means.recorder.end(self._recording, self._entry)
         assert self._reply.response is not None
         return self._reply.response
 
@@ -197,6 +201,9 @@ class Exchange:
                 directory=settings.spool_dir,
             )
             async with reading as upload:
+                if self._recording is not None:  # its fields, and not its files
+                    self._recording.request.add(orjson.dumps(dict(upload.texts)))
+                    self._recording.body_bytes = self._request.content_length or 0
                 await self._answer(route.parse_upload(upload), upload.text_bytes)
 
     async def _read(self, parse: Callable[[bytes], Asked | Loading]) -> tuple[Asked | Loading, int]:
@@ -213,6 +220,9 @@ class Exchange:
         raw = await read_body(
             self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
         )
+        if self._recording is not None:
+            self._recording.request.add(raw)
+        return raw
 
     async def _load(self, loading: Loading) -> None:
         """Of Ollama's dialect: there is no answer to wait for."""
@@ -399,6 +409,9 @@ class Exchange:
         entry = self._entry
         entry.key_id, entry.user_id, entry.group_id = principal.key_id, principal.user_id, principal.group_id
         entry.pool = principal.pool
+        if principal.terms is not None:
+            self._recording = means.recorder.begin(principal, self.ledger_id, self._call.address)
+            self._reply.recording = self._recording
         if means.is_draining.is_set():
             raise Draining
 

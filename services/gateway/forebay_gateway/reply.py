@@ -12,6 +12,7 @@ from aiohttp import web
 from forebay.errors import ForebayError
 from forebay_gateway.asked import Background
 from forebay_gateway.canonical.dialect import Dialect, Translation
+from forebay_gateway.recordings.tape import Recording
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class Reply:
         """Those of the answer, as far as known; what comes after they went out is not told."""
         self.response: web.StreamResponse | None = None
         """None until anything went out."""
+        self.recording: Recording | None = None
+        """None: what goes out is not taken down."""
         self._takes_events = True
         """A stream that has begun may end with an error."""
         self._writing = asyncio.Lock()
@@ -68,15 +71,21 @@ class Reply:
     async def write(self, piece: bytes) -> None:
         """Raises ConnectionError when the client has gone."""
         assert self.response is not None
+        if self.recording is not None:
+            self.recording.answer.add(piece)
         await self.response.write(piece)
 
     async def end_stream(self, piece: bytes) -> None:
         assert self.response is not None
+        if self.recording is not None:
+            self.recording.answer.add(piece)
         await self.response.write_eof(piece)
 
     # --- whole ------------------------------------------------------------------------------------------------------
 
     async def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+        if self.recording is not None:
+            self.recording.answer.add(body)
         response = web.Response(status=status, body=body, headers={**self.headers, "content-type": content_type})
         self.response = response
         await response.prepare(self._request)
@@ -106,7 +115,9 @@ class Reply:
 
     def unheard(self, background: Background) -> Unheard:
         """For the answer, which goes on without the client, while this one is for what the client is told of that."""
-        return Unheard(self._request, self._request_id, self._dialect, self.headers, background)
+        unheard = Unheard(self._request, self._request_id, self._dialect, self.headers, background)
+        unheard.recording, self.recording = self.recording, None
+        return unheard
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -177,13 +188,15 @@ class Unheard(Reply):
         self._has_begun = True
 
     async def write(self, piece: bytes) -> None:
+        if self.recording is not None:
+            self.recording.answer.add(piece)
         self._background.grew()
 
     async def end_stream(self, piece: bytes) -> None:
-        self._background.grew()
+        await self.write(piece)
 
     async def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-        self._background.grew()
+        await self.write(body)
 
     async def refuse(self, error: ForebayError, translation: Translation | None = None) -> None:
         self._background.refuse(error)

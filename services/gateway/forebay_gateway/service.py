@@ -48,6 +48,7 @@ from forebay_gateway.ledger.usage_record import RecordForm, as_lost
 from forebay_gateway.meters import make_meters
 from forebay_gateway.pictures import Pictures
 from forebay_gateway.public_web import open_public_web
+from forebay_gateway.recordings.recorder import Recorder
 from forebay_gateway.refused import Draining
 from forebay_gateway.rules.first_tokens import FirstTokens
 from forebay_gateway.rules.model_rules import ModelRules
@@ -150,6 +151,13 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 )
                 attempt_news = AttemptNews(bus, settings.name, clock)
                 contents = AdminContents(admin)
+                recorder = Recorder(
+                    bus,
+                    settings.name,
+                    ops.metrics,
+                    body_bytes=settings.recorded_body_bytes,
+                    held_bytes=settings.recordings_held_bytes,
+                )
                 means = Means(
                     settings=settings,
                     clock=clock,
@@ -173,6 +181,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     running=running,
                     meters=meters,
                     attempt_news=attempt_news,
+                    recorder=recorder,
                     contents=contents,
                     batches=AdminBatches(admin),
                     thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
@@ -212,6 +221,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     background = [
                         tasks.create_task(session.run(), name="scheduler-session"),
                         tasks.create_task(publisher.run(), name="usage-records"),
+                        tasks.create_task(recorder.run(), name="recordings"),
                         tasks.create_task(attempt_news.run(), name="attempt-news"),
                         tasks.create_task(_end_silent(running, fleet, clock, settings), name="lost"),
                         tasks.create_task(
@@ -232,6 +242,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         for task in background:
                             task.cancel()
                 await publisher.flush(settings.publish_s)
+                await recorder.flush(settings.publish_s)
                 await journal.leave()
 
 

@@ -26,6 +26,7 @@ from forebay_gateway.ledger.usage_record import RecordForm
 from forebay_gateway.meters import Meters
 from forebay_gateway.pictures import Pictures
 from forebay_gateway.public_web import PublicWeb
+from forebay_gateway.recordings.recorder import Recorder
 from forebay_gateway.rules.first_tokens import FirstTokens
 from forebay_gateway.rules.model_rules import ModelRules
 from forebay_gateway.running import Running
@@ -59,6 +60,7 @@ class Means:
     running: Running
     meters: Meters
     attempt_news: AttemptNews
+    recorder: Recorder
     contents: ContentStore
     batches: BatchStore
     thoughts: Seal

@@ -20,6 +20,7 @@ from forebay_admin.people.people import User, demand_name
 from forebay_admin.people.people_store import change_user, user_named
 from forebay_admin.people.weights import demand_weight
 from forebay_admin.quotas.policy_wire import group_to_wire
+from forebay_admin.recordings.policy_store import tell_again
 from forebay_admin.wire_forms import key_to_wire, user_to_wire
 
 _MOST_QUEUED = 1_000_000
@@ -92,6 +93,8 @@ class SharesDesk:
                 weight_milli=weight,
                 paused=request.paused if request.HasField("paused") else None,
             )
+            if after.parent_id != before.parent_id:
+                await tell_again(change, after.id)  # what is kept of its members' requests goes by the groups around it
             names = await self._names(change)
             await self._note(
                 change, actor, "group.set", after.name, before=_group(before, names), after=_group(after, names)

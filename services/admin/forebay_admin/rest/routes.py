@@ -130,6 +130,12 @@ ROUTES: tuple[Route, ...] = (
     # What was done
     Route("ListAudit", GET, "/audit", "Who did what, the newest first"),
     Route("VerifyAudit", GET, "/audit/verification", "Whether the log still is what was written", flow=Flow.STREAM),
+    Route("SearchRecordings", GET, "/recordings", "Find requests by what was said, the newest first"),
+    Route("ShowRecording", GET, "/recordings/{id}", "What was asked, and what was answered"),
+    Route("DeleteRecordings", DELETE, "/recordings/{id}", "Delete what is kept of a request"),
+    Route("DeleteRecordings", DELETE, "/users/{user}/recordings", "Delete what is kept of a user's requests"),
+    Route("ListRecordingPolicies", GET, "/recording-policies", "Of whose requests what is kept"),
+    Route("SetRecordingPolicy", PUT, "/recording-policies", "Say of whose requests what is to be kept", body="policy"),
     # Limits and budgets
     Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
     Route("ShowQuota", GET, "/quota", "What limits the caller"),
