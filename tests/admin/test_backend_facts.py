@@ -30,7 +30,7 @@ def test_where_it_runs_is_told_with_its_gpus_and_who_wants_it() -> None:
         "GPUs": "0, 1",
         "Labels": "b=\\[red], rack=a",
         "Wanted by": "nobody: added by itself, found by its node's agent",
-        "Enabled": "no, by the fleet file",
+        "Enabled": "no, by an operator",
     }
     assert dict(place_facts(registry_pb2.Backend(enabled=True), "box"))["GPUs"] == "all"
 

@@ -111,7 +111,7 @@ async def test_a_prompt_above_the_cap_is_refused_as_the_engine_counts_it(tmp_pat
         async with house.post(ask(model="big", messages=words(1000))) as answer:
             error = (await answer.json())["error"]
         assert error["code"] == "context_length_exceeded"
-        assert "an operator's rule allows 100 here" in error["message"]
+        assert "an operator's rule or the API key allows 100 here" in error["message"]
         assert (paths(big).count(CHAT), paths(big).count("/tokenize")) == (2, 4), "a short one is not even counted"
 
 

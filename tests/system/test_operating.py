@@ -9,14 +9,18 @@ from typing import Any
 
 import aiohttp
 
+from tests.system.conftest import FakeEngineProcess
 from tests.system.installation import Installation, ask, eventually, stream
 
 BODY = ask("Go on.", model="fake-model", max_tokens=40)
 
 
 async def test_queue_and_explain_tell_of_who_waits_and_what_became_of_them(
-    with_standby: Installation, client: aiohttp.ClientSession
+    with_standby: Installation, own_engine: FakeEngineProcess, client: aiohttp.ClientSession
 ) -> None:
+    pace = f"{own_engine.url}/control/pace"
+    async with client.post(pace, json={"answer_tokens": 5000}) as answer:
+        assert answer.status == 200
     first, second = with_standby.make_key("early"), with_standby.make_key("late")
     long, short = {**BODY, "max_tokens": 5000}, {**BODY, "max_tokens": 10}
     begun = [asyncio.Event() for _ in range(6)]
@@ -25,6 +29,8 @@ async def test_queue_and_explain_tell_of_who_waits_and_what_became_of_them(
         for number in range(6)
     ]
     await eventually(lambda: sum(event.is_set() for event in begun) == 4, 60, "four of six did not begin")
+    async with client.post(pace, json={"answer_tokens": 100}) as answer:
+        assert answer.status == 200
     its_turn = asyncio.Event()
     late = asyncio.create_task(stream(client, with_standby.gateway_url(2), second, short, "late-0", its_turn))
     await asyncio.sleep(0.3)
