@@ -118,7 +118,7 @@ def test_what_is_no_json_is_kept_as_text_or_not_at_all(body: bytes, kept: str) -
     assert wording(body, Redactor()).kept == kept
 
 
-def test_a_text_that_a_hook_fails_on_is_not_kept() -> None:
+def test_a_text_that_a_hook_fails_on_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
     def broken(text: str) -> str:
         raise ValueError(text)
 
@@ -133,6 +133,9 @@ def test_a_text_that_a_hook_fails_on_is_not_kept() -> None:
     (row,) = parsed.rows
     assert unpack(row.request) == "(not kept: a redaction failed)"
     assert "secret" not in row.words
+    (logged,) = caplog.records
+    assert vars(logged)["error"] == "ValueError"
+    assert "secret" not in repr(vars(logged)), "what a hook says may hold the text"
 
 
 def test_what_is_no_recording_is_refused_without_its_words() -> None:

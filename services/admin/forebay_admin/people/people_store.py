@@ -37,7 +37,7 @@ async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
     # The counter's lock lets one writer in at a time, so a look before the insert is enough.
     if await _find(connection, order.name) is not None:
         raise AlreadyExists(f"There is a user {order.name} already.")
-    group_id, group_name = await _group(change, order.group, now)
+    group_id, group_name = await group_or_new(change, order.group, now)
     user = User(
         new_user_id(), order.name, group_id, group_name, order.role, now, is_service_account=order.is_service_account
     )
@@ -96,7 +96,8 @@ async def change_user(
     return after
 
 
-async def _group(change: Change, name: str, now: datetime) -> tuple[str, str]:
+async def group_or_new(change: Change, name: str, now: datetime) -> tuple[str, str]:
+    """Its id and its name as it is written there; made if there is none of that name, in whatever case."""
     known = select(groups.c.id, groups.c.name).where(func.lower(groups.c.name) == name.lower())
     row = (await change.connection.execute(known)).first()
     if row is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from forebay.wire.v1 import key_terms_pb2, recordings_pb2, types_pb2
 from forebay_admin.keys.key_terms import AuditPolicy
 from forebay_admin.recordings.redaction import Hook, Redactor
 from forebay_admin.recordings.wording import wording
+
+log = logging.getLogger(__name__)
 
 _LONGEST_BODY = 512 * 1024
 _LONGEST_WORDS = 256 * 1024
@@ -91,7 +94,9 @@ def _row(told: recordings_pb2.Recording, hooks: Sequence[Hook]) -> RecordingRow:
             found = wording(_unpacked(packed), redactor) if packed else None
         except zlib.error:
             raise
-        except Exception:  # a hook is not ours; what it could not look through nobody keeps
+        except Exception as error:  # a hook is not ours; what it could not look through nobody keeps
+            # Its kind alone: what it says may hold the text.
+            log.warning("a text withheld", extra={"action": "redaction_failed", "error": type(error).__name__})
             kept.append(zlib.compress(_WITHHELD.encode()))
             redactor.taken_out += 1
             continue

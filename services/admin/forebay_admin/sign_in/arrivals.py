@@ -12,7 +12,7 @@ from forebay.errors import NotAuthenticated, NotFound
 from forebay_admin.audit.audit_store import Act, Facts, record
 from forebay_admin.changes import Change
 from forebay_admin.people.people import Role, User, UserOrder, new_group_id
-from forebay_admin.people.people_store import add_user, user_named, user_with_id
+from forebay_admin.people.people_store import add_user, group_or_new, user_named, user_with_id
 from forebay_admin.people.role_store import roles_of
 from forebay_admin.people.weights import ONE
 from forebay_admin.sign_in.claims import Arrival
@@ -111,7 +111,7 @@ async def _follow(change: Change, user: User, arrival: Arrival, provider: Provid
         role = user.role  # somebody has to be left who can put the provider's settings right
     group_id, group_name = user.group_id, user.group_name
     if arrival.group is not None and arrival.group.lower() != user.group_name.lower():
-        group_id, group_name = await _group(change, arrival.group, now)
+        group_id, group_name = await group_or_new(change, arrival.group, now)
     if (role, group_id) == (user.role, user.group_id):
         return user
     await connection.execute(
@@ -124,23 +124,6 @@ async def _follow(change: Change, user: User, arrival: Arrival, provider: Provid
     act = Act(f"provider {provider.name}", "user.follow", user.name, before=before, after=after)
     await record(connection, act, now)
     return await user_with_id(connection, user.id)
-
-
-async def _group(change: Change, name: str, now: datetime) -> tuple[str, str]:
-    row = (
-        await change.connection.execute(
-            select(groups.c.id, groups.c.name).where(func.lower(groups.c.name) == name.lower())
-        )
-    ).first()
-    if row is not None:
-        return row.id, row.name
-    group_id = new_group_id()
-    await change.connection.execute(
-        insert(groups).values(
-            id=group_id, name=name, weight_milli=ONE, paused=False, created_at=now, version=change.version
-        )
-    )
-    return group_id, name
 
 
 async def _is_last_admin(connection: AsyncConnection, user: User) -> bool:
