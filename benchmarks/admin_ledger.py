@@ -13,9 +13,12 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.scheduler import Slowness, as_on_the_reference
 from benchmarks.targets import Target
+from forebay import collector
 from forebay.clock import ManualClock, SystemClock
 from forebay.database import Database
+from forebay.errors import Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay.metrics import Metrics
 from forebay.nats_bus import open_nats_bus
@@ -42,7 +45,7 @@ _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 async def measure_sink(database: Database, work: Path, *, rows: int) -> list[Target]:
-    """A backlog in NATS, priced and entered by one clerk; the CPU is that of this process, PostgreSQL's and NATS's not
+    """A backlog in NATS, priced and entered; the CPU is that of this process, PostgreSQL's and NATS's not
     in it."""
     book = PriceBook(
         [PriceVersion(1, "*", _LONG_AGO, Prices(prompt_micros=200_000, completion_micros=600_000), "", _LONG_AGO)]
@@ -58,17 +61,25 @@ async def measure_sink(database: Database, work: Path, *, rows: int) -> list[Tar
             store = LedgerStore(database, Charges(lambda: book).enter)
             ledger = Ledger(bus, store, SystemClock(), Metrics(), lambda: book)
             await store.prepare_days(datetime.now(UTC).date())
+            collector.calm()  # as a service does
+            slowness = Slowness()
             cpu, began = time.process_time(), time.monotonic()
             keeping = asyncio.create_task(ledger.keep())
             while ledger.written < rows:
                 await asyncio.sleep(0.05)
             cpu, took = time.process_time() - cpu, time.monotonic() - began
+            times = slowness.times()
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
     how = f"a backlog of {rows:,} rows in batches of {_BATCH} from NATS, priced, into PostgreSQL"
+    each = cpu / rows * 1e6
     return [
         Target("ledger_rows_per_s", rows / took, 30_000, "at least", "rows/s", f"{how}, by the clock, one process"),
-        Target("ledger_cpu_us", cpu / rows * 1e6, 25, "at most", "µs", f"{how}: CPU of admin for each row"),
+        Target(
+            "ledger_rows_reference_per_s", rows / took * times, 30_000, "at least", "rows/s", as_on_the_reference(times)
+        ),
+        Target("ledger_cpu_us", each, 25, "at most", "µs", f"{how}: CPU of admin for each row"),
+        Target("ledger_cpu_reference_us", each / times, 25, "at most", "µs", as_on_the_reference(times)),
     ]
 
 
@@ -119,6 +130,7 @@ async def measure_queries(database: Database, url: str, *, rows: int) -> list[Ta
     await _fill(database, url, now, rows)
     desk = UsageDesk(database, ManualClock(now.timestamp()))
     took: dict[str, list[float]] = {}
+    slowness = Slowness()
     for turn in range(12):
         for name, asked in _questions(now).items():
             began = time.perf_counter()
@@ -126,18 +138,17 @@ async def measure_queries(database: Database, url: str, *, rows: int) -> list[Ta
             if turn:  # the first warms up what a dashboard that is looked at finds warm
                 took.setdefault(name, []).append(time.perf_counter() - began)
             assert answer.total.requests, name
+    times = slowness.times()
     every = sorted(second for some in took.values() for second in some)
     slowest = max(took, key=lambda name: statistics.median(took[name]))
+    p95 = 1000 * every[int(len(every) * 0.95)]
+    how = (
+        f"{len(took)} questions over {rows:,} rows of {_DAYS} days, {len(every)} times; slowest: {slowest}, "
+        f"median {1000 * statistics.median(took[slowest]):.0f} ms"
+    )
     return [
-        Target(
-            "usage_query_p95_ms",
-            1000 * every[int(len(every) * 0.95)],
-            200,
-            "at most",
-            "ms",
-            f"{len(took)} questions over {rows:,} rows of {_DAYS} days, {len(every)} times; slowest: {slowest}, "
-            f"median {1000 * statistics.median(took[slowest]):.0f} ms",
-        )
+        Target("usage_query_p95_ms", p95, 200, "at most", "ms", how),
+        Target("usage_query_p95_reference_ms", p95 / times, 200, "at most", "ms", as_on_the_reference(times)),
     ]
 
 
@@ -225,11 +236,21 @@ async def _fill(database: Database, url: str, now: datetime, rows: int) -> None:
             keeper = Rollups(RollupStore(database), ManualClock(until.timestamp()), Metrics())
             for _ in range(3):  # minutes, hours, days: as if each had been noted in its time
                 await connection.execute("UPDATE admin.usage_touched SET made_at = at")
-                await keeper.sum_up()
+                await _sum_up(keeper)
         for table in ("usage_minutes", "usage_hours", "usage_days", "usage_ledger"):
             await connection.execute(f"VACUUM ANALYZE admin.{table}")
     finally:
         await connection.close()
+
+
+async def _sum_up(keeper: Rollups) -> None:
+    """As it keeps them: what took too long for one transaction is done in smaller ones."""
+    for _ in range(10):
+        try:
+            return await keeper.sum_up()
+        except Unavailable:
+            continue
+    raise Unavailable("The sums of a day cannot be made on this machine now.")
 
 
 async def _note_minutes(connection: Any, since: datetime, until: datetime) -> None:

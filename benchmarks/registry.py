@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.registry_parts import RegistryProcess
 from benchmarks.registry_requests import deaths_while_asked, open_requests
 from benchmarks.registry_site import MORTALS, Site, open_site, serves
-from benchmarks.scheduler import Slowness
+from benchmarks.scheduler import Slowness, as_on_the_reference
 from benchmarks.targets import Target, tell
 from forebay.wire.v1 import registry_pb2 as wire
 from forebay_registry.health.conditions import REFUSALS_TO_FALL, Rhythm
@@ -98,9 +98,7 @@ async def _at_rest(site: Site, one: RegistryProcess, *, seconds: float) -> list[
         f"of one core, {ENGINES} engines ({a_second:.0f} looks a second, with gauges) and {NODES} agents "
         f"({taken:.0f} samples of 8 GPUs a second), one watcher ({(site.watcher.updates - updates) / took:.1f} updates/s)"
     )
-    scaled = (
-        f"the same, as it were on the core for which the target was set ({times:.1f} times as fast as this one is now)"
-    )
+    scaled = as_on_the_reference(times)
     return [
         Target("registry_cpu_percent", share, 50, "at most", "%", how),
         Target("registry_cpu_reference_percent", share / times, 50, "at most", "%", scaled),

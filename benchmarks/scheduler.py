@@ -68,6 +68,12 @@ class Slowness:
         return (self._before + scheduler_cpu.step_ns()) / 2 / _REFERENCE_STEP_NS
 
 
+def as_on_the_reference(times: float) -> str:
+    return (
+        f"the same, as it were on the core for which the target was set ({times:.1f} times as fast as this one is now)"
+    )
+
+
 def decisions() -> list[Target]:
     """The core alone."""
     slowness = Slowness()
@@ -77,9 +83,7 @@ def decisions() -> list[Target]:
     how = (
         "one request ends, the next starts: 10,000 queued, 1,000 backends, 10,000 users in 100 groups, 8 prefix blocks"
     )
-    scaled = (
-        f"the same, as it were on the core for which the target was set ({times:.1f} times as fast as this one is now)"
-    )
+    scaled = as_on_the_reference(times)
     return [
         Target("decision_cpu_p50_us", costs.p50, 60, "at most", "µs", f"{how}; {kind}"),
         Target("decision_cpu_p99_us", costs.p99, 300, "at most", "µs", "likewise"),
@@ -103,9 +107,7 @@ def sessions(*, short: bool) -> list[Target]:
     empty, _ = scheduler_session.measure(queued=0, seconds=seconds)
     times = slowness.times()
     how = "asked, granted, first token, settled over one batched session, a second of the scheduler's processor time"
-    scaled = (
-        f"the same, as it were on the core for which the target was set ({times:.1f} times as fast as this one is now)"
-    )
+    scaled = as_on_the_reference(times)
     return [
         Target("session_decisions_queued_per_s", busy, 10_000, "at least", "/s", f"{how}; 10,000 queued"),
         Target("session_decisions_empty_per_s", empty, 30_000, "at least", "/s", f"{how}; nobody waits"),

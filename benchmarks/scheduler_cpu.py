@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 
 import forebay_scheduler.policy
+from forebay.collector import calm
 from forebay_scheduler import decisions as de
 from forebay_scheduler import events as ev
 from forebay_scheduler.backend import Backend
-from forebay_scheduler.collector import calm
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import (
     BackendId,

@@ -19,11 +19,11 @@ import grpc.aio
 import psutil
 
 from forebay.clock import SystemClock
+from forebay.collector import calm
 from forebay.metrics import Metrics
 from forebay.rpc import open_peer, open_server
 from forebay.wire.v1 import scheduler_pb2, scheduler_pb2_grpc, types_pb2
 from forebay_scheduler.backend import Backend
-from forebay_scheduler.collector import calm
 from forebay_scheduler.doorway import Doorway
 from forebay_scheduler.events import CeilingsStored, FleetChanged, StateStored
 from forebay_scheduler.meters import make_queue_histogram

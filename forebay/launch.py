@@ -4,7 +4,6 @@ the services bring along through the entry points `forebay.commands`."""
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from forebay import collector
 from forebay.clock import SystemClock
 from forebay.config import read_file, read_settings, unknown_tables
 from forebay.errors import BadInput, BadSettings, CannotStart, ForebayError
@@ -165,8 +165,7 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
             await stack.enter_async_context(service.open(settings, ground))
             ops.ready("start")
             log.info("service ready", extra={"action": "ready", "name_": service.name, "ops": address})
-        gc.collect()
-        gc.freeze()  # what start-up made stays; later collections need not look at it
+        collector.calm()
         await told.wait()
         for ops in all_ops:
             ops.not_ready("drain", "draining: told to stop")

@@ -8,12 +8,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forebay import collector
 from forebay.bus import Bus
 from forebay.clock import Clock, micros
 from forebay.errors import Unavailable
 from forebay.metrics import Histogram
 from forebay.subjects import DRAINING
-from forebay_scheduler import collector, orphans, standing
+from forebay_scheduler import orphans, standing
 from forebay_scheduler.ceiling_store import CeilingStore
 from forebay_scheduler.config import SchedulerSettings
 from forebay_scheduler.doorway import Doorway

@@ -1,4 +1,4 @@
-"""The usage ledger's clerk: takes batches from the bus, writes them, acknowledges them once the transaction is committed.
+"""The usage ledger's clerks: take batches from the bus, write them, acknowledge them once the transaction is committed.
 
 Nothing is acknowledged that is not written, so a batch may come twice; the store lets the first row of a ledger id win.
 While Postgres is away nothing is taken; what was taken goes back."""
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 20
 """Messages in one transaction: at most 500 rows and 512 kB each, so that catching up never holds the loop for long."""
+
+CLERKS = 2
+"""At once, each with a transaction of its own: one parses what came while PostgreSQL writes for the other. More would
+only wait for the same core."""
 
 _WAIT_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 5.0
@@ -53,7 +57,6 @@ class Ledger:
             (),
             lambda: [((), self._lag_s)],
         )
-        self._retry_s = _FIRST_RETRY_S
 
     @property
     def written(self) -> int:
@@ -62,26 +65,33 @@ class Ledger:
 
     async def keep(self) -> None:
         """For ever."""
+        async with asyncio.TaskGroup() as clerks:
+            for _ in range(CLERKS):
+                clerks.create_task(self._keep(), name="ledger-clerk")
+
+    async def _keep(self) -> None:
+        """For ever."""
+        retry = _Retry()
         while True:
             try:
                 await self._bus.wait_connected()
                 await self._bus.ensure_stream(USAGE_STREAM)
                 consumer = await self._bus.consumer(USAGE_STREAM, LEDGER_CONSUMER)
-                await self._read(consumer)
+                await self._read(consumer, retry)
             except Unavailable as error:
                 log.debug("ledger waits", extra={"action": "ledger_wait", "why": error.message})
-                await self._wait_a_little()
+                await retry.wait()
 
-    async def _read(self, consumer: Consumer) -> NoReturn:
+    async def _read(self, consumer: Consumer, retry: _Retry) -> NoReturn:
         """For ever, or until the bus does not know the consumer (any more): raises Unavailable."""
         while True:
             # Before anything is taken: a message taken while Postgres is away only comes again later.
             await self._store.prepare_days(self._now().date())
             deliveries = await consumer.fetch(MOST_AT_ONCE, _WAIT_S)
             if deliveries:
-                await self._enter(deliveries)
+                await self._enter(deliveries, retry)
 
-    async def _enter(self, deliveries: Sequence[Delivery]) -> None:
+    async def _enter(self, deliveries: Sequence[Delivery], retry: _Retry) -> None:
         rows: list[LedgerRow] = []
         poison: list[Poison] = []
         for delivery in deliveries:
@@ -95,7 +105,7 @@ class Ledger:
             written = await self._store.write(rows, poison)
         except Unavailable:
             log.warning("usage not written, giving it back", extra={"action": "ledger_back", "rows": len(rows)})
-            await _all_or_later(d.give_back(self._retry_s) for d in deliveries)
+            await _all_or_later(d.give_back(retry.after_s) for d in deliveries)
             raise
         self._retry_s = _FIRST_RETRY_S
         self._written.value += written.rows
@@ -110,12 +120,22 @@ class Ledger:
             self._lag_s = max(0.0, self._clock.now() - ended)
         await _all_or_later(d.ack() for d in deliveries)
 
-    async def _wait_a_little(self) -> None:
-        await asyncio.sleep(self._retry_s)
-        self._retry_s = min(self._retry_s * 2, _LAST_RETRY_S)
-
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+class _Retry:
+    """How long a clerk waits for what is away: longer each time."""
+
+    def __init__(self) -> None:
+        self.after_s = _FIRST_RETRY_S
+
+    def begin_anew(self) -> None:
+        self.after_s = _FIRST_RETRY_S
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self.after_s)
+        self.after_s = min(self.after_s * 2, _LAST_RETRY_S)
 
 
 async def _all_or_later(words: Iterable[Awaitable[None]]) -> None:

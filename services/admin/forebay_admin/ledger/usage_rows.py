@@ -39,6 +39,7 @@ _MOST_SMALL = 2**31 - 1
 NOT_A_BATCH = "not a UsageBatch"
 """How the reason begins of what is no message of ours; all other poison is a single record."""
 _DAY_MS = 86_400_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 1000 * _DAY_MS
 _FUTURE_MS = FUTURE_LIMIT // timedelta(milliseconds=1)
 
@@ -83,7 +84,7 @@ class LedgerRow(NamedTuple):
     unbilled: str | None = None
 
 
-_BEFORE_THE_BILL = LedgerRow._fields.index("cost_micros")
+_NO_BILL = Bill(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,32 @@ def _row(record: usage_pb2.UsageRecord, now_ms: int, prices: PriceBook | None) -
     started_at = _moment(started_at_us)
     if abs(started_at_us - made_ms * 1000) > _DAY_US:
         raise _NotARow(f"it began at {started_at}, more than a day from when ledger_id {ledger_id.hex()} was made")
+    key_id, model, width = record.key_id, record.model, record.width
+    queue_ms, duration_ms = record.queue_ms, record.duration_ms
+    ttft_ms = record.ttft_ms if record.HasField("ttft_ms") else None
+    images = record.images if record.HasField("images") else None
+    audio_ms = record.audio_ms if record.HasField("audio_ms") else None
+    prompt, cached, completion = usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens
+    cost_micros, price_version, unbilled = (
+        _NO_BILL
+        if prices is None
+        else prices.bill(
+            model,
+            started_at,
+            outcome,
+            key_id,
+            ttft_ms,
+            source,
+            prompt,
+            cached,
+            completion,
+            images,
+            audio_ms,
+            queue_ms,
+            duration_ms,
+            width,
+        )
+    )
     # In the order of its columns: names would double what it takes to make one.
     row = LedgerRow(
         _day(made_ms // _DAY_MS),
@@ -181,54 +208,38 @@ def _row(record: usage_pb2.UsageRecord, now_ms: int, prices: PriceBook | None) -
         record.request_id,
         record.gateway,
         record.generation,
-        record.key_id,
+        key_id,
         record.user_id,
         record.group_id,
         record.pool,
         record.model_requested,
-        record.model,
+        model,
         record.backend_id,
         record.dialect,
         record.route,
         record.stream,
-        record.width,
+        width,
         outcome,
         record.reason,
         record.http_status,
         started_at,
-        record.queue_ms,
-        record.ttft_ms if record.HasField("ttft_ms") else None,
-        record.duration_ms,
-        usage.prompt_tokens,
-        usage.cached_prompt_tokens,
-        usage.completion_tokens,
+        queue_ms,
+        ttft_ms,
+        duration_ms,
+        prompt,
+        cached,
+        completion,
         source,
         record.attempts,
-        record.images if record.HasField("images") else None,
-        record.audio_ms if record.HasField("audio_ms") else None,
+        images,
+        audio_ms,
+        cost_micros,
+        price_version,
+        unbilled,
     )
     if not _fits(row):
         raise _NotARow(_what_does_not_fit(row))
-    return row if prices is None else LedgerRow._make(row[:_BEFORE_THE_BILL] + _bill(row, prices))
-
-
-def _bill(row: LedgerRow, prices: PriceBook) -> Bill:
-    return prices.bill(
-        row.model,
-        row.started_at,
-        row.outcome,
-        row.key_id,
-        row.ttft_ms,
-        row.usage_source,
-        row.prompt_tokens,
-        row.cached_prompt_tokens,
-        row.completion_tokens,
-        row.images,
-        row.audio_ms,
-        row.queue_ms,
-        row.duration_ms,
-        row.width,
-    )
+    return row
 
 
 def _fits(row: LedgerRow) -> bool:
@@ -268,6 +279,6 @@ def _day(days: int) -> date:
 
 def _moment(us: int) -> datetime:
     try:
-        return datetime.fromtimestamp(us / 1_000_000, UTC)
-    except (OverflowError, ValueError, OSError) as error:
+        return _EPOCH + timedelta(0, 0, us)
+    except OverflowError as error:
         raise _NotARow(f"started_at_us {us} is not a time") from error
