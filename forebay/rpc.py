@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ KEEPALIVE = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
+_FIRST_WORD_S = 5.0
+"""How long a caller that is to be refused may take to send its first message."""
 _MAX_MESSAGE = 64 * 1024 * 1024
 _NOT_OURS = (grpc.aio.BaseError, NotImplementedError)
 """What gRPC itself raises in a handler, and makes a status of."""
@@ -148,6 +150,8 @@ class _Edge(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+                if handler.request_streaming:
+                    request = _Requests(request)
                 try:
                     caller_address.set(peer_address(context.peer()))  # which may count for who may call
                     caller.set(self._authorize(method, bearer))
@@ -155,6 +159,7 @@ class _Edge(grpc.aio.ServerInterceptor):
                         async for response in responses:
                             yield response
                 except ForebayError as error:
+                    await _first_word(request)
                     await _abort(context, error)
                 except _NOT_OURS:
                     raise
@@ -171,6 +176,8 @@ class _Edge(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, context: Any) -> Any:
             """Of one request, or of a stream of them."""
+            if handler.request_streaming:
+                request = _Requests(request)
             try:
                 caller_address.set(peer_address(context.peer()))
                 caller.set(self._authorize(method, bearer))
@@ -184,6 +191,7 @@ class _Edge(grpc.aio.ServerInterceptor):
                     grpc.StatusCode.DEADLINE_EXCEEDED, f"{method} did not finish in the time its caller gave."
                 )
             except ForebayError as error:
+                await _first_word(request)
                 await _abort(context, error)
             except _NOT_OURS:
                 raise
@@ -196,6 +204,30 @@ class _Edge(grpc.aio.ServerInterceptor):
         )
         return wrap(unary, handler.request_deserializer, handler.response_serializer)
 
+
+class _Requests:
+    """What a caller streams, and whether any of it was read."""
+
+    def __init__(self, requests: AsyncIterator[Any]) -> None:
+        self._requests = aiter(requests)
+        self.is_read = False
+
+    def __aiter__(self) -> _Requests:
+        return self
+
+    async def __anext__(self) -> Any:
+        self.is_read = True
+        return await anext(self._requests)
+
+
+async def _first_word(request: Any) -> None:
+    """Before a stream of requests is refused: a refusal that crosses the caller's first message reaches it as a broken call
+    (INTERNAL), without the reason."""
+    if not isinstance(request, _Requests) or request.is_read:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_WORD_S):
+            await anext(request, None)
 
 def peer_address(peer: str) -> str:
     """`ipv4:192.0.2.1:54321` → 192.0.2.1; `ipv6:%5B::1%5D:54321` → ::1; empty for what is no IP address."""

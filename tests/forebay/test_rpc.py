@@ -219,6 +219,29 @@ async def test_an_error_of_ours_crosses_as_what_it_is(
     assert crossed.value.retry_after_s == 1.25
 
 
+async def test_a_stream_is_refused_with_the_reason_however_its_first_message_crosses_that(
+    address: str,
+) -> None:
+    async def speak_first(peer: Peer) -> None:
+        session = SchedulerStub(peer.channel).Session(metadata=peer.metadata)
+        with translated():
+            await session.write(scheduler_pb2.GatewayFrame())
+            await session.read()
+
+    async with calling(address, "admin") as peer:
+        for _ in range(60):
+            with pytest.raises(NotAllowed):
+                await speak_first(peer)
+
+
+async def test_who_says_nothing_is_refused_all_the_same(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "_FIRST_WORD_S", 0.01)
+    async with calling(address, "admin") as peer:
+        session = SchedulerStub(peer.channel).Session(metadata=peer.metadata)
+        with pytest.raises(NotAllowed), translated():
+            await session.read()
+
+
 async def test_another_error_is_not_taken_for_one_of_ours(address: str, services: Services) -> None:
     async def break_down(_: Any) -> registry_pb2.ListBackendsResponse:
         raise ArithmeticError("a mistake")

@@ -53,13 +53,7 @@ class Doorway(scheduler_pb2_grpc.SchedulerServicer):
     async def Session(
         self, request_iterator: AsyncIterator[scheduler_pb2.GatewayFrame], context: Any
     ) -> AsyncIterator[scheduler_pb2.SchedulerFrame]:
-        try:
-            sessions = self._leading()
-        except Unavailable:
-            # Not before its Hello: a refusal that crosses it reaches the gateway as a broken call, without the reason.
-            await anext(aiter(request_iterator), None)
-            raise
-        async for frame in sessions.hold(request_iterator):
+        async for frame in self._leading().hold(request_iterator):
             yield frame
 
     async def ShowQueue(self, request: scheduler_pb2.ShowQueueRequest, context: Any) -> scheduler_pb2.ShowQueueResponse:
