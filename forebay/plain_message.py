@@ -5,7 +5,7 @@ Maps are of text to text; numbers that a field cannot hold do not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -63,6 +63,34 @@ def plain_of(message: Message) -> dict[str, Any]:
         if field.has_presence or value:
             values[field.name] = value
     return values
+
+
+def nul_place(message: Message) -> str:
+    """Where a text of the message holds a NUL character, such as `key.labels.team`; empty: nowhere. Protobuf lets one pass,
+    and no text of PostgreSQL holds one."""
+    return next((place for place, text in _texts(message, "") if "\0" in text), "")
+
+
+def _texts(message: Message, path: str) -> Iterator[tuple[str, str]]:
+    """All the texts in it, each with its place."""
+    for field, value in message.ListFields():
+        at = f"{path}.{field.name}" if path else field.name
+        if _is_map(field):
+            for name, one in value.items():
+                yield at, str(name)
+                yield from _texts_in(one, f"{at}.{name}")
+        elif field.is_repeated:
+            for number, one in enumerate(value, start=1):
+                yield from _texts_in(one, f"{at}.{number}")
+        else:
+            yield from _texts_in(value, at)
+
+
+def _texts_in(value: object, at: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, Message):
+        yield from _texts(value, at)
 
 
 def _set(into: Message, field: _Field, value: object, at: str) -> list[Problem]:

@@ -17,10 +17,12 @@ from urllib.parse import unquote
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from forebay import errors
 from forebay.config import parse_address, read_secret
 from forebay.errors import CannotStart, ForebayError, NotAllowed, NotAuthenticated
+from forebay.plain_message import nul_place
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +111,17 @@ def render_tokens(tokens: Mapping[str, str]) -> str:
 
 @asynccontextmanager
 async def open_server(
-    listen: str, add: Callable[[grpc.aio.Server], None], authorize: Authorize, *, grace_s: float = 1.0
+    listen: str,
+    add: Callable[[grpc.aio.Server], None],
+    authorize: Authorize,
+    *,
+    grace_s: float = 1.0,
+    examine: Callable[[Any], None] = lambda request: None,
 ) -> AsyncIterator[str]:
-    """Serves on `listen` (HOST:PORT, port 0 for any) until left; gives the address. Raises CannotStart."""
+    """Serves on `listen` (HOST:PORT, port 0 for any) until left; gives the address. `examine` raises for a request, of those
+    that are one message, that no call of this server takes. Raises CannotStart."""
     server = grpc.aio.server(
-        interceptors=[_Edge(authorize)],
+        interceptors=[_Edge(authorize, examine)],
         options=(*KEEPALIVE, ("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)),
     )
     add(server)
@@ -132,8 +140,9 @@ async def open_server(
 class _Edge(grpc.aio.ServerInterceptor):
     """Around every call: who calls, how long there is, and what an error becomes."""
 
-    def __init__(self, authorize: Authorize) -> None:
+    def __init__(self, authorize: Authorize, examine: Callable[[Any], None]) -> None:
         self._authorize = authorize
+        self._examine = examine
 
     async def intercept_service(
         self,
@@ -155,6 +164,8 @@ class _Edge(grpc.aio.ServerInterceptor):
                 try:
                     caller_address.set(peer_address(context.peer()))  # which may count for who may call
                     caller.set(self._authorize(method, bearer))
+                    if not handler.request_streaming:
+                        self._examine(request)
                     async with aclosing(handler_call(request, context)) as responses:
                         async for response in responses:
                             yield response
@@ -181,6 +192,8 @@ class _Edge(grpc.aio.ServerInterceptor):
             try:
                 caller_address.set(peer_address(context.peer()))
                 caller.set(self._authorize(method, bearer))
+                if not handler.request_streaming:
+                    self._examine(request)
                 remaining = context.time_remaining()
                 async with asyncio.timeout(None if remaining is None else max(0.0, remaining - _EARLY_S)) as deadline:
                     return await handler_call(request, context)
@@ -228,6 +241,13 @@ async def _first_word(request: Any) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_WORD_S):
             await anext(request, None)
+
+
+def demand_text(request: Message) -> None:
+    """Raises BadInput for a text with a NUL character, which PostgreSQL keeps nowhere."""
+    if place := nul_place(request):
+        raise errors.BadInput(f"{place}: no text here may hold a NUL character.")
+
 
 def peer_address(peer: str) -> str:
     """`ipv4:192.0.2.1:54321` → 192.0.2.1; `ipv6:%5B::1%5D:54321` → ::1; empty for what is no IP address."""

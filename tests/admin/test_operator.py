@@ -122,6 +122,8 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("CreateKey", {"band_cap": 99}, "INVALID_ARGUMENT: There is no band 99"),
     ("AddUser", {"name": "ADMIN"}, "ALREADY_EXISTS: There is a user ADMIN already."),
     ("AddUser", {"name": "two words"}, "INVALID_ARGUMENT: A user's name is"),
+    ("AddUser", {"name": "a\0b"}, "INVALID_ARGUMENT: name: no text here may hold a NUL character."),
+    ("CreateKey", {"labels": {"team": "\0"}}, "INVALID_ARGUMENT: labels.team: no text here may hold a NUL character."),
     ("AddUser", {"name": "x", "role": 99}, "INVALID_ARGUMENT: There is no role 99"),
     ("RevokeKey", {"key_id": "0" * 12}, "NOT_FOUND: There is no key 000000000000."),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.plain_message import plain_of, read_message
+from forebay.plain_message import nul_place, plain_of, read_message
 from forebay.wire.v1.fleet_pb2 import FleetSpec
 
 WHOLE = {
@@ -81,3 +81,17 @@ def test_no_value_whatever_breaks_the_reading(values: object) -> None:
     assert none == []
     assert again.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
     assert all(problem.why for problem in problems)
+
+
+def test_a_nul_character_is_found_wherever_it_is() -> None:
+    nothing, _ = read_message(FleetSpec(), WHOLE)
+    assert nul_place(nothing) == ""
+    for values, place in (
+        ({"pools": [{"name": "lab"}, {"name": "a\0"}]}, "pools.2.name"),
+        ({"pools": [{"name": "lab", "hosts": ["a", "\0b"]}]}, "pools.1.hosts.2"),
+        ({"nodes": [{"name": "gpu-1", "labels": {"rack": "a\0"}}]}, "nodes.1.labels.rack"),
+        ({"nodes": [{"name": "gpu-1", "labels": {"a\0": "b"}}]}, "nodes.1.labels"),
+    ):
+        message, problems = read_message(FleetSpec(), values)
+        assert problems == []
+        assert nul_place(message) == place

@@ -14,8 +14,8 @@ from forebay.errors import BadInput
 from forebay_admin.json_form import moment
 
 FORMATS = ("csv", "json", "parquet")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the beginning of a formula; the wide signs where it is set to a language that has them."""
 _ROWS_OF_GROUP = 20_000
 
 Row = Mapping[str, Any]
@@ -144,5 +144,9 @@ def _cell(column: Column, row: Row) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    # Models and requests may have any name, and so may be what a spreadsheet would run.
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else str(value)
+    return harmless(value) if isinstance(value, str) else str(value)
+
+
+def harmless(text: str) -> str:
+    """For a cell of CSV. Models and requests may have any name, and so may be what a spreadsheet would run."""
+    return f"'{text}" if text.startswith(FORMULA) else text
