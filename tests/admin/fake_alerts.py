@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,6 +28,9 @@ HOT = wire.Alert(
 class FakeAlerts(AlertsServicer, StandingServicer):
     def __init__(self) -> None:
         self.actors: list[str] = []
+        self.goes_on = asyncio.Event()
+        """Whoever watches is told what comes after the snapshot."""
+        self.goes_on.set()
         self.open: list[wire.Alert] = []
         self.silences: dict[tuple[str, str], wire.AlertSilence] = {}
         self.webhooks: list[wire.WebhookState] = []
@@ -80,6 +84,7 @@ class FakeAlerts(AlertsServicer, StandingServicer):
         self, request: wire.WatchAlertsRequest, context: Any
     ) -> AsyncIterator[wire.WatchAlertsResponse]:
         yield wire.WatchAlertsResponse(snapshot=True, open=self.open)
+        await self.goes_on.wait()
         event = wire.AlertEvent(id="al-1f2e.2", kind=wire.ALERT_EVENT_KIND_CLOSED, alert=HOT)
         yield wire.WatchAlertsResponse(events=[event])
 

@@ -7,16 +7,18 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import grpc.aio
 import pytest
 from click.testing import CliRunner, Result
 
 from forebay.errors import BadInput, NotFound
 from forebay.launch import cli
 from forebay.rpc import translated
-from forebay.wire.v1 import alerts_pb2, registry_pb2, scheduler_pb2, status_pb2
+from forebay.wire.v1 import admin_pb2_grpc, alerts_pb2, registry_pb2, scheduler_pb2, status_pb2
+from forebay_admin.people.people import Role
 from tests.admin.fake_alerts import HOT
 from tests.admin.replica import Running
-from tests.admin.test_operator import query
+from tests.admin.test_operator import query, somebody
 
 Invoke = Callable[..., Awaitable[Result]]
 
@@ -56,6 +58,29 @@ async def test_what_operators_say_of_alerts_is_passed_on_with_their_name_and_aud
     assert told["alert.silence"][1] is None
     assert told["alert.silence"][2] == told["alert.unsilence"][1]
     assert told["alert.test"] == ("all", None, {"webhooks": []})
+
+
+async def test_whoever_was_sent_away_hears_of_no_more_alerts(admin: Running) -> None:
+    alerts, operator = admin.site.registry.alerts, await admin.operator()
+    alerts.goes_on.clear()
+    await somebody(admin, "watcher", Role.AUDITOR)
+    key = await operator.CreateKey(user="watcher")
+    theirs = await admin.peer(key.secret)
+    stub: Any = admin_pb2_grpc.OperatorStub(theirs.channel)
+    watching = stub.WatchAlerts(alerts_pb2.WatchAlertsRequest(), metadata=theirs.metadata)
+    assert (await watching.read()).snapshot
+    await operator.RevokeKey(key_id=key.key.id)
+    same = await admin.operator(key.secret)
+
+    async def listing_for_ever() -> None:
+        while True:
+            await same.ListAlerts()
+
+    with pytest.raises(grpc.aio.AioRpcError, match="This key was revoked"):
+        await asyncio.wait_for(listing_for_ever(), 60)
+    alerts.goes_on.set()
+    with pytest.raises(grpc.aio.AioRpcError, match="This key was revoked"):
+        await watching.read()
 
 
 async def test_the_command_line_shows_and_handles_alerts(admin: Running, forebay: Invoke) -> None:

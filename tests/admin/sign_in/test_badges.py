@@ -19,7 +19,7 @@ from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.bearers import BearerKind, new_bearer
 from forebay_admin.sign_in.session_store import add_session, add_token, list_sessions, list_tokens
 from forebay_admin.sign_in.sessions import MOST_SESSIONS, Lives, SessionKind, Visitor
-from forebay_admin.tables import SCHEMA
+from forebay_admin.tables import SCHEMA, users
 
 PEPPER = b"p" * 32
 LIVES = Lives(timedelta(hours=1), timedelta(days=1), timedelta(hours=1), timedelta(days=1))
@@ -93,9 +93,21 @@ async def test_what_is_used_stays_and_is_written_down_to_the_minute(admin_databa
             with pytest.raises(NotAuthenticated, match="not used for too long"):
                 badges.demand(str(session))
             assert badges.demand(str(token))
-            clock.advance(86_400)
+            clock.advance(86_400 - 9000 + 300)  # five minutes after the token's day
+            badges.forget_past()
             with pytest.raises(NotAuthenticated, match="token has expired"):
                 badges.demand(str(token))
+            names = [f"{BearerKind.SESSION}-old{MOST_SESSIONS - 1:09}", session.name, token.name]
+            assert [badges.find(name) is not None for name in names] == [False, False, True]
+            clock.advance(600)
+            badges.forget_past()
+            with pytest.raises(NotAuthenticated, match="not known here"):
+                badges.demand(str(token))
+            # One that is used elsewhere, or whose user changes, is read again.
+            async with changes.make(database) as change:
+                await change.connection.execute(users.update().values(version=change.version))
+            await badges.caught_up(change.version)
+            assert badges.find(token.name) is not None
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)

@@ -42,6 +42,7 @@ class AlertsCalls:
     ) -> AsyncIterator[alerts_pb2.WatchAlertsResponse]:
         async with aclosing(self._alerts.watch(request)) as told:
             async for news in told:
+                self._access.demand_still("WatchAlerts")  # whoever was sent away hears no more
                 yield news
 
     async def TestAlerts(self, request: alerts_pb2.TestAlertsRequest, context: Any) -> alerts_pb2.TestAlertsResponse:

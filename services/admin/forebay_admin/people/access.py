@@ -124,6 +124,18 @@ class Access:
             raise NotAuthenticated("This key is not known here.")
         return _of_key(principal, self._badges)
 
+    def demand_still(self, call: str) -> None:
+        """Of a call that goes on and on: whoever made it may still. Raises NotAuthenticated, NotAllowed."""
+        actor, now = self.actor(), datetime.fromtimestamp(self._clock.now(), UTC)
+        principal = self._directory.find(actor.key_id) if actor.credential is Credential.KEY else None
+        if principal is not None:
+            _demand_working(principal, now)
+        badge = self._badges.find(actor.key_id)
+        if badge is not None and (badge.is_disabled or (actor.expires_at is not None and now >= actor.expires_at)):
+            raise NotAuthenticated("This session or token has ended.")
+        if actor.name != UP:
+            _demand_right(actor, call)
+
     def _demand_key(self, call: str, bearer: str | None) -> str:
         if bearer is None:
             raise NotAuthenticated("This call needs a Forebay key: set FOREBAY_TOKEN.")
@@ -147,6 +159,18 @@ class Access:
             raise NotAllowed(f"This key may not be used from {caller_address.get() or 'an unknown address'}.")
         _demand_right(_of_key(principal, self._badges), call)
         return f"fb-{principal.key_id}"
+
+
+def _demand_working(principal: Principal, now: datetime) -> None:
+    if principal.state is KeyState.REVOKED:
+        raise NotAuthenticated("This key was revoked.")
+    if principal.state is KeyState.USER_DISABLED:
+        raise NotAuthenticated(f"The user {principal.user_name} is disabled.")
+    block, expires_at = principal.block, principal.limits.expires_at
+    if block is not None and block.holds(now):
+        raise NotAllowed(f"This key is blocked: {block.reason}")
+    if expires_at is not None and now >= expires_at:
+        raise NotAuthenticated("This key has expired.")
 
 
 def _of_key(principal: Principal, badges: Badges) -> Actor:

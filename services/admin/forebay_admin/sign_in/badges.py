@@ -22,13 +22,15 @@ from forebay_admin.people.permissions import Permission
 from forebay_admin.people.role_store import Given, given_since
 from forebay_admin.sign_in.bearers import BearerKind, parse_bearer
 from forebay_admin.sign_in.session_store import badges_since, note_seen, note_used
-from forebay_admin.sign_in.sessions import Badge, Lives, why_not
+from forebay_admin.sign_in.sessions import Badge, Lives, is_over, why_not
 from forebay_admin.updates import updates
 from forebay_admin.versions import Since
 
 log = logging.getLogger(__name__)
 
 _SEEN_EVERY = timedelta(minutes=1)
+_TOLD_FOR = timedelta(minutes=10)
+"""How long after its time somebody is still told why, and another replica may have seen it used since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,15 @@ class Badges(Abreast):
             raise NotAuthenticated(why)
         self._seen[badge.name] = now
         return badge
+
+    def forget_past(self) -> None:
+        """Those whose time is over; one that comes up again, since it was used elsewhere, is read again."""
+        then = datetime.fromtimestamp(self._clock.now(), UTC) - _TOLD_FOR
+        past = [name for name, badge in self._badges.items() if is_over(badge, self._seen.get(name), then)]
+        for name in past:
+            del self._badges[name]
+        for name in self._seen.keys() - self._badges.keys():
+            del self._seen[name]
 
     async def follow(self, database: Database, changes: Changes) -> None:
         """For ever."""

@@ -54,6 +54,7 @@ class SignIn:
         """For ever: writes down what was used when, and forgets what is over."""
         while True:
             await asyncio.sleep(_KEEP_S)
+            self.badges.forget_past()
             try:
                 await self.badges.write_seen(self.database, self.changes)
                 now = datetime.fromtimestamp(self.clock.now(), UTC)

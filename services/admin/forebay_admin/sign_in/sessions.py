@@ -119,12 +119,25 @@ def why_not(badge: Badge, seen_at: datetime | None, now: datetime) -> str:
         return f"This {what} has ended."
     if badge.is_disabled:
         return f"The user {badge.user_name} is disabled."
-    if badge.expires_at is not None and now >= badge.expires_at:
+    if _is_expired(badge, now):
         return f"This {what} has expired."
-    seen = max((at for at in (badge.last_seen_at, seen_at) if at is not None), default=None)
-    if badge.idle is not None and seen is not None and now - seen >= badge.idle:
+    if _is_idle(badge, seen_at, now):
         return f"This {what} was not used for too long; sign in again."
     return ""
+
+
+def is_over(badge: Badge, seen_at: datetime | None, now: datetime) -> bool:
+    """Its time is, whatever else holds."""
+    return _is_expired(badge, now) or _is_idle(badge, seen_at, now)
+
+
+def _is_expired(badge: Badge, now: datetime) -> bool:
+    return badge.expires_at is not None and now >= badge.expires_at
+
+
+def _is_idle(badge: Badge, seen_at: datetime | None, now: datetime) -> bool:
+    seen = max((at for at in (badge.last_seen_at, seen_at) if at is not None), default=None)
+    return badge.idle is not None and seen is not None and now - seen >= badge.idle
 
 
 def token_expiry(expires_in_s: int | None, now: datetime) -> datetime:
