@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,9 +14,12 @@ import grpc.aio
 import pytest
 from click.testing import CliRunner, Result
 
+from forebay.errors import BadInput
 from forebay.launch import cli
 from forebay.rpc import peer_address
 from forebay.wire.v1 import admin_pb2
+from forebay_admin.audit.chain import Anchor
+from forebay_admin.cli.overview.anchor_file import AnchorFile
 from forebay_admin.cli.overview.audit import changed
 from tests.admin.replica import Running
 from tests.admin.test_operator import refused
@@ -82,6 +87,65 @@ async def test_the_log_is_searched_page_by_page(admin: Running) -> None:
     # Of a stream, the first answer tells.
     with pytest.raises(grpc.aio.AioRpcError, match="The log has links 1 to"):
         await auditor.VerifyAudit(from_seq=99)
+
+
+def anchor(seq: int) -> Anchor:
+    return Anchor(seq, bytes([seq]) * 32)
+
+
+def test_a_file_of_anchors_grows_and_is_nobody_elses(tmp_path: Path) -> None:
+    path, now = tmp_path / "anchors", datetime(2026, 11, 30, 11, tzinfo=UTC)
+    file = AnchorFile(path)
+    assert file.last is None
+    assert file.keep(anchor(1), now)
+    assert AnchorFile(path).keep(anchor(3), now)
+    again = AnchorFile(path)
+    assert again.last == anchor(3)
+    assert not again.keep(anchor(3), now)
+    assert path.read_text() == f"{anchor(1)} 2026-11-30T11:00:00Z\n{anchor(3)} 2026-11-30T11:00:00Z\n"
+    assert (path.stat().st_mode & 0o777, [found.name for found in tmp_path.iterdir()]) == (0o600, ["anchors"])
+    path.chmod(0o620)
+    with pytest.raises(BadInput, match="may be written by others"):
+        AnchorFile(path)
+    path.chmod(0o600)
+    path.write_text(f"{anchor(1)}\n2:ab\n")
+    with pytest.raises(BadInput, match=r"Line 2 of .*anchors is no anchor"):
+        AnchorFile(path)
+    with pytest.raises(BadInput, match="Keep this by hand: 1:01"):
+        AnchorFile(tmp_path / "absent" / "anchors").keep(anchor(1), now)
+
+
+async def test_a_log_that_was_cut_at_its_end_is_found_by_the_file_of_anchors(admin: Running, tmp_path: Path) -> None:
+    path = tmp_path / "anchors"
+
+    async def verify(code: int = 0) -> str:
+        words = ["audit", "verify", "--anchor-file", str(path)]
+        environment = {"FOREBAY_ADMIN": admin.grpc_address, "FOREBAY_TOKEN": admin.site.first_key}
+        result = await asyncio.to_thread(CliRunner().invoke, cli, words, None, environment)
+        assert result.exit_code == code, (result.output, result.exception)
+        return f"{result.output}{result.exception or ''}"
+
+    operator = await admin.operator()
+    await operator.AddUser(name="alice")
+    assert "This is the first anchor" in await verify()
+    assert "Nothing was added" in await verify()
+    await operator.AddUser(name="bob")
+    assert "It goes on from the last anchor" in await verify()
+    kept = path.read_text()
+    assert [line.partition(":")[0] for line in kept.splitlines()] == ["2", "3"]
+    connection = await asyncpg.connect(admin.site.database_url)
+    try:
+        for table in ("audit_log", "audit_chain", "audit_head"):
+            await connection.execute(f"ALTER TABLE admin.{table} DISABLE TRIGGER USER")
+        await connection.execute("DELETE FROM admin.audit_log WHERE subject = 'bob'")
+        await connection.execute("DELETE FROM admin.audit_chain WHERE seq = 3")
+        await connection.execute(
+            "UPDATE admin.audit_head SET seq = 2, hash = (SELECT hash FROM admin.audit_chain WHERE seq = 2)"
+        )
+    finally:
+        await connection.close()
+    assert "damaged (removed at link 3): there is no link 3 any more" in await verify(1)
+    assert path.read_text() == kept
 
 
 async def test_a_check_ends_with_an_anchor_and_finds_what_was_changed(admin: Running) -> None:

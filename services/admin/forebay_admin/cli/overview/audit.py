@@ -6,14 +6,18 @@ import json
 import sys
 import time
 from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 from rich.markup import escape
 
 from forebay.errors import ForebayError
 from forebay.wire.v1 import audit_pb2 as wire
+from forebay_admin.audit.chain import Anchor, parse_anchor
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table, visible
+from forebay_admin.cli.overview.anchor_file import AnchorFile
 from forebay_admin.cli.overview.recordings import forget, policy, search, show
 from forebay_admin.cli.plain import Plain, plain
 from forebay_admin.cli.spans import parse_span, span_options
@@ -127,19 +131,32 @@ def list_entries(
 @click.option(
     "--anchor", default="", metavar="ANCHOR", help="What a check ended with before: that must still be there."
 )
+@click.option(
+    "--anchor-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The last anchor in this file must still be there; what the check ends with is added. Made when it is not there.",
+)
 @json_option
-def verify(first: int | None, to: int | None, anchor: str, as_json: bool) -> None:
+def verify(first: int | None, to: int | None, anchor: str, anchor_file: Path | None, as_json: bool) -> None:
     """Check that the log is what was written: nothing changed, taken out or put in between. It ends with an anchor: keep it
-    outside of this database, and a later check with it finds also a log that somebody made anew as a whole.
+    outside of this database, and a later check with it finds also a log that was cut off at its end, or that somebody made
+    anew as a whole. A file does both, from a cron job on another machine.
 
     \b
     forebay audit verify
     forebay audit verify --anchor 1234:9f86d081884c7d659a2feaa0c55ad015…
+    forebay audit verify --anchor-file /var/lib/forebay-audit/anchors
 
-    The first thing that is wrong is named, and the exit code is 1.
+    The first thing that is wrong is named, and the exit code is 1; then nothing is added to the file.
 
     With --json: {"checked", "links", "done", "fault": {"damage", "seq", "entry_id", "why"}, "anchor"}
     """
+    if anchor_file is not None and (anchor or to):
+        raise click.UsageError("--anchor-file goes with the whole log: leave out --anchor and --to.")
+    kept = AnchorFile(anchor_file) if anchor_file is not None else None
+    if kept is not None and kept.last is not None:
+        anchor = str(kept.last)
     request = wire.VerifyAuditRequest(from_seq=first or 0, to_seq=to or 0, anchor=anchor)
     shows = sys.stderr.isatty() and not as_json
 
@@ -164,8 +181,22 @@ def verify(first: int | None, to: int | None, anchor: str, as_json: bool) -> Non
     if not as_json:
         links = count(end.links)
         click.echo(f"The log is what was written: {links} entries, chained without a gap.")
-        if end.anchor:
+        if end.anchor and kept is None:
             click.echo(f"Keep elsewhere: {end.anchor}")
+    if kept is not None and end.anchor:
+        said = _keep(kept, parse_anchor(end.anchor))
+        if not as_json:
+            click.echo(said)
+
+
+def _keep(file: AnchorFile, end: Anchor) -> str:
+    """Raises BadInput."""
+    before = file.last
+    if not file.keep(end, datetime.now(UTC)):
+        return f"Nothing was added since the last anchor in {file.path}."
+    if before is None:
+        return f"This is the first anchor in {file.path}: from now on the log is compared with it."
+    return f"It goes on from the last anchor in {file.path}, which has the new end now."
 
 
 def changed(before: str, after: str) -> str:
