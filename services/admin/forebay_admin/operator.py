@@ -29,6 +29,7 @@ from forebay_admin.fleet.status_desk import StatusDesk
 from forebay_admin.keys.key_calls import KeyCalls
 from forebay_admin.keys.keys_desk import KeysDesk
 from forebay_admin.keys.signing_desk import SigningDesk
+from forebay_admin.ledger.cost_desk import CostDesk
 from forebay_admin.ledger.letters_desk import LettersDesk
 from forebay_admin.ledger.usage_calls import UsageCalls
 from forebay_admin.ledger.usage_desk import UsageDesk
@@ -63,6 +64,7 @@ class Desks:
     prices: PricesDesk
     balances: BalancesDesk
     usage: UsageDesk
+    costs: CostDesk
     letters: LettersDesk
     model_rules: ModelRulesDesk
     fallbacks: FallbacksDesk
@@ -111,6 +113,7 @@ class OperatorServicer(
         self._prices = desks.prices
         self._balances = desks.balances
         self._usage = desks.usage
+        self._costs = desks.costs
         self._letters = desks.letters
         self._model_rules = desks.model_rules
         self._fallbacks = desks.fallbacks

@@ -20,13 +20,17 @@ from forebay.database import Database, open_database, read_database_url
 from forebay.errors import Unavailable
 from forebay.metrics import Metrics, Number
 from forebay.registries import open_registries
-from forebay.rpc import Peer, ServiceTokens, open_peer, open_server
+from forebay.rpc import Peer, ServiceTokens, demand_text, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
 from forebay.since import Since
 from forebay.tls import serving_tls
-from forebay.wire.v1 import admin_pb2_grpc, batches_pb2_grpc, content_pb2_grpc, ephemeral_keys_pb2_grpc
-from forebay_admin.audit.audit_desk import AuditDesk
+from forebay.wire.v1 import (
+    admin_pb2_grpc,
+    batches_pb2_grpc,
+    content_pb2_grpc,
+    ephemeral_keys_pb2_grpc,
+)
 from forebay_admin.batches.desk import BatchesDesk
 from forebay_admin.batches.opening import open_runner
 from forebay_admin.changes import Changes
@@ -35,59 +39,31 @@ from forebay_admin.content.blob_store import open_blobs
 from forebay_admin.content.content import ContentLimits
 from forebay_admin.content.content_desk import ContentDesk
 from forebay_admin.content.content_sweep import ContentSweep
+from forebay_admin.desks import Means, make_desks
 from forebay_admin.fleet import credential_store
 from forebay_admin.fleet.agent_wheel import build_wheel
 from forebay_admin.fleet.agents_file import AgentsFile
-from forebay_admin.fleet.alerts_client import AlertsClient
-from forebay_admin.fleet.alerts_desk import AlertsDesk
 from forebay_admin.fleet.credential_store import CredentialStore
-from forebay_admin.fleet.credentials_desk import CredentialsDesk
 from forebay_admin.fleet.enrolment import Enrolment
-from forebay_admin.fleet.fleet_desk import FleetDesk
-from forebay_admin.fleet.history_client import HistoryClient
-from forebay_admin.fleet.history_desk import HistoryDesk
-from forebay_admin.fleet.library_client import LibraryClient
-from forebay_admin.fleet.library_desk import LibraryDesk
-from forebay_admin.fleet.lifecycle_client import LifecycleClient
-from forebay_admin.fleet.lifecycle_desk import LifecycleDesk
-from forebay_admin.fleet.node_client import NodeClient
-from forebay_admin.fleet.nodes_desk import NodesDesk
-from forebay_admin.fleet.parts_desk import FleetPartsDesk
 from forebay_admin.fleet.registry_client import RegistryClient
-from forebay_admin.fleet.state_desk import FleetStateDesk
-from forebay_admin.fleet.status_desk import DATABASE, NATS, StatusDesk
+from forebay_admin.fleet.status_desk import DATABASE, NATS
 from forebay_admin.http import JoinRoutes, open_http
 from forebay_admin.keys.ephemeral_calls import EphemeralKeysServicer
-from forebay_admin.keys.keys_desk import KeysDesk
-from forebay_admin.keys.signing_desk import SigningDesk
 from forebay_admin.ledger.keeping import LedgerKeeping
 from forebay_admin.ledger.ledger import Ledger
 from forebay_admin.ledger.ledger_store import LedgerStore
-from forebay_admin.ledger.letters_desk import LettersDesk
 from forebay_admin.ledger.rollup_store import RollupStore
 from forebay_admin.ledger.rollups import Rollups
-from forebay_admin.ledger.usage_desk import UsageDesk
-from forebay_admin.models.fallbacks_desk import FallbacksDesk
-from forebay_admin.models.model_rules_desk import ModelRulesDesk
-from forebay_admin.models.terms_desk import TermsDesk
-from forebay_admin.money.balances_desk import BalancesDesk
 from forebay_admin.money.charges import Charges
 from forebay_admin.money.price_watch import PriceWatch
-from forebay_admin.money.prices_desk import PricesDesk
 from forebay_admin.money.telling import Telling
-from forebay_admin.operator import Desks, OperatorServicer
+from forebay_admin.operator import OperatorServicer
 from forebay_admin.people.access import SERVICE_RIGHTS, Access
 from forebay_admin.people.bootstrap import ensure_first_admin
 from forebay_admin.people.directory import Directory
-from forebay_admin.people.people_desk import PeopleDesk
-from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_client import SchedulerClient
-from forebay_admin.queue.scheduler_desk import SchedulerDesk
-from forebay_admin.quotas.quota_desk import QuotaDesk
-from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.recordings.clerk import RecordingClerk
 from forebay_admin.recordings.hooks import load_hooks
-from forebay_admin.recordings.recordings_desk import RecordingsDesk
 from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
@@ -127,7 +103,6 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
     badges = Badges(session_lives(settings), pepper, ground.clock)
     async with (
         open_database(url, SCHEMA) as database,
-        open_sign_in(settings, database, changes, directory, badges, pepper, ground.clock, own_url=join_url) as sign_in,
         ground.open_bus(
             settings.nats_url,
             settings.nats_user,
@@ -140,6 +115,16 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         _peers(settings.scheduler_addresses, settings.token_file) as scheduler_peers,
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
         open_runner(settings, url, database, blobs, directory, pepper, ground) as batch_runner,
+        open_sign_in(
+            settings,
+            database,
+            changes,
+            directory,
+            badges,
+            pepper,
+            ground.clock,
+            own_url=join_url,
+        ) as sign_in,
     ):
         registry = RegistryClient(registries.leading)
         own = Since(
@@ -148,56 +133,26 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         )
         scheduler = SchedulerClient(scheduler_peers)
         access = Access(tokens, directory, badges, pepper, ground.clock)
-        quotas = QuotaDesk(database, changes, ground.clock)
-        keys = KeysDesk(database, changes, directory, pepper, ground.clock)
-        fleet_state = FleetStateDesk(database, changes, credentials, registry, ground.clock)
         ledger_store = LedgerStore(database, Charges(lambda: prices.book).enter)
-        desks = Desks(
-            keys=keys,
-            quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, ground.clock),
-            people=PeopleDesk(database, changes, directory, pepper, ground.clock),
-            signing=SigningDesk(database, changes, ground.clock),
-            shares=SharesDesk(database, changes, ground.clock),
-            quotas=quotas,
-            terms=TermsDesk(database, changes, registry, ground.clock),
-            prices=PricesDesk(database, changes, prices, ground.clock),
-            balances=BalancesDesk(database, changes, ground.clock),
-            usage=UsageDesk(database, ground.clock),
-            letters=LettersDesk(database, ledger_store, lambda: prices.book, ground.clock),
-            model_rules=ModelRulesDesk(database, changes, ground.clock),
-            fallbacks=FallbacksDesk(database, changes, ground.clock),
-            fleet=FleetDesk(
-                database,
-                changes,
-                credentials,
-                registry,
-                ground.clock,
+        desks = make_desks(
+            Means(
+                settings=settings,
+                clock=ground.clock,
+                database=database,
+                changes=changes,
+                directory=directory,
+                pepper=pepper,
+                credentials=credentials,
+                registries=registries,
+                scheduler=scheduler,
+                registry=registry,
+                own=own,
+                prices=prices,
+                ledger_store=ledger_store,
+                sign_in=sign_in,
                 join_url=join_url,
                 http_pin=http_pin,
-            ),
-            fleet_state=fleet_state,
-            fleet_parts=FleetPartsDesk(fleet_state),
-            credentials=CredentialsDesk(database, changes, credentials, registry, ground.clock),
-            scheduler=SchedulerDesk(database, scheduler, registry),
-            lifecycle=LifecycleDesk(database, LifecycleClient(registries.leading), scheduler, ground.clock),
-            library=LibraryDesk(database, LibraryClient(registries.leading), registry, ground.clock),
-            nodes=NodesDesk(database, NodeClient(registries.leading), ground.clock),
-            history=HistoryDesk(database, HistoryClient(registries.leading), ground.clock),
-            alerts=AlertsDesk(database, AlertsClient(registries.leading), ground.clock),
-            status=StatusDesk(
-                address=settings.listen,
-                own=own,
-                scheduler=scheduler,
-                scheduler_addresses=settings.scheduler_addresses,
-                registry=registry,
-                registry_peers=registries.each,
-                alerts=AlertsClient(registries.leading),
-                clock=ground.clock,
-            ),
-            rights=sign_in.rights,
-            sign_in=sign_in.access,
-            audit=AuditDesk(database),
-            recordings=RecordingsDesk(database, changes, ground.clock),
+            )
         )
         enrolment = Enrolment(
             database,
@@ -207,7 +162,13 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             nats_url=settings.public_nats_url or settings.nats_url,
             ca_file=settings.ca_file,
         )
-        ledger = Ledger(bus, ledger_store, ground.clock, ground.ops.metrics, lambda: prices.book)
+        ledger = Ledger(
+            bus,
+            ledger_store,
+            ground.clock,
+            ground.ops.metrics,
+            lambda: prices.book,
+        )
         rollups = Rollups(RollupStore(database), ground.clock, ground.ops.metrics)
         ledger_keeping = LedgerKeeping(database, settings.keeping, ground.clock, ground.ops.metrics)
         recordings = RecordingClerk(
@@ -281,9 +242,14 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             noting = tasks.create_task(own.watch(), name="note-standing")
             try:
                 async with (
-                    open_server(settings.listen, add, access) as grpc_address,
+                    open_server(settings.listen, add, access, examine=demand_text) as grpc_address,
                     open_http(
-                        settings.http_listen, join, rest, ground.ops, sign_in.routes.routes(), tls=tls
+                        settings.http_listen,
+                        join,
+                        rest,
+                        ground.ops,
+                        sign_in.routes.routes(),
+                        tls=tls,
                     ) as http_address,
                 ):
                     log.info("admin listens", extra={"action": "listen", "grpc": grpc_address, "http": http_address})

@@ -24,9 +24,6 @@ class MoneyCalls:
     async def ListPrices(self, request: prices_pb2.ListPricesRequest, context: Any) -> prices_pb2.ListPricesResponse:
         return await self._prices.list_prices(request)
 
-    async def ShowCost(self, request: prices_pb2.ShowCostRequest, context: Any) -> prices_pb2.ShowCostResponse:
-        return await self._prices.show_cost(request, self._access.actor())
-
     async def OpenBalance(self, request: prices_pb2.OpenBalanceRequest, context: Any) -> prices_pb2.OpenBalanceResponse:
         return await self._balances.open(request, self._access.actor())
 

@@ -169,6 +169,11 @@ class PriceBook:
         return None
 
 
+def current_of(versions: Iterable[PriceVersion], now: datetime) -> set[int]:
+    """Of each name the id of its newest version that has begun. `versions`: of each name the oldest first."""
+    return set({version.model: version.id for version in versions if version.starts_at <= now}.values())
+
+
 def _narrowest_first(pattern: str) -> tuple[int, str]:
     return -len(pattern.replace("*", "")), pattern
 

@@ -1,12 +1,8 @@
-"""Operators' calls about prices, and anybody's about what a request of theirs cost."""
+"""Operators' calls about prices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
-
-from sqlalchemy.ext.asyncio import AsyncConnection
+from datetime import UTC, datetime
 
 from forebay.clock import Clock
 from forebay.database import Database
@@ -15,24 +11,14 @@ from forebay.wire.v1 import prices_pb2
 from forebay_admin.audit.audit import Note
 from forebay_admin.audit.audit_store import Facts
 from forebay_admin.changes import Changes
-from forebay_admin.ledger.request_rows import rows_of_request
-from forebay_admin.ledger.usage_rows import LedgerRow, record_from
 from forebay_admin.models.terms import demand_model_name
-from forebay_admin.money.balance_store import open_accounts, parents_of_groups
-from forebay_admin.money.balances import Payers
-from forebay_admin.money.costs import WHY, Unbilled
 from forebay_admin.money.money_wire import price_facts, price_to_wire, prices_from
-from forebay_admin.money.price_book import PriceBook
+from forebay_admin.money.price_book import PriceBook, current_of
 from forebay_admin.money.price_store import add_version, all_versions, cancel_version, in_force, version_with_id
 from forebay_admin.money.price_watch import PriceWatch
 from forebay_admin.money.prices import PriceVersion, demand_prices
 from forebay_admin.people.access import Actor
-from forebay_admin.people.roles import Reach
 from forebay_admin.wire_forms import moment
-
-_USUAL_SPAN = timedelta(days=7)
-_MOST_ROWS = 100
-_BEFORE = "It was entered before costs were kept with requests; what budgets count of it is by the prices of today."
 
 
 class PricesDesk:
@@ -74,7 +60,7 @@ class PricesDesk:
         if request.model:
             names = PriceBook(versions).names_for(request.model) | {request.model}
             versions = [version for version in versions if version.model in names]
-        current = _in_force(versions, now)
+        current = current_of(versions, now)
         return prices_pb2.ListPricesResponse(
             prices=[
                 price_to_wire(version, version.id in current)
@@ -83,65 +69,9 @@ class PricesDesk:
             ]
         )
 
-    async def show_cost(self, request: prices_pb2.ShowCostRequest, actor: Actor) -> prices_pb2.ShowCostResponse:
-        if not request.request_id:
-            raise BadInput("Say which request is meant, by its x-request-id or its ledger id.")
-        sees_all = actor.reach("ShowCost") is Reach.ALL
-        since = moment(request.since_us) if request.since_us else self._now() - _USUAL_SPAN
-        user_id = None if sees_all else actor.user_id
-        async with self._database.reading() as connection:
-            rows = await rows_of_request(
-                connection, request.request_id, _ledger_id(request.request_id), since, user_id, _MOST_ROWS
-            )
-            costs = await self._costs(connection, rows)
-        return prices_pb2.ShowCostResponse(costs=costs)
-
-    async def _costs(self, connection: AsyncConnection, rows: Iterable[LedgerRow]) -> list[prices_pb2.RequestCost]:
-        now = self._now()
-        versions = await all_versions(connection)
-        current = _in_force(versions, now)
-        known = {version.id: version for version in versions}
-        payers = Payers(await open_accounts(connection), await parents_of_groups(connection))
-        costs = []
-        for row in rows:
-            version = known.get(row.price_version or 0)
-            payer = next(payers.around(row.user_id, row.group_id, row.started_at), None)
-            costs.append(
-                prices_pb2.RequestCost(
-                    record=record_from(row),
-                    price=price_to_wire(version, version.id in current) if version is not None else None,
-                    why=_why(row),
-                    balance_id=payer.id if payer is not None else "",
-                )
-            )
-        return costs
-
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
 
 
 def _facts(version: PriceVersion | None) -> Facts | None:
     return price_facts(version) if version is not None else None
-
-
-def _in_force(versions: Iterable[PriceVersion], now: datetime) -> set[int]:
-    """Of each name its newest version that has begun. `versions`: of each name the oldest first."""
-    return set({version.model: version.id for version in versions if version.starts_at <= now}.values())
-
-
-def _ledger_id(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
-def _why(row: LedgerRow) -> str:
-    if row.cost_micros is not None:
-        return ""
-    if row.unbilled is None:
-        return _BEFORE
-    try:
-        return WHY[Unbilled(row.unbilled)]
-    except ValueError:
-        return f"It was not charged: {row.unbilled}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from forebay.clock import Clock
@@ -20,16 +21,20 @@ from forebay_admin.people.people import User, demand_name
 from forebay_admin.people.people_store import change_user, user_named
 from forebay_admin.people.weights import demand_weight
 from forebay_admin.quotas.policy_wire import group_to_wire
-from forebay_admin.recordings.policy_store import tell_again
 from forebay_admin.wire_forms import key_to_wire, user_to_wire
 
 _MOST_QUEUED = 1_000_000
 
 
 class SharesDesk:
-    def __init__(self, database: Database, changes: Changes, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, changes: Changes, moved: Callable[[Change, str], Awaitable[None]], clock: Clock
+    ) -> None:
+        """`moved` hears of a group, by its id, that has another parent, in the transaction of that: what holds for its
+        members by the groups around it is to be told again."""
         self._database = database
         self._changes = changes
+        self._moved = moved
         self._clock = clock
         self._note = Note(clock)
 
@@ -94,7 +99,7 @@ class SharesDesk:
                 paused=request.paused if request.HasField("paused") else None,
             )
             if after.parent_id != before.parent_id:
-                await tell_again(change, after.id)  # what is kept of its members' requests goes by the groups around it
+                await self._moved(change, after.id)
             names = await self._names(change)
             await self._note(
                 change, actor, "group.set", after.name, before=_group(before, names), after=_group(after, names)
