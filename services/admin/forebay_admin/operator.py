@@ -165,7 +165,7 @@ class OperatorServicer(
         return await self._people.add_user(request, self._access.actor())
 
     async def ListUsers(self, request: admin_pb2.ListUsersRequest, context: Any) -> admin_pb2.ListUsersResponse:
-        return await self._people.list_users()
+        return await self._people.list_users(request)
 
     async def RegisterBackend(
         self, request: admin_pb2.RegisterBackendRequest, context: Any

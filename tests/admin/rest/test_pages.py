@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forebay.errors import BadInput
 from forebay.wire.v1.admin_pb2 import Pool, PoolPolicy
-from forebay_admin.rest.pages import asked_page, cut
+from forebay_admin.rest.pages import Page, asked_page, cut
 from forebay_admin.rest.routes import Pages
 
 BY_NAME = Pages("pools", ("terms.pool",))
@@ -54,6 +54,13 @@ def test_a_page_goes_on_after_the_thing_where_the_last_ended(then: list[str], sh
 def test_a_token_that_no_list_gave_is_refused(token: str) -> None:
     with pytest.raises(BadInput, match="page_token"):
         asked_page(None, token)
+
+
+@pytest.mark.parametrize("token", ["", "a b", "key\n", "x" * 65, "\u0663"])
+def test_a_token_of_a_list_that_its_call_tells_is_an_id(token: str) -> None:
+    assert asked_page("7", "u-1_Z", from_call=True) == Page(7, 0, "u-1_Z")
+    with pytest.raises(BadInput, match="page_token"):
+        asked_page(None, token, from_call=True)
 
 
 @pytest.mark.parametrize("size", ["0", "1001", "-1", "x", "", "٣", "9" * 50])

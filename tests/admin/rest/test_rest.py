@@ -29,6 +29,31 @@ async def test_a_thing_is_made_listed_changed_and_removed(rest: Rest) -> None:
     assert (status, told["error"]["code"]) == (404, "not_found")
 
 
+async def test_long_lists_are_told_page_by_page_and_go_on_where_they_ended(rest: Rest) -> None:
+    for name in ("Bob", "alice", "carol"):
+        await rest("POST", "/users", {"name": name})
+    made = [(await rest("POST", "/keys", {"user": "carol", "name": f"k{n}"}))[1]["key"]["id"] for n in range(3)]
+
+    async def pages(path: str, things: str, field: str) -> list[list[str]]:
+        found, token = [], ""
+        while token is not None:
+            status, told = await rest("GET", f"{path}page_size=2{token and '&page_token='}{token}")
+            assert (status, told["has_more"]) == (200, told["next_page_token"] is not None), told
+            found.append([thing[field] for thing in told[things]])
+            token = told["next_page_token"]
+        return found
+
+    assert await pages("/users?", "users", "name") == [["admin", "alice"], ["Bob", "carol"]]
+    assert await pages("/keys?user=carol&", "keys", "id") == [made[:2], made[2:]]
+    await rest("DELETE", f"/keys/{made[1]}")
+    _, told = await rest("GET", f"/keys?user=carol&page_size=2&page_token={made[1]}")
+    assert [key["id"] for key in told["keys"]] == made[2:]
+    for path in ("/users?page_token=u-nobody", "/keys?page_token=000000000000"):
+        status, told = await rest("GET", path)
+        assert (status, "the list could go on" in told["error"]["message"]) == (404, True)
+    assert (await rest("GET", "/users?limit=2"))[0] == 400
+
+
 async def test_an_act_is_audited_as_one_of_this_interface(admin: Running, rest: Rest) -> None:
     await rest("POST", "/users", {"name": "alice"})
     await (await admin.operator()).AddUser(name="bob")

@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.json_form import is_map, name_of
 from forebay_admin.rest.asked import bodied, placed, queried
-from forebay_admin.rest.routes import ROUTES, Flow, Route
+from forebay_admin.rest.routes import HAS_MORE, ROUTES, Flow, Route
 
 CALLS = admin_pb2.DESCRIPTOR.services_by_name["Operator"].methods_by_name
 WITHOUT: Mapping[str, str] = {}
@@ -44,6 +44,8 @@ def test_an_address_fits_its_messages(route: Route) -> None:
     if route.pages is not None:
         things: Any = told.DESCRIPTOR.fields_by_name[route.pages.list].message_type
         assert all(place.split(".")[0] in things.fields_by_name for place in route.pages.by)
+        assert set(route.pages.said) <= set(asked.DESCRIPTOR.fields_by_name)
+        assert not route.pages.from_call or HAS_MORE in told.DESCRIPTOR.fields_by_name
     if route.refused_by:
         assert told.DESCRIPTOR.fields_by_name[route.refused_by].is_repeated
     assert CALLS[route.call].server_streaming == (route.flow is not Flow.ONE)
@@ -53,6 +55,7 @@ def test_an_address_fits_its_messages(route: Route) -> None:
 def test_everything_that_a_call_takes_can_be_said(route: Route) -> None:
     message = CALLS[route.call].input_type
     said = {place.split(".")[0] for place in (*placed(route).values(), *route.fixed, "actor")}
+    said |= set(route.pages.said) if route.pages is not None else set()
     if route.has_body:
         _, fields = bodied(route, message)
         assert {name_of(f) for f in message.fields if f.name not in said} <= {*fields, route.body}

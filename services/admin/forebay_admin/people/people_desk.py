@@ -32,6 +32,8 @@ from forebay_admin.people.role_store import rights_of
 from forebay_admin.people.roles import Reach
 from forebay_admin.wire_forms import band_from, key_to_wire, role_from, state_from, user_to_wire
 
+_MOST_USERS = 1000
+
 
 class PeopleDesk:
     def __init__(self, database: Database, changes: Changes, directory: Directory, pepper: bytes, clock: Clock) -> None:
@@ -113,9 +115,16 @@ class PeopleDesk:
             await record(change.connection, _act(actor, "user.add", user.name, after=facts), now)
         return admin_pb2.AddUserResponse(user=user_to_wire(user))
 
-    async def list_users(self) -> admin_pb2.ListUsersResponse:
+    async def list_users(self, request: admin_pb2.ListUsersRequest) -> admin_pb2.ListUsersResponse:
+        limit = request.limit
+        if limit > _MOST_USERS:
+            raise BadInput(f"At most {_MOST_USERS} users are told at once; ask for those after the last one.")
         async with self._database.reading() as connection:
-            return admin_pb2.ListUsersResponse(users=[user_to_wire(user) for user in await list_users(connection)])
+            found = await list_users(connection, limit=limit + 1 if limit else 0, after=request.after)
+        shown = found[:limit] if limit else found
+        return admin_pb2.ListUsersResponse(
+            users=[user_to_wire(user) for user in shown], has_more=len(found) > len(shown)
+        )
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)

@@ -127,9 +127,17 @@ async def user_with_id(connection: AsyncConnection, user_id: str) -> User:
     return _user(row)
 
 
-async def list_users(connection: AsyncConnection) -> list[User]:
-    """By name."""
-    return [_user(row) for row in await connection.execute(_USER.order_by(func.lower(users.c.name)))]
+async def list_users(connection: AsyncConnection, *, limit: int = 0, after: str = "") -> list[User]:
+    """By name. `limit`: so many at most; 0: all. `after`: only those after the user with this id. Raises NotFound when there
+    is none."""
+    by_name = func.lower(users.c.name)
+    query = _USER.order_by(by_name)
+    if after:
+        last = await connection.scalar(select(by_name).where(users.c.id == after))
+        if last is None:
+            raise NotFound(f"There is no user with the id {after} after whom the list could go on.")
+        query = query.where(by_name > last)
+    return [_user(row) for row in await connection.execute(query.limit(limit) if limit else query)]
 
 
 async def has_users(connection: AsyncConnection) -> bool:

@@ -33,7 +33,7 @@ from forebay_admin.rest.credential import signed_with
 from forebay_admin.rest.docs_page import render
 from forebay_admin.rest.file_forms import FORMAT, asked_form
 from forebay_admin.rest.history_file import send_file
-from forebay_admin.rest.routes import ROUTES, Flow, Route, Verb
+from forebay_admin.rest.routes import HAS_MORE, ROUTES, Flow, Route, Verb
 from forebay_admin.rest.streams import first_of, tell_all
 
 log = logging.getLogger(__name__)
@@ -216,10 +216,12 @@ def _message(route: Route, request: web.Request, body: bytes) -> tuple[Message, 
     page = pages.Page()
     if route.pages is not None:
         about = {name: value for name, value in query if name in (pages.SIZE, pages.TOKEN)}
-        page = pages.asked_page(about.get(pages.SIZE), about.get(pages.TOKEN))
+        page = pages.asked_page(about.get(pages.SIZE), about.get(pages.TOKEN), from_call=route.pages.from_call)
         query = [(name, value) for name, value in query if name not in about]
     message: Message = GetMessageClass(_CALLS[route.call].input_type)()
     assemble(route, message, request.match_info, query, body)
+    if route.pages is not None and route.pages.from_call:
+        pages.ask_for(message, page)
     return message, page
 
 
@@ -230,7 +232,10 @@ async def _told(route: Route, answer: Message, page: pages.Page) -> dict[str, An
     if route.pages is None:
         return plain(answer)
     things = getattr(answer, route.pages.list)
-    shown, following = pages.cut(things, route.pages, page)
+    if route.pages.from_call:
+        shown, following = things, pages.token_after(things, route.pages, has_more=getattr(answer, HAS_MORE))
+    else:
+        shown, following = pages.cut(things, route.pages, page)
     listed = []
     for thing in shown:
         listed.append(plain(thing))

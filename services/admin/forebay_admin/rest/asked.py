@@ -36,7 +36,7 @@ class BadFields(BadInput):
 
 def is_said(route: Route, place: str) -> bool:
     """Whether the address says this field, or some of it, by itself."""
-    said = (ACTOR, *route.fixed, *placed(route).values())
+    said = (ACTOR, *route.fixed, *placed(route).values(), *(route.pages.said if route.pages is not None else ()))
     return any(one == place or one.startswith(f"{place}.") for one in said)
 
 

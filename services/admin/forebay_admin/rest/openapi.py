@@ -103,7 +103,8 @@ def _parameters(route: Route, message: Any, schemas: Schemas) -> list[dict[str, 
     if route.pages is not None:
         found.append(_parameter(pages.SIZE, "query", _PAGE_SIZE, "So many at once."))
         about = f"`{pages.NEXT}` of the page before."
-        found.append(_parameter(pages.TOKEN, "query", {"type": "string", "pattern": pages.TOKEN_FORM}, about))
+        form = pages.ID_FORM if route.pages.from_call else pages.TOKEN_FORM
+        found.append(_parameter(pages.TOKEN, "query", {"type": "string", "pattern": form}, about))
     if route.has_file:
         about = "As a file that holds all of it, a row for each series and time; without one, as `accept` says."
         found.append(_parameter(FORMAT, "query", {"type": "string", "enum": list(TYPES)}, about))

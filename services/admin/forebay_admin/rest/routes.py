@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 _KB, _MB = 1024, 1024 * 1024
+LIMIT, AFTER, HAS_MORE = "limit", "after", "has_more"
+"""Of a call that tells pages itself."""
 
 
 class Verb(StrEnum):
@@ -44,6 +46,14 @@ class Pages:
     """The field of the answer."""
     by: tuple[str, ...]
     """What tells its things apart: fields of theirs, the fields within those after a dot."""
+    from_call: bool = False
+    """The call tells a page: it takes `limit` and `after`, the id of the last thing before, and says `has_more`. Else it
+    tells everything, and the page is cut out of that."""
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Fields of the request that the page says."""
+        return (LIMIT, AFTER) if self.from_call else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +97,15 @@ def _list(field: str, *by: str) -> Pages:
     return Pages(field, by)
 
 
+def _paged(field: str) -> Pages:
+    """Of things with ids, of which there may be very many."""
+    return Pages(field, ("id",), from_call=True)
+
+
 ROUTES: tuple[Route, ...] = (
     # People and their keys
     Route("CreateKey", POST, "/keys", "Make a key; it is told this once", status=201),
-    Route("ListKeys", GET, "/keys", "List keys", pages=_list("keys", "id")),
+    Route("ListKeys", GET, "/keys", "List keys", pages=_paged("keys")),
     Route("ChangeKey", PATCH, "/keys/{key_id}", "Change a key's share"),
     Route("RevokeKey", DELETE, "/keys/{key_id}", "Revoke a key, for good"),
     Route("SetKeyTerms", PATCH, "/keys/{key_id}/terms", "Change what a key is called, and what it may"),
@@ -104,7 +119,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("RemoveSigningKey", DELETE, "/signing-keys/{fingerprint}", "Trust a public key no more"),
     Route("AddUser", POST, "/users", "Add a user", status=201),
-    Route("ListUsers", GET, "/users", "List users", pages=_list("users", "id")),
+    Route("ListUsers", GET, "/users", "List users", pages=_paged("users")),
     Route("ChangeUser", PATCH, "/users/{name}", "Change a user's group or share, or have them wait"),
     Route("AddGroup", POST, "/groups", "Add a group", status=201),
     Route("ListGroups", GET, "/groups", "List groups, parents first", pages=_list("groups", "id")),
