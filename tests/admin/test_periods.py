@@ -82,3 +82,8 @@ def test_a_zone_that_nothing_is_near_to_is_refused_with_an_example() -> None:
         zone_named("xyzzy-42")
     with pytest.raises(BadInput):
         zone_named("../../etc/passwd")
+
+
+def test_a_zone_that_this_machine_no_longer_knows_is_utc_for_what_was_kept_with_it() -> None:
+    now = at("2027-01-15T12:00")
+    assert span_of(Period.DAY, "Mars/Olympus", now) == span_of(Period.DAY, "UTC", now)

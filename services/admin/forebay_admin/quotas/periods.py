@@ -40,17 +40,19 @@ _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 def span_of(period: Period, zone: str, now: datetime) -> Span:
     """The period in which `now` is, in UTC. Where a clock is set forward past midnight, the day begins at what would have
-    been midnight, as the zone's rules before the change have it."""
+    been midnight, as the zone's rules before the change have it. A zone that this machine does not know any more is UTC, as
+    it is for the scheduler; who names a new one is refused by `zone_named`."""
     if period is Period.EVER:
         return Span(_FIRST, None)
-    place = zone_named(zone)
+    place = _zone_or_utc(zone)
     local = now.astimezone(place)
     if period is Period.HOUR:
         # By the clock on the wall, whose hour that is set back comes twice and is two hours.
         since = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
         return Span(since.astimezone(UTC), (since + timedelta(hours=1)).astimezone(UTC))
     first, step = _CALENDAR[period]
-    begins = first(local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None))
+    # Of a midnight that clocks show twice the first is meant, also in the hour after the second.
+    begins = first(local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0))
     return Span(_at(begins, place), _at(step(begins), place))
 
 
@@ -61,6 +63,13 @@ def zone_named(name: str) -> tzinfo:
     if name not in _zones():
         raise BadInput(f"There is no time zone {name}{_near(name)}.")
     return ZoneInfo(name)
+
+
+def _zone_or_utc(name: str) -> tzinfo:
+    try:
+        return zone_named(name)
+    except BadInput:
+        return UTC
 
 
 @cache
