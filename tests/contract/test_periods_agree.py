@@ -72,3 +72,13 @@ def test_a_day_is_as_long_as_the_clocks_of_its_zone_make_it(zone: str, now: str,
     span = admin.span_of(admin.Period.DAY, zone, at(now))
     assert span.until is not None
     assert span.until - span.since == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("window_s", [3600, 86_400, 7 * 86_400, 366 * 86_400])
+def test_both_move_a_window_by_the_same_steps(window_s: int) -> None:
+    assert admin.STEPS == scheduler.STEPS
+    for quarter in range(-50, 50):
+        now = at("2027-03-28T01:00") + quarter * QUARTER + timedelta(microseconds=quarter)
+        mine = admin.span_of_window(window_s, now)
+        assert us(mine.since) == scheduler.span_of_window(window_s, us(now)).start_us
+    assert us(EPOCH + admin.step_of(window_s)) == scheduler.step_us(window_s)

@@ -13,7 +13,7 @@ from forebay_scheduler.state_wire import read_state, state_to_wire
 AT_US = 1_767_258_000_000_000
 STATE = SavedState(
     ahead={PoolName("default"): (("standard\x1fu:alice", -512_000), ("standard\x1fu:bob", 7))},
-    spent=(SpentSoFar("user:alice", "b1", 5, 123_456),),
+    spent=(SpentSoFar("user:alice", "b1", 5, 123_456), SpentSoFar("key:k", "b2", 5, 1, (0, 7))),
     rates=(RateFilled("key:k1", "requests", 99), RateFilled("key:k1", "tokens", 100)),
     settled=(LedgerId(b"a" * 16), LedgerId(b"b" * 16)),
     lengths={"m": 301.5},

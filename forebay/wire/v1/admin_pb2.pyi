@@ -557,6 +557,10 @@ class Budget(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     SPENT_FIELD_NUMBER: _builtins.int
     SPENT_AT_US_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    CARRIED_FIELD_NUMBER: _builtins.int
+    CARRIED_SINCE_US_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """a new one starts at nothing spent"""
     unit: Global___BudgetUnit.ValueType
@@ -568,6 +572,17 @@ class Budget(_message.Message):
     spent: _builtins.int
     """by the ledger, in the period of spent_at_us: what a scheduler without its own count starts from"""
     spent_at_us: _builtins.int
+    window_s: _builtins.int
+    """What is used counts for so long, whatever the period, in 24 steps that begin at multiples of their length since the epoch;
+    0: by the period. A multiple of an hour.
+    """
+    carried: _builtins.int
+    """What was left of the period before: so much more than amount, in the period that carried_since_us is in."""
+    carried_since_us: _builtins.int
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___BudgetStep]:
+        """of a window, by the ledger, in place of spent; as of spent_at_us"""
+
     def __init__(
         self,
         *,
@@ -578,14 +593,40 @@ class Budget(_message.Message):
         time_zone: _builtins.str = ...,
         spent: _builtins.int = ...,
         spent_at_us: _builtins.int = ...,
+        window_s: _builtins.int = ...,
+        steps: _abc.Iterable[Global___BudgetStep] | None = ...,
+        carried: _builtins.int = ...,
+        carried_since_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "id", b"id", "period", b"period", "spent", b"spent", "spent_at_us", b"spent_at_us", "time_zone", b"time_zone", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "carried", b"carried", "carried_since_us", b"carried_since_us", "id", b"id", "period", b"period", "spent", b"spent", "spent_at_us", b"spent_at_us", "steps", b"steps", "time_zone", b"time_zone", "unit", b"unit", "window_s", b"window_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Budget: _TypeAlias = Budget  # noqa: Y015
+
+@_typing.final
+class BudgetStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_US_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    start_us: _builtins.int
+    spent: _builtins.int
+    def __init__(
+        self,
+        *,
+        start_us: _builtins.int = ...,
+        spent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spent", b"spent", "start_us", b"start_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetStep: _TypeAlias = BudgetStep  # noqa: Y015
 
 @_typing.final
 class ModelPolicy(_message.Message):
@@ -2951,6 +2992,9 @@ class BudgetStanding(_message.Message):
     SPENT_FIELD_NUMBER: _builtins.int
     SINCE_US_FIELD_NUMBER: _builtins.int
     UNTIL_US_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    CARRY_MOST_FIELD_NUMBER: _builtins.int
+    CARRIED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     unit: Global___BudgetUnit.ValueType
     amount: _builtins.int
@@ -2964,6 +3008,12 @@ class BudgetStanding(_message.Message):
     """when the period began, or the budget itself if that was later"""
     until_us: _builtins.int
     """when the period ends"""
+    window_s: _builtins.int
+    """the last so many seconds; 0: by the period"""
+    carry_most: _builtins.int
+    """so much of what is left is carried into the next period; absent: nothing"""
+    carried: _builtins.int
+    """into this period, beside amount"""
     def __init__(
         self,
         *,
@@ -2975,15 +3025,22 @@ class BudgetStanding(_message.Message):
         spent: _builtins.int | None = ...,
         since_us: _builtins.int = ...,
         until_us: _builtins.int | None = ...,
+        window_s: _builtins.int = ...,
+        carry_most: _builtins.int | None = ...,
+        carried: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_spent", b"_spent", "_until_us", b"_until_us", "spent", b"spent", "until_us", b"until_us"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most", "_spent", b"_spent", "_until_us", b"_until_us", "carry_most", b"carry_most", "spent", b"spent", "until_us", b"until_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spent", b"_spent", "_until_us", b"_until_us", "amount", b"amount", "id", b"id", "period", b"period", "since_us", b"since_us", "spent", b"spent", "time_zone", b"time_zone", "unit", b"unit", "until_us", b"until_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most", "_spent", b"_spent", "_until_us", b"_until_us", "amount", b"amount", "carried", b"carried", "carry_most", b"carry_most", "id", b"id", "period", b"period", "since_us", b"since_us", "spent", b"spent", "time_zone", b"time_zone", "unit", b"unit", "until_us", b"until_us", "window_s", b"window_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__carry_most: _TypeAlias = _typing.Literal["carry_most"]  # noqa: Y015
+    _WhichOneofArgType__carry_most: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most"]  # noqa: Y015
     _WhichOneofReturnType__spent: _TypeAlias = _typing.Literal["spent"]  # noqa: Y015
     _WhichOneofArgType__spent: _TypeAlias = _typing.Literal["_spent", b"_spent"]  # noqa: Y015
     _WhichOneofReturnType__until_us: _TypeAlias = _typing.Literal["until_us"]  # noqa: Y015
     _WhichOneofArgType__until_us: _TypeAlias = _typing.Literal["_until_us", b"_until_us"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__carry_most) -> _WhichOneofReturnType__carry_most | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spent) -> _WhichOneofReturnType__spent | None: ...
     @_typing.overload
@@ -3055,12 +3112,18 @@ class AddBudgetRequest(_message.Message):
     AMOUNT_FIELD_NUMBER: _builtins.int
     PERIOD_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    CARRY_MOST_FIELD_NUMBER: _builtins.int
     unit: Global___BudgetUnit.ValueType
     amount: _builtins.int
     period: Global___BudgetPeriod.ValueType
     """unspecified: for ever"""
     time_zone: _builtins.str
     """IANA; empty: UTC"""
+    window_s: _builtins.int
+    """the last so many seconds in place of a period; whole hours"""
+    carry_most: _builtins.int
+    """so much of what is left is carried into the next period; absent: nothing"""
     @_builtins.property
     def subject(self) -> Global___QuotaSubject: ...
     def __init__(
@@ -3071,12 +3134,16 @@ class AddBudgetRequest(_message.Message):
         amount: _builtins.int = ...,
         period: Global___BudgetPeriod.ValueType = ...,
         time_zone: _builtins.str = ...,
+        window_s: _builtins.int = ...,
+        carry_most: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most", "carry_most", b"carry_most", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "period", b"period", "subject", b"subject", "time_zone", b"time_zone", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most", "amount", b"amount", "carry_most", b"carry_most", "period", b"period", "subject", b"subject", "time_zone", b"time_zone", "unit", b"unit", "window_s", b"window_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__carry_most: _TypeAlias = _typing.Literal["carry_most"]  # noqa: Y015
+    _WhichOneofArgType__carry_most: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__carry_most) -> _WhichOneofReturnType__carry_most | None: ...
 
 Global___AddBudgetRequest: _TypeAlias = AddBudgetRequest  # noqa: Y015
 
@@ -3112,20 +3179,27 @@ class ChangeBudgetRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    CARRY_OVER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     unit: Global___BudgetUnit.ValueType
     """as it is, so that nobody turns money into tokens"""
     amount: _builtins.int
+    """0 with a word of carry_over: as it is"""
+    @_builtins.property
+    def carry_over(self) -> Global___Cap:
+        """carry_most as it is to be; absent within it: nothing is carried any more"""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         unit: Global___BudgetUnit.ValueType = ...,
         amount: _builtins.int = ...,
+        carry_over: Global___Cap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["carry_over", b"carry_over"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "id", b"id", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "carry_over", b"carry_over", "id", b"id", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1791,7 +1791,7 @@ Global___PoolFairness: _TypeAlias = PoolFairness  # noqa: Y015
 
 @_typing.final
 class Spent(_message.Message):
-    """Of one budget, in its period."""
+    """Of one budget, in its period or its window."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1799,12 +1799,18 @@ class Spent(_message.Message):
     BUDGET_ID_FIELD_NUMBER: _builtins.int
     PERIOD_START_US_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    LATER_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """key:…, user:… or group:…"""
     budget_id: _builtins.str
     period_start_us: _builtins.int
+    """of a window: when the oldest step began in which something was spent"""
     amount: _builtins.int
-    """tokens or micro-units of money"""
+    """tokens or micro-units of money; of a window: in that step"""
+    @_builtins.property
+    def later(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of a window: in each step after it, up to the one that was running"""
+
     def __init__(
         self,
         *,
@@ -1812,10 +1818,11 @@ class Spent(_message.Message):
         budget_id: _builtins.str = ...,
         period_start_us: _builtins.int = ...,
         amount: _builtins.int = ...,
+        later: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "budget_id", b"budget_id", "period_start_us", b"period_start_us", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "budget_id", b"budget_id", "later", b"later", "period_start_us", b"period_start_us", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

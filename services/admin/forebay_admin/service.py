@@ -62,6 +62,7 @@ from forebay_admin.people.access import SERVICE_RIGHTS, Access
 from forebay_admin.people.bootstrap import ensure_first_admin
 from forebay_admin.people.directory import Directory
 from forebay_admin.queue.scheduler_client import SchedulerClient
+from forebay_admin.quotas.carrying import Carrying
 from forebay_admin.recordings.clerk import RecordingClerk
 from forebay_admin.recordings.hooks import load_hooks
 from forebay_admin.rest import answer_store
@@ -180,6 +181,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             hooks=load_hooks(),
         )
         telling = Telling(database, changes, ground.clock)
+        carrying = Carrying(database, changes, ground.clock)
         batches = BatchesDesk(
             database,
             directory,
@@ -230,6 +232,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(recordings.keep(), name="recordings")
                 tasks.create_task(recordings.keep_young(), name="recordings-keeping")
                 tasks.create_task(telling.keep(), name="telling-money")
+                tasks.create_task(carrying.keep(), name="carrying-budgets")
                 await directory.loaded()
                 await badges.loaded()
                 tasks.create_task(sign_in.keep(), name="sign-in")

@@ -95,6 +95,10 @@ def _budget(budget: admin_pb2.Budget) -> Budget:
         budget.time_zone or "UTC",
         budget.spent,
         budget.spent_at_us,
+        budget.window_s,
+        tuple((step.start_us, step.spent) for step in budget.steps),
+        budget.carried,
+        budget.carried_since_us,
     )
 
 

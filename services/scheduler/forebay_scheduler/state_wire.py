@@ -23,6 +23,7 @@ def state_to_wire(state: SavedState, wall_us: int) -> scheduler_pb2.SchedulerSta
             budget_id=spent.budget_id,
             period_start_us=spent.period_start_us,
             amount=max(0, spent.amount),
+            later=[max(0, amount) for amount in spent.later],
         )
     for rate in state.rates:
         told.rates.add(subject=rate.subject, rate=rate.rate, full_until_us=rate.full_until_us)
@@ -41,7 +42,10 @@ def read_state(told: scheduler_pb2.SchedulerState, wall_us: int) -> SavedState:
     """`wall_us`: the time of day at which it is read."""
     return SavedState(
         ahead={PoolName(pool.pool): tuple(zip(pool.nodes, pool.ahead_milli, strict=False)) for pool in told.pools},
-        spent=tuple(SpentSoFar(one.subject, one.budget_id, one.period_start_us, one.amount) for one in told.spent),
+        spent=tuple(
+            SpentSoFar(one.subject, one.budget_id, one.period_start_us, one.amount, tuple(one.later))
+            for one in told.spent
+        ),
         rates=tuple(
             RateFilled(one.subject, one.rate, one.full_until_us)
             for one in told.rates

@@ -40,6 +40,13 @@ class Budget:
     spent: int = 0
     """By the ledger, in the period that `spent_at_us` is in. Where this scheduler has a count of its own, that counts."""
     spent_at_us: int = 0
+    window_s: int = 0
+    """Not 0: what is used counts for so long, whatever the period; a multiple of `limits.periods.STEPS`."""
+    steps: tuple[tuple[int, int], ...] = ()
+    """Of a window, by the ledger: when each step began that something was used in, in microseconds, and how much."""
+    carried: int = 0
+    """More than `amount`, in the period that `carried_since_us` is in: what was left of the one before."""
+    carried_since_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,30 @@ class ModelTerms:
     completion_micros: int = 0
     weight: float = 1.0
     """Its cost against other models in fairness."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTier:
+    """Prices of all tokens of a request whose prompt is so long; for a million."""
+
+    from_prompt_tokens: int
+    prompt_micros: int
+    cached_prompt_micros: int
+    completion_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTerms:
+    """What counts against budgets of money."""
+
+    model: str
+    """A name, or a pattern in which * stands for anything."""
+    prompt_micros: int = 0
+    cached_prompt_micros: int = 0
+    completion_micros: int = 0
+    request_micros: int = 0
+    tiers: tuple[PriceTier, ...] = ()
+    """Upwards; the last that a prompt reaches goes before the three prices of tokens."""
 
 
 class PlacementPolicy(StrEnum):

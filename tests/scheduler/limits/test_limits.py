@@ -20,6 +20,8 @@ from forebay_scheduler.terms import (
     Limits,
     ModelTerms,
     Period,
+    PriceTerms,
+    PriceTier,
     UserTerms,
 )
 
@@ -348,6 +350,52 @@ def test_money_is_rounded_once_half_up_and_cached_tokens_have_their_price() -> N
     book.replay(request(model="tiny"), Used(4, 9, 0), 0.0)  # more cached than there were: 0.2
     book.replay(request(model="free of charge"), Used(10**6, 0, 10**6), 0.0)
     assert only_budget(book).spent == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt", "completion", "money"),
+    [
+        ("m", 100, 10, 2 * 100 + 6 * 10 + 5),
+        ("m", 1000, 10, 1 * 1000 + 1 * 10 + 5),  # its prompt reaches the tier
+        ("mistral", 100, 10, 3 * 110),
+        ("mistral-large", 100, 10, 4 * 110),
+        ("odd[a]", 100, 10, 1 * 110),
+        ("oddaa", 100, 10, 0),
+        ("m", 0, 0, 0),
+    ],
+)
+def test_a_price_is_that_of_the_narrowest_name_with_its_tiers_and_for_the_request(
+    model: str, prompt: int, completion: int, money: int
+) -> None:
+    def flat(name: str, micros: int) -> PriceTerms:
+        return PriceTerms(name, micros, micros, micros)
+
+    book = book_of(user=Limits(budgets=(Budget("t", BudgetUnit.MONEY, 100_000),)))
+    tiers = (PriceTier(1000, 1_000_000, 0, 1_000_000),)
+    prices = (
+        PriceTerms("m", 2_000_000, 500_000, 6_000_000, 5, tiers),
+        flat("mistral*", 3_000_000),
+        flat("mistral-l*", 4_000_000),
+        flat("odd[a]*", 1_000_000),
+    )
+    book.change(PolicyChanged(prices=prices), 0.0)
+    one = request(prompt=prompt, model=model)
+    assert book.admit(one, prompt + completion, 0.0) is None
+    if prompt:
+        assert only_budget(book).reserved == money
+    book.settle(one.ledger_id, Used(prompt, 0, completion), 1.0)
+    assert only_budget(book).spent == money
+
+
+def test_prices_stay_as_they_were_until_they_are_told_again() -> None:
+    book = book_of(user=Limits(budgets=(Budget("t", BudgetUnit.MONEY, 100_000),)))
+    book.change(PolicyChanged(prices=(PriceTerms("*", 1_000_000, 0, 0),)), 0.0)
+    book.change(PolicyChanged(models=(ModelTerms("m", prompt_micros=9_000_000),)), 0.0)
+    book.replay(request(), Used(100, 0, 0), 0.0)
+    assert only_budget(book).spent == 100, "whoever tells prices tells all of them"
+    book.change(PolicyChanged(prices=()), 0.0)
+    book.replay(request(), Used(100, 0, 0), 0.0)
+    assert only_budget(book).spent == 100
 
 
 def test_what_costs_nothing_passes_where_no_money_is_left() -> None:

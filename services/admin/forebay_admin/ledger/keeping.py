@@ -22,7 +22,6 @@ from forebay_admin.ledger.partitions import LEDGER, Partitioned, beginning, drop
 from forebay_admin.ledger.retention import Keeping, keep_from
 from forebay_admin.ledger.rollup_store import LEDGER_WORD, SUMS, standing
 from forebay_admin.ledger.usage_sums import Source, Span
-from forebay_admin.quotas.periods import span_of
 from forebay_admin.quotas.quota_store import read_budgets
 from forebay_admin.tables import usage_kept
 
@@ -83,7 +82,7 @@ class LedgerKeeping:
                 self._keeping,
                 now.date(),
                 [at for some in touched.values() for at in some],
-                [max(span_of(budget.period, budget.time_zone, now).since, budget.created_at) for budget in budgets],
+                [budget.counted_from(now) for budget in budgets],
             )
         )
 

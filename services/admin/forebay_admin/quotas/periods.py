@@ -1,4 +1,4 @@
-"""When the period of a budget began and when it ends, by the calendar of a time zone. Pure."""
+"""When the period of a budget began and when it ends, by the calendar of a time zone, or as a window that moves. Pure."""
 
 from __future__ import annotations
 
@@ -54,6 +54,38 @@ def span_of(period: Period, zone: str, now: datetime) -> Span:
     # Of a midnight that clocks show twice the first is meant, also in the hour after the second.
     begins = first(local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0))
     return Span(_at(begins, place), _at(step(begins), place))
+
+
+def span_before(period: Period, zone: str, now: datetime) -> Span:
+    """The period before that in which `now` is. Not for EVER."""
+    return span_of(period, zone, span_of(period, zone, now).since - timedelta(microseconds=1))
+
+
+STEPS = 24
+"""In which a window moves, as the scheduler has it too: what was used in one of them counts until all of it is older than
+the window. They begin at multiples of their length since 1970."""
+LONGEST_WINDOW = timedelta(days=366)
+_HOUR = timedelta(hours=1)
+
+
+def span_of_window(window_s: int, now: datetime) -> Span:
+    """All steps that count now."""
+    step = step_of(window_s)
+    return Span(now - (now - _FIRST) % step - timedelta(seconds=window_s), None)
+
+
+def step_of(window_s: int) -> timedelta:
+    return timedelta(seconds=window_s) / STEPS
+
+
+def demand_window(window_s: int) -> int | None:
+    """In seconds; None for 0. Raises BadInput."""
+    if not window_s:
+        return None
+    window = timedelta(seconds=window_s)
+    if window % _HOUR or window > LONGEST_WINDOW:
+        raise BadInput(f"A window is of whole hours, at most {LONGEST_WINDOW.days} days.")
+    return window_s
 
 
 def zone_named(name: str) -> tzinfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2
@@ -10,7 +11,16 @@ from forebay_admin.models.terms import ModelTerms, PoolTerms
 from forebay_admin.people.groups import Group
 from forebay_admin.quotas.periods import Period
 from forebay_admin.quotas.policy_store import GroupShare, KeyShare, UserShare
-from forebay_admin.quotas.quotas import Budget, BudgetUnit, Caps, Quota, Standing, SubjectKind
+from forebay_admin.quotas.quotas import (
+    Budget,
+    BudgetPlan,
+    BudgetUnit,
+    Caps,
+    Quota,
+    Standing,
+    SubjectKind,
+    plan_budget,
+)
 from forebay_admin.quotas.spending import Budgets
 from forebay_admin.wire_forms import moment_us
 
@@ -100,6 +110,10 @@ def _budget(standing: Standing) -> admin_pb2.Budget:
         time_zone=budget.time_zone,
         spent=standing.spent or 0,
         spent_at_us=moment_us(standing.counted_at) if standing.spent is not None else 0,
+        window_s=budget.window_s or 0,
+        steps=[admin_pb2.BudgetStep(start_us=start, spent=spent) for start, spent in sorted(standing.steps.items())],
+        carried=budget.carried.amount if budget.carried is not None else 0,
+        carried_since_us=moment_us(budget.carried.since) if budget.carried is not None else 0,
     )
 
 

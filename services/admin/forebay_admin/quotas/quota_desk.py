@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +18,7 @@ from forebay_admin.people.group_store import read_groups
 from forebay_admin.people.groups import ancestors
 from forebay_admin.people.people_store import user_named
 from forebay_admin.people.roles import Reach
-from forebay_admin.quotas.policy_wire import period_from, quota_to_wire, standing_to_wire, unit_from
+from forebay_admin.quotas.policy_wire import caps_changed, plan_from, quota_to_wire, standing_to_wire, unit_from
 from forebay_admin.quotas.quota_store import (
     add_budget,
     budget_with_id,
@@ -38,9 +37,10 @@ from forebay_admin.quotas.quotas import (
     Standing,
     Subject,
     SubjectKind,
-    demand_amount,
+    carrying,
     demand_caps,
     order_budget,
+    resized,
 )
 from forebay_admin.quotas.spending import standings
 
@@ -54,14 +54,14 @@ class QuotaDesk:
         self._clock = clock
 
     async def set_limits(self, request: admin_pb2.SetLimitsRequest, actor: Actor) -> admin_pb2.SetLimitsResponse:
-        named = _changed(Caps(), request)
+        named = caps_changed(Caps(), request)
         if named is None:
             raise BadInput("Say which limit is to be set; none was named.")
         demand_caps(named)
         async with self._changes.make(self._database) as change:
             subject = await _subject(change.connection, request.subject)
             before = await caps_of(change.connection, subject)
-            await self.keep_limits(change, subject, _changed(before, request) or before, actor)
+            await self.keep_limits(change, subject, caps_changed(before, request) or before, actor)
             (quota,) = await self._quotas(change.connection, [subject])
         return admin_pb2.SetLimitsResponse(quota=quota_to_wire(quota), version=change.version)
 
@@ -72,9 +72,7 @@ class QuotaDesk:
         await self._note(change, actor, "quota.set", subject, before=_caps(before), after=_caps(caps))
 
     async def add_budget(self, request: admin_pb2.AddBudgetRequest, actor: Actor) -> admin_pb2.AddBudgetResponse:
-        budget = order_budget(
-            unit_from(request.unit), request.amount, period_from(request.period), request.time_zone, self._now()
-        )
+        budget = order_budget(plan_from(request), self._now())
         async with self._changes.make(self._database) as change:
             subject = await _subject(change.connection, request.subject)
             await add_budget(change, subject, budget, actor.name)
@@ -88,16 +86,24 @@ class QuotaDesk:
         unit = unit_from(request.unit)
         async with self._changes.make(self._database) as change:
             subject, before = await budget_with_id(change.connection, request.id)
-            if unit is not before.unit:
+            if unit is not before.unit and (unit is not None or request.amount):
                 raise BadInput(f"The budget {before.id} is of {before.unit}; for another kind, add a new one.")
-            after = await self.keep_amount(change, before.id, request.amount, actor)
+            after = await self._keep(change, before.id, request, actor)
             standing = await self._standing(change.connection, subject, after)
         return admin_pb2.ChangeBudgetResponse(budget=standing_to_wire(standing), version=change.version)
 
     async def keep_amount(self, change: Change, budget_id: str, amount: int, actor: Actor) -> Budget:
         """The budget as it is afterwards, in the caller's transaction; audited. Raises BadInput, NotFound."""
+        return await self._keep(change, budget_id, admin_pb2.ChangeBudgetRequest(amount=amount), actor)
+
+    async def _keep(self, change: Change, budget_id: str, asked: admin_pb2.ChangeBudgetRequest, actor: Actor) -> Budget:
         subject, before = await budget_with_id(change.connection, budget_id)
-        after = replace(before, amount=demand_amount(before.unit, amount))
+        after = before
+        if asked.amount or not asked.HasField("carry_over"):
+            after = resized(before, asked.amount, self._now())
+        if asked.HasField("carry_over"):
+            most = asked.carry_over.most if asked.carry_over.HasField("most") else None
+            after = carrying(after, most, self._now())
         await change_budget(change, subject, after)
         await self._note(change, actor, "budget.set", subject, before=_budget(before), after=_budget(after))
         return after
@@ -196,20 +202,6 @@ async def that_apply(connection: AsyncConnection, subject: Subject) -> list[Subj
     return apply + [one for one in above if one != subject]
 
 
-def _changed(caps: Caps, request: admin_pb2.SetLimitsRequest) -> Caps | None:
-    """`caps` with what the request names; None when it names nothing."""
-    named = {
-        name: cap.most if cap.HasField("most") else None
-        for name, cap in (
-            ("requests_per_minute", request.requests_per_minute),
-            ("tokens_per_minute", request.tokens_per_minute),
-            ("concurrency", request.concurrency),
-        )
-        if request.HasField(name)  # type: ignore[arg-type]
-    }
-    return replace(caps, **named) if named else None
-
-
 def _caps(caps: Caps) -> Facts:
     return {
         "requests_per_minute": caps.requests_per_minute,
@@ -225,4 +217,6 @@ def _budget(budget: Budget) -> Facts:
         "amount": budget.amount,
         "period": budget.period.value,
         "time_zone": budget.time_zone,
+        **({"window_s": budget.window_s} if budget.window_s is not None else {}),
+        **({"carry_most": budget.carry_most} if budget.carry_most is not None else {}),
     }

@@ -9,10 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Table,
-    Text,
-    any_,
     delete,
     func,
     insert,
@@ -21,7 +18,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import NotFound
@@ -30,9 +26,10 @@ from forebay_admin.keys.key_store import key_with_id
 from forebay_admin.keys.keys import key_id_from
 from forebay_admin.people.group_store import group_named
 from forebay_admin.people.people_store import user_named
+from forebay_admin.quotas.carry import Carried
 from forebay_admin.quotas.periods import Period
 from forebay_admin.quotas.quotas import Budget, BudgetUnit, Caps, Subject, SubjectKind
-from forebay_admin.tables import budgets, groups, keys, users
+from forebay_admin.tables import budgets, groups, is_one_of, keys, users
 
 _TABLES: Mapping[SubjectKind, Table] = {
     SubjectKind.USER: users,
@@ -97,6 +94,9 @@ async def add_budget(change: Change, subject: Subject, budget: Budget, created_b
                 budgets.c.time_zone: budget.time_zone,
                 budgets.c.created_by: created_by,
                 budgets.c.created_at: budget.created_at,
+                budgets.c.window_s: budget.window_s,
+                budgets.c.carry_most: budget.carry_most,
+                **_carried_columns(budget.carried),
             }
         )
     )
@@ -104,8 +104,38 @@ async def add_budget(change: Change, subject: Subject, budget: Budget, created_b
 
 
 async def change_budget(change: Change, subject: Subject, budget: Budget) -> None:
-    await change.connection.execute(update(budgets).where(budgets.c.id == budget.id).values(amount=budget.amount))
+    values = {
+        budgets.c.amount: budget.amount,
+        budgets.c.carry_most: budget.carry_most,
+        **_carried_columns(budget.carried),
+    }
+    await change.connection.execute(update(budgets).where(budgets.c.id == budget.id).values(values))
     await _touch(change, subject)
+
+
+def _carried_columns(carried: Carried | None) -> dict[Column[Any], Any]:
+    return {
+        budgets.c.carried: carried.amount if carried else 0,
+        budgets.c.carried_since: carried.since if carried else None,
+        budgets.c.carried_of: carried.of if carried else None,
+    }
+
+
+async def keep_carried(change: Change, kind: SubjectKind, subject_id: str, budget: Budget) -> None:
+    await change.connection.execute(
+        update(budgets).where(budgets.c.id == budget.id).values(_carried_columns(budget.carried))
+    )
+    await _touch(change, Subject(kind, subject_id, ""))
+
+
+async def carrying_budgets(
+    connection: AsyncConnection, ids: Sequence[str] | None = None
+) -> list[tuple[SubjectKind, str, Budget]]:
+    """Those that carry over what is left, with whom they are for; of all, or of these."""
+    query = select(budgets).where(budgets.c.carry_most.is_not(None)).order_by(budgets.c.created_at, budgets.c.id)
+    if ids is not None:
+        query = query.where(is_one_of(budgets.c.id, ids))
+    return [(*_subject_of(row), _budget(row)) for row in await connection.execute(query)]
 
 
 async def remove_budget(change: Change, subject: Subject, budget: Budget) -> None:
@@ -129,7 +159,7 @@ async def read_budgets(
     """By whom they are for, oldest first; of all, or of those ids that are wanted."""
     query = select(budgets).order_by(budgets.c.created_at, budgets.c.id)
     if wanted is not None:
-        query = query.where(or_(*(_is_one_of(_OF[kind], ids) for kind, ids in wanted.items())))
+        query = query.where(or_(*(is_one_of(_OF[kind], ids) for kind, ids in wanted.items())))
     found: dict[tuple[SubjectKind, str], list[Budget]] = defaultdict(list)
     for row in await connection.execute(query):
         found[_subject_of(row)].append(_budget(row))
@@ -162,14 +192,9 @@ async def subjects_with(
     """By kind and id."""
     found: dict[tuple[SubjectKind, str], Subject] = {}
     for kind, ids in wanted.items():
-        for row in await connection.execute(_subject_query(kind).where(_is_one_of(_IDS[kind], ids))):
+        for row in await connection.execute(_subject_query(kind).where(is_one_of(_IDS[kind], ids))):
             found[kind, row.id] = Subject(kind, row.id, row.name, row.user_name)
     return found
-
-
-def _is_one_of(column: Column[Any], ids: Sequence[str]) -> ColumnElement[bool]:
-    # One parameter for all of them: of parameters there may be some thirty thousand, of users more.
-    return column == any_(literal(list(ids), ARRAY(Text)))
 
 
 def _subject_query(kind: SubjectKind) -> Any:
@@ -200,4 +225,15 @@ def _subject_of(row: Any) -> tuple[SubjectKind, str]:
 
 
 def _budget(row: Any) -> Budget:
-    return Budget(row.id, BudgetUnit(row.unit), row.amount, Period(row.period), row.time_zone, row.created_at)
+    carried = Carried(row.carried_since, row.carried, row.carried_of or 0) if row.carried_since is not None else None
+    return Budget(
+        row.id,
+        BudgetUnit(row.unit),
+        row.amount,
+        Period(row.period),
+        row.time_zone,
+        row.created_at,
+        row.window_s,
+        row.carry_most,
+        carried,
+    )

@@ -15,9 +15,10 @@ from forebay_scheduler.events import PolicyChanged
 from forebay_scheduler.limits.budget import Account, Calendar
 from forebay_scheduler.limits.gcra import Rate
 from forebay_scheduler.limits.lent import Allotment, Lent, small_share
-from forebay_scheduler.limits.periods import zone_named
-from forebay_scheduler.limits.prices import FREE, Prices, prices_of
+from forebay_scheduler.limits.periods import Span, zone_named
+from forebay_scheduler.limits.prices import PriceList, Prices
 from forebay_scheduler.limits.refusals import Refused, Wanted, highest, obstacles
+from forebay_scheduler.limits.rolling import RollingAccount
 from forebay_scheduler.limits.subjects import Chain, Subject
 from forebay_scheduler.request import GroupId, KeyId, LedgerId, Request, Used, UserId
 
@@ -34,12 +35,15 @@ _NEWEST = 0.05
 
 @dataclass(frozen=True, slots=True)
 class SpentSoFar:
-    """Of one budget in its period."""
+    """Of one budget in its period, or in the steps of its window."""
 
     subject: str
     budget_id: str
     period_start_us: int
+    """Of a window: when the oldest step began in which something was spent."""
     amount: int
+    later: tuple[int, ...] = ()
+    """Of a window: in each step after that one, up to the running one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +93,16 @@ class LimitBook:
         """Those that have limits, by kind and name."""
         self._group_of: dict[UserId, GroupId] = {}
         self._parent_of: dict[GroupId, GroupId] = {}
-        self._prices: dict[str, Prices] = {}
+        self._prices = PriceList()
         self._chains: dict[tuple[KeyId, UserId, GroupId], Chain | None] = {}
         self._reserved: dict[LedgerId, _Reservation] = {}
-        self._calendars: dict[tuple[terms.Period, str], Calendar] = {}
+        self._calendars: dict[tuple[terms.Period, str, int], Calendar] = {}
         self._allotments: dict[int, Allotment] = {}
         self._allotments_made = 0
         self._early: dict[LedgerId, Used | None] = {}
         """Settles of requests that nobody has told of yet; None: that did begin on an allotment, and are over."""
-        self._restored: dict[tuple[str, str, int], int] = {}
+        self._restored: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {}
+        """Of each budget what a leader before has counted, and from when on; nobody has taken it yet."""
         self._restored_rates: dict[tuple[str, str], int] = {}
         self._restored_at = float("-inf")
         self._levels_at = float("-inf")
@@ -113,10 +118,7 @@ class LimitBook:
     def change(self, changed: PolicyChanged, now: float) -> None:
         at_us = int(now * _MICROS)
         self._has_policy = True
-        for model in changed.removed_models:
-            self._prices.pop(model, None)
-        for model_terms in changed.models:
-            self._prices[model_terms.model] = prices_of(model_terms)
+        self._prices.change(changed.models, changed.removed_models, changed.prices)
         for group in changed.removed_groups:
             self._parent_of.pop(group, None)
             self._limit("group", group, terms.UNLIMITED, at_us)
@@ -152,21 +154,31 @@ class LimitBook:
         self._refill(subject, at_us)
 
     def _open_account(self, ref: str, budget: terms.Budget) -> Account:
-        calendar = self._calendars.get((budget.period, budget.time_zone))
+        of = budget.period, budget.time_zone, budget.window_s
+        calendar = self._calendars.get(of)
         if calendar is None:
             zone = zone_named(budget.time_zone)
             if zone is None:
                 self.unknown_zones.add(budget.time_zone)
-            calendar = self._calendars[budget.period, budget.time_zone] = Calendar(
-                budget.period, budget.time_zone or "UTC", zone
-            )
+            calendar = self._calendars[of] = Calendar(budget.period, budget.time_zone or "UTC", zone, budget.window_s)
             if self._wall_us is not None:
                 calendar.turn(self._wall_us)
-        account = Account(ref, budget, calendar)
+        account = (RollingAccount if budget.window_s else Account)(ref, budget, calendar)
         calendar.accounts[account] = None
         if calendar.span is not None:
-            account.begin(calendar.span, self._restored.pop((ref, budget.id, calendar.span.start_us), None))
+            account.begin(calendar.span, self._left_of(account, calendar.span))
         return account
+
+    def _left_of(self, account: Account, span: Span) -> dict[int, int]:
+        """What a leader before has counted of it; told once."""
+        of = account.subject, account.terms.id
+        left = self._restored.get(of)
+        if left is None:
+            return {}
+        taken = account.take(left, span)
+        if not left:
+            del self._restored[of]
+        return taken
 
     def is_limited(self, request: Request) -> bool:
         return bool(self._subjects) and self._chain_of(request.key, request.user, request.group) is not None
@@ -341,7 +353,7 @@ class LimitBook:
 
     def _reservation(self, request: Request, chain: Chain, estimate_tokens: int, now: float) -> _Reservation:
         prompt_tokens = request.prompt_tokens
-        prices = self._prices.get(request.model, FREE)
+        prices = self._prices.of(request.model)
         tokens = max(1, estimate_tokens, prompt_tokens)
         reservation = _Reservation(chain, prices, prompt_tokens, tokens, now)
         if chain.money_accounts:
@@ -379,7 +391,7 @@ class LimitBook:
                 rate.charge(tokens, at_us)
         for account in chain.token_accounts:
             account.spend(tokens)
-        money = self._prices.get(request.model, FREE).of(used)
+        money = self._prices.of(request.model).of(used)
         for account in chain.money_accounts:
             account.spend(money)
 
@@ -464,19 +476,22 @@ class LimitBook:
         for calendar in self._calendars.values():
             if calendar.turn(wall_us) and (span := calendar.span) is not None:
                 for account in calendar.accounts:
-                    restored = self._restored.pop((account.subject, account.terms.id, span.start_us), None)
-                    account.begin(span, restored)
+                    account.begin(span, self._left_of(account, span))
 
     def spent(self) -> list[SpentSoFar]:
         """What was settled in the running periods, where it is counted here."""
         found = [
-            SpentSoFar(account.subject, account.terms.id, account.span.start_us, account.spent)
+            SpentSoFar(account.subject, account.terms.id, left[0], left[1][0], left[1][1:])
             for calendar in self._calendars.values()
             for account in calendar.accounts
-            if account.span is not None and account.is_counted
+            if account.is_counted and (left := account.left()) is not None
         ]
         # Their policy may still come, to this leader or to the next one.
-        found.extend(SpentSoFar(*where, amount) for where, amount in self._restored.items())
+        found.extend(
+            SpentSoFar(*of, start_us, amounts[0], amounts[1:])
+            for of, left in self._restored.items()
+            for start_us, amounts in left.items()
+        )
         return found
 
     def budgets(self) -> Iterator[BudgetStanding]:
@@ -508,15 +523,16 @@ class LimitBook:
         self.tick(wall_us, now)
         self._restored_at = now
         self._levels_at = now - max(0, wall_us - stored_at_us) / _MICROS
-        self._restored = {(one.subject, one.budget_id, one.period_start_us): one.amount for one in spent}
+        self._restored = {}
+        for one in spent:
+            of_budget = self._restored.setdefault((one.subject, one.budget_id), {})
+            of_budget[one.period_start_us] = (one.amount, *one.later)
         self._restored_rates = {(one.subject, one.rate): one.full_until_us for one in levels}
         for subject in self._subjects.values():
             self._refill(subject, int(now * _MICROS))
             for account in subject.accounts.values():
-                if account.span is not None:
-                    counted = self._restored.pop((subject.ref, account.terms.id, account.span.start_us), None)
-                    if counted is not None:
-                        account.restore(counted)
+                if account.span is not None and (left := self._left_of(account, account.span)):
+                    account.restore(left)
 
     def _refill(self, subject: Subject, at_us: int) -> None:
         if not self._restored_rates:

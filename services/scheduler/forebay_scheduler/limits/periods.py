@@ -1,5 +1,6 @@
 """Calendar periods: when the hour, day, week, month or year began that a moment lies in, and when the next one begins,
-by the clocks on the wall of a place. Moments are microseconds since the epoch."""
+by the clocks on the wall of a place; and what counts of a window without a calendar. Moments are microseconds since the
+epoch."""
 
 from __future__ import annotations
 
@@ -42,6 +43,22 @@ def span_at(period: Period, zone: tzinfo, wall_us: int) -> Span:
         return Span(start_us, start_us + _HOUR_US)
     first, following = _dates(period, local.date())
     return Span(_begin_us(first, zone), _begin_us(following, zone))
+
+
+STEPS = 24
+"""Of a window: what was used in one of them counts until all of it is older than the window, so that within no window's
+length more is spent than there is, and nothing counts for longer than the window and one step."""
+
+
+def step_us(window_s: int) -> int:
+    return window_s * 1_000_000 // STEPS
+
+
+def span_of_window(window_s: int, wall_us: int) -> Span:
+    """All steps that count at this moment; it ends when the next one begins."""
+    step = step_us(window_s)
+    current = max(0, wall_us) // step * step
+    return Span(max(0, current - window_s * 1_000_000), current + step)
 
 
 def zone_named(name: str) -> tzinfo | None:

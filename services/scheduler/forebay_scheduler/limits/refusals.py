@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC
 
 from forebay.errors import Refusal
 from forebay_scheduler.limits.budget import Account
@@ -82,7 +83,8 @@ def highest(found: list[Obstacle]) -> Obstacle:
 
 def _budget_obstacle(subject: Subject, account: Account, need: int, wall_us: int | None, held_s: float) -> Obstacle:
     terms = account.terms
-    budget = f"budget of {_amount(account.amount, terms.unit)}{_SPANS[terms.period]}"
+    span = f" in {_window(terms.window_s)}" if terms.window_s else _SPANS[terms.period]
+    budget = f"budget of {_amount(account.amount, terms.unit)}{span}"
     who = _who(subject)
     is_spent = account.amount <= account.spent
     if is_spent:
@@ -94,24 +96,26 @@ def _budget_obstacle(subject: Subject, account: Account, need: int, wall_us: int
         if held:
             told += f", and running requests may need {_amount(held, terms.unit)} of it"
         told += f"; this request may need {_amount(need, terms.unit)}"
-    retry_after_s = _until_it_begins_anew(account, need, wall_us)
+    room_at_us = account.room_at_us(need)
+    retry_after_s = None if room_at_us is None or wall_us is None else max(1.0, (room_at_us - wall_us) / _MICROS)
     if account.amount - account.spent >= need:
         returns_s = max(1.0, held_s)  # running requests seldom need all that is reserved for them
         retry_after_s = returns_s if retry_after_s is None else min(returns_s, retry_after_s)
     end_us = account.span.end_us if account.span is not None else None
-    if end_us is None:
+    calendar = account.calendar
+    if terms.window_s:
+        again = "" if room_at_us is None else f"there is room for it on {moment_words(room_at_us, UTC)} (UTC)"
+    elif end_us is None:
         again = "it does not begin anew" if is_spent else ""
     else:
-        calendar = account.calendar
         again = f"it begins anew on {moment_words(end_us, calendar.zone)} ({calendar.zone_name})"
     message = f"{told}; {again}." if again else f"{told}."
     return Obstacle(Refusal.QUOTA_SPENT, retry_after_s, message, account)
 
 
-def _until_it_begins_anew(account: Account, need: int, wall_us: int | None) -> float | None:
-    if account.amount < need or account.span is None or account.span.end_us is None or wall_us is None:
-        return None
-    return max(1.0, (account.span.end_us - wall_us) / _MICROS)
+def _window(seconds: int) -> str:
+    hours = seconds // 3600
+    return _counted(hours // 24, "day") if hours % 24 == 0 else _counted(hours, "hour")
 
 
 def _rate_obstacle(subject: Subject, rate: Rate, units: int, what: str, at_us: int) -> Obstacle:

@@ -126,4 +126,9 @@ def _changed_rate(rate: Rate | None, limit: int | None, at_us: int) -> Rate | No
 
 def _is_same(one: Budget, other: Budget) -> bool:
     """With another unit or another calendar, what was counted means nothing: it is a new budget."""
-    return (one.unit, one.period, one.time_zone) == (other.unit, other.period, other.time_zone)
+    return (one.unit, one.period, one.time_zone, one.window_s) == (
+        other.unit,
+        other.period,
+        other.time_zone,
+        other.window_s,
+    )

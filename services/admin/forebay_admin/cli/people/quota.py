@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from rich.markup import escape
 
 from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2
-from forebay_admin.cli.amounts import money, parse_cap, parse_money
+from forebay_admin.cli.amounts import parse_cap
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import F, json_option, print_json, print_table
+from forebay_admin.cli.people.budget_options import (
+    budget_fields,
+    budget_options,
+    number,
+    parse_carry,
+    parse_size,
+    size_words,
+)
 from forebay_admin.cli.people.quota_request import approve, deny, list_requests, request
 from forebay_admin.cli.plain import Plain, plain, word
 from forebay_admin.cli.words import ahead, count
 
-_PERIODS = {
-    "ever": admin_pb2.BUDGET_PERIOD_UNSPECIFIED,
-    "hour": admin_pb2.BUDGET_PERIOD_HOUR,
-    "day": admin_pb2.BUDGET_PERIOD_DAY,
-    "week": admin_pb2.BUDGET_PERIOD_WEEK,
-    "month": admin_pb2.BUDGET_PERIOD_MONTH,
-    "year": admin_pb2.BUDGET_PERIOD_YEAR,
-}
 _LIMITS = (
     ("requests_per_minute", "requests a minute"),
     ("tokens_per_minute", "tokens a minute"),
@@ -166,43 +167,23 @@ def budget() -> None:
 
 @budget.command()
 @_subject_options
-@click.option("--tokens", metavar="N", help="So many tokens, of prompts and answers.")
-@click.option("--money", "amount", metavar="AMOUNT", help="So much money, such as 25.00, by `forebay model price`.")
-@click.option(
-    "--period",
-    type=click.Choice(list(_PERIODS)),
-    default="month",
-    show_default=True,
-    help="When it begins anew, by the calendar; weeks begin on Monday.",
-)
-@click.option("--time-zone", default="", metavar="ZONE", help="Whose calendar: Europe/Berlin. Default: UTC.")
+@budget_options
 @json_option
-def add(
-    user: str | None,
-    group: str | None,
-    key: str | None,
-    tokens: str | None,
-    amount: str | None,
-    period: str,
-    time_zone: str,
-    as_json: bool,
-) -> None:
+def add(user: str | None, group: str | None, key: str | None, as_json: bool, **fields: Any) -> None:
     """Add a budget. Nothing that was used before counts.
+
+    With --last, what is used counts for so long and up to a twenty-fourth longer. With --carry-over, what is left at the end
+    of a period goes into the next one, half a minute after it has begun.
 
     \b
     forebay quota budget add --user alice --tokens 1000000 --period day
-    forebay quota budget add --group student --money 250 --period month --time-zone Europe/Berlin
+    forebay quota budget add --user alice --tokens 1000000 --last 24h
+    forebay quota budget add --group student --money 250 --time-zone Europe/Berlin --carry-over 100
 
-    With --json: {"id", "unit", "amount", "period", "time_zone", "spent", "left", "since", "until"}; money is in millionths
+    With --json: {"id", "unit", "amount", "period", "time_zone", "spent", "left", "since", "until", "window_s", "carry_most",
+    "carried"}; money is in millionths
     """
-    unit, size = _amount(tokens, amount)
-    request = admin_pb2.AddBudgetRequest(
-        subject=_subject(user, group, key),
-        unit=unit,
-        amount=size,
-        period=_PERIODS[period],
-        time_zone=time_zone,
-    )
+    request = admin_pb2.AddBudgetRequest(subject=_subject(user, group, key), **budget_fields(**fields))
 
     async def work(calls: Calls) -> admin_pb2.AddBudgetResponse:
         return await calls(calls.stub.AddBudget, request)
@@ -211,21 +192,29 @@ def add(
     if as_json:
         print_json(plain_budget(made))
         return
-    click.echo(f"Budget {made.id}: {_size(made)}, {_resets(made)}.")
+    click.echo(f"Budget {made.id}: {size_words(made)}, {_resets(made)}.")
 
 
 @budget.command("set")
 @click.argument("budget_id", metavar="ID")
 @click.option("--tokens", metavar="N", help="So many tokens.")
 @click.option("--money", "amount", metavar="AMOUNT", help="So much money.")
+@click.option(
+    "--carry-over", "carry", metavar="N|AMOUNT|none", help="So much of what is left goes into the next period."
+)
 @json_option
-def change(budget_id: str, tokens: str | None, amount: str | None, as_json: bool) -> None:
-    """Change the amount of the budget ID. What was spent of it stays spent.
+def change(budget_id: str, tokens: str | None, amount: str | None, carry: str | None, as_json: bool) -> None:
+    """Change the amount of the budget ID, and what it carries over. What was spent of it stays spent.
+
+    \b
+    forebay quota budget set budget_5f0c2d9a41be --tokens 2000000
+    forebay quota budget set budget_5f0c2d9a41be --tokens 2000000 --carry-over none
 
     With --json: {"id", "unit", "amount", "period", "time_zone", "spent", "left", "since", "until"}
     """
-    unit, size = _amount(tokens, amount)
-    request = admin_pb2.ChangeBudgetRequest(id=budget_id, unit=unit, amount=size)
+    unit, size = parse_size(tokens, amount)
+    carry_over = admin_pb2.Cap(most=parse_carry(unit, carry)) if carry is not None else None
+    request = admin_pb2.ChangeBudgetRequest(id=budget_id, unit=unit, amount=size, carry_over=carry_over)
 
     async def work(calls: Calls) -> admin_pb2.ChangeBudgetResponse:
         return await calls(calls.stub.ChangeBudget, request)
@@ -234,7 +223,7 @@ def change(budget_id: str, tokens: str | None, amount: str | None, as_json: bool
     if as_json:
         print_json(plain_budget(after))
         return
-    click.echo(f"Budget {after.id}: {_size(after)}, {_spent(after)}.")
+    click.echo(f"Budget {after.id}: {size_words(after)}, {_spent(after)}.")
 
 
 @budget.command()
@@ -253,7 +242,7 @@ def remove(budget_id: str, as_json: bool) -> None:
     if as_json:
         print_json(plain_budget(gone))
         return
-    click.echo(f"Budget {gone.id} ({_size(gone)}) is removed.")
+    click.echo(f"Budget {gone.id} ({size_words(gone)}) is removed.")
 
 
 def plain_quota(q: admin_pb2.Quota) -> Plain:
@@ -264,7 +253,7 @@ def plain_budget(b: admin_pb2.BudgetStanding) -> Plain:
     return {
         **plain(b),
         "period": word(b, "period") or "ever",
-        "left": max(0, b.amount - b.spent) if b.HasField("spent") else None,
+        "left": max(0, b.amount + b.carried - b.spent) if b.HasField("spent") else None,
     }
 
 
@@ -279,10 +268,10 @@ def _print(quotas: Sequence[admin_pb2.Quota], *, nothing: str) -> None:
         rows += [
             (
                 who,
-                _size(b),
-                _number(b, b.spent) if b.HasField("spent") else "not counted",
+                size_words(b),
+                number(b, b.spent) if b.HasField("spent") else "not counted",
                 _left(b),
-                ahead(b.until_us, now) if b.HasField("until_us") else "never",
+                ahead(b.until_us, now) if b.HasField("until_us") else "bit by bit" if b.window_s else "never",
                 b.id,
             )
             for b in q.budgets
@@ -302,17 +291,6 @@ def _cap(text: str | None) -> admin_pb2.Cap | None:
     return admin_pb2.Cap(most=parse_cap(text)) if text is not None else None
 
 
-def _amount(tokens: str | None, amount: str | None) -> tuple[admin_pb2.BudgetUnit.ValueType, int]:
-    if (tokens is None) == (amount is None):
-        raise BadInput("Say how much: one of --tokens N, --money AMOUNT.")
-    if tokens is None:
-        return admin_pb2.BUDGET_UNIT_MONEY, parse_money(amount or "")
-    size = parse_cap(tokens)
-    if size is None:
-        raise BadInput("A budget without an amount is none: remove it with `forebay quota budget remove ID`.")
-    return admin_pb2.BUDGET_UNIT_TOKENS, size
-
-
 def _who(q: admin_pb2.Quota) -> str:
     return f"key {q.id} ({q.name}) of {q.user_name}" if q.kind == "key" else f"{q.kind} {q.name}"
 
@@ -321,27 +299,20 @@ def _limits(q: admin_pb2.Quota) -> str:
     return ", ".join(f"{count(getattr(q, name))} {what}" for name, what in _LIMITS if q.HasField(name))  # type: ignore[arg-type]
 
 
-def _size(b: admin_pb2.BudgetStanding) -> str:
-    period = word(b, "period")
-    kind = "tokens" if b.unit == admin_pb2.BUDGET_UNIT_TOKENS else "money"
-    return f"{_number(b, b.amount)} {kind} {f'a {period}' if period else 'for ever'}"
-
-
-def _number(b: admin_pb2.BudgetStanding, amount: int) -> str:
-    return count(amount) if b.unit == admin_pb2.BUDGET_UNIT_TOKENS else money(amount)
-
-
 def _left(b: admin_pb2.BudgetStanding) -> str:
     if not b.HasField("spent"):
         return ""
-    left = max(0, b.amount - b.spent)
+    left = max(0, b.amount + b.carried - b.spent)
     colour = "red" if not left else "yellow" if left * 10 < b.amount else "green"
-    return f"[{colour}]{_number(b, left)}[/{colour}]"
+    carried = f", {number(b, b.carried)} of it carried over" if b.carried else ""
+    return f"[{colour}]{number(b, left)}[/{colour}]{carried}"
 
 
 def _spent(b: admin_pb2.BudgetStanding) -> str:
-    return f"{_number(b, b.spent)} of it spent" if b.HasField("spent") else "what was spent could not be counted now"
+    return f"{number(b, b.spent)} of it spent" if b.HasField("spent") else "what was spent could not be counted now"
 
 
 def _resets(b: admin_pb2.BudgetStanding) -> str:
+    if b.window_s:
+        return "which begins anew bit by bit"
     return f"by the calendar of {b.time_zone}" if b.HasField("until_us") else "which never begins anew"
