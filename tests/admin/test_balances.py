@@ -86,9 +86,9 @@ def test_the_closest_balance_pays_and_the_scheduler_counts_for_all_that_are_arou
     sums = sum_up(rows, payers(account("alice", user=True), account("org")), book)
     later = NOW + timedelta(hours=1)
     assert sums == {
-        ("of-alice", NOW): (1 + 1, 2 * (5 + 3), 2 * 5),
-        ("of-org", NOW): (0, 0, 5),
-        ("of-org", later): (1, 5 + 3, 5),
+        ("of-alice", NOW): (1 + 1, 2 * (5 + 3), 2 * (5 + 3)),
+        ("of-org", NOW): (0, 0, 5 + 3),
+        ("of-org", later): (1, 5 + 3, 5 + 3),
     }
 
 
@@ -199,14 +199,14 @@ async def test_requests_cost_what_the_price_was_and_balances_follow_to_the_sched
     group = (await operator.AddGroup(name="team")).group.id
     alice = await somebody(admin, "alice", Role.MEMBER)
     user = (await operator.ChangeUser(name="alice", group="team")).user.id
-    price = (await operator.SetPrice(model="tiny", terms={"completion_micros": 1_000_000, "request_micros": 50})).price
+    price = (await operator.SetPrice(model="tiny", terms={"completion_micros": 1_000_000, "image_micros": 50})).price
     opened = (await operator.OpenBalance(owner={"group": "team"}, amount_micros=1000, reference="bill-1")).balance
     assert (await operator.ListModelTerms()).terms[0].completion_micros == 1_000_000
 
     watch = (await admin.watcher("scheduler")).WatchPolicy()
     assert await budget_of(watch, group, spent=0) == (opened.id, admin_pb2.BUDGET_UNIT_MONEY, 1000, 0)
     now = time.time()
-    one = record(now, user=user, group=group, tokens=100, request_id="r1")
+    one = record(now, user=user, group=group, tokens=100, request_id="r1", images=1)
     refusal = record(now, user=user, group=group, request_id="r2", outcome=types_pb2.OUTCOME_REFUSED)
     unknown = record(now, user="somebody", group="else", request_id="r3", model="unknown")
     batch = usage_pb2.UsageBatch(records=[one, refusal, unknown]).SerializeToString()

@@ -20,6 +20,8 @@ from forebay_admin.money.price_store import add_version, all_versions, cancel_ve
 from forebay_admin.money.prices import Hardware, Prices, PriceVersion, Tier
 from forebay_admin.money.telling import Telling
 from forebay_admin.service import MIGRATIONS
+from forebay_admin.versions import Since
+from forebay_admin.watch import read_policy
 
 
 async def test_a_price_that_was_announced_begins_by_itself_or_is_taken_back_before(admin_database_url: str) -> None:
@@ -40,14 +42,26 @@ async def test_a_price_that_was_announced_begins_by_itself_or_is_taken_back_befo
             async with database.reading() as connection:
                 return [terms.completion_micros for terms in await models_since(connection, 0)]
 
+        async def all_told(since: Since) -> dict[str, int] | None:
+            async with database.reading() as connection:
+                update = await read_policy(connection, since, changes.version, now())
+            in_force = {price.model: price.terms.completion_micros for price in update.prices}
+            return in_force if update.prices_told else None
+
+        async with changes.make(database) as change:
+            await add_version(change, "ti*", Prices(completion_micros=7), now() + timedelta(seconds=60), "admin", now())
+        assert await all_told(Since(0, is_snapshot=True)) == {}
         await announce(Prices(completion_micros=1), None)
         await announce(Prices(completion_micros=2), 60)
         third = await announce(Prices(completion_micros=3), 120)
         with pytest.raises(BadInput, match="from that moment on already"):
             await announce(Prices(), 60)
         assert await told() == [1]
+        before = Since(changes.version, is_snapshot=False)
+        assert await all_told(before) is None, "nothing has changed"
         clock.advance(60)
         assert await told() == [2]
+        assert await all_told(before) == {"tiny": 2, "ti*": 7}, "by pattern too, once their time has come"
         version = changes.version
         assert await told() == [2]
         assert changes.version == version, "nothing is due, so nobody is woken"
@@ -59,7 +73,7 @@ async def test_a_price_that_was_announced_begins_by_itself_or_is_taken_back_befo
         assert await told() == [0]
         async with database.reading() as connection:
             versions = await all_versions(connection)
-        assert [v.prices.completion_micros if v.prices else None for v in versions] == [1, 2, None]
+        assert [v.prices.completion_micros if v.prices else None for v in versions] == [7, 1, 2, None]
         with pytest.raises(NotPossible, match="and stays"):
             async with changes.make(database) as change:
                 await cancel_version(change, versions[0], now())

@@ -160,13 +160,16 @@ def test_the_narrowest_name_counts_and_gives_way_when_it_ends() -> None:
     assert book.names_for("llama3:70b") == {"*", "llama3*"}
 
 
-def test_what_the_scheduler_counts_is_tokens_by_exact_names() -> None:
-    rich = replace(PLAIN, request_micros=7, tiers=(Tier(1, 0, 0, 0),))
+def test_what_the_scheduler_counts_is_tokens_and_requests_that_used_any() -> None:
+    rich = replace(PLAIN, request_micros=7, image_micros=1000, tiers=(Tier(200, 0, 0, 0),))
     book = PriceBook([version(1, "llama3:8b", NOW - HOUR, rich), version(2, "*", NOW - HOUR)])
-    assert book.counted("llama3:8b", NOW, "cancelled", 100, 40, 50) == 180
-    assert book.counted("mistral", NOW, "finished", 100, 40, 50) == 0
+    assert book.counted("llama3:8b", NOW, "cancelled", 100, 40, 50) == 187
+    assert book.counted("llama3:8b", NOW, "finished", 200, 40, 50) == 7
+    assert book.counted("llama3:8b", NOW, "finished", 0, 0, 0) == 0
+    assert book.counted("mistral", NOW, "finished", 100, 40, 50) == 180
+    assert book.counted("mistral", NOW - 2 * HOUR, "finished", 100, 40, 50) == 0
     assert book.counted("llama3:8b", NOW, "refused", 100, 40, 50) == 0
-    assert book.counted("llama3:8b", NOW, "finished", 2**63 - 1, 0, 0) == MOST_COST
+    assert book.counted("mistral", NOW, "finished", 2**63 - 1, 0, 0) == MOST_COST
 
 
 _CHANGES = st.lists(

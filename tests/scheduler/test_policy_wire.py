@@ -22,6 +22,8 @@ from forebay_scheduler.terms import (
     Period,
     PlacementPolicy,
     PoolTerms,
+    PriceTerms,
+    PriceTier,
     UserTerms,
 )
 
@@ -122,6 +124,20 @@ def test_a_limit_of_nothing_is_a_limit_and_an_absent_one_is_none() -> None:
     assert not read.is_unlimited
 
 
+def test_prices_are_kept_until_all_of_them_are_told_again_and_outlive_a_restart() -> None:
+    told = admin_pb2.PolicyUpdate(version=3, snapshot=True, prices_told=True)
+    terms = told.prices.add(model="m*").terms
+    terms.prompt_micros, terms.completion_micros, terms.request_micros = 2, 6, 5
+    terms.tiers.add(from_prompt_tokens=10, prompt_micros=1, cached_prompt_micros=0)
+    known = KnownPolicy()
+    prices = (PriceTerms("m*", 2, 2, 6, 5, (PriceTier(10, 1, 0, 0),)),)
+    assert known.apply(told).prices == prices
+    assert known.apply(admin_pb2.PolicyUpdate(version=4)).prices is None
+    assert KnownPolicy().apply(known.snapshot()).prices == prices
+    known.apply(admin_pb2.PolicyUpdate(version=5, snapshot=True))
+    assert not known.has_prices, "it came from an admin that tells none"
+
+
 def test_budgets_are_read_with_what_the_ledger_says() -> None:
     budget = admin_pb2.Budget(
         id="b1",
@@ -134,6 +150,19 @@ def test_budgets_are_read_with_what_the_ledger_says() -> None:
     )
     assert read_limits(admin_pb2.Limits(budgets=[budget])).budgets == (
         Budget("b1", BudgetUnit.MONEY, 5_000_000, Period.WEEK, "Europe/Berlin", 17, 1_790_000_000_000_000),
+    )
+    window = admin_pb2.Budget(id="b2", amount=9, window_s=86_400, carried=3, carried_since_us=5)
+    window.steps.add(start_us=3_600_000_000, spent=7)
+    assert read_limits(admin_pb2.Limits(budgets=[window])).budgets == (
+        Budget(
+            "b2",
+            BudgetUnit.TOKENS,
+            9,
+            window_s=86_400,
+            steps=((3_600_000_000, 7),),
+            carried=3,
+            carried_since_us=5,
+        ),
     )
 
 

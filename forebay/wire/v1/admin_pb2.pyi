@@ -6,6 +6,7 @@ Admin owns people, keys and the ledger, and is the one address that operators ta
 from collections import abc as _abc
 from forebay.wire.v1 import fleet_pb2 as _fleet_pb2
 from forebay.wire.v1 import key_terms_pb2 as _key_terms_pb2
+from forebay.wire.v1 import prices_pb2 as _prices_pb2
 from forebay.wire.v1 import registry_pb2 as _registry_pb2
 from forebay.wire.v1 import scheduler_pb2 as _scheduler_pb2
 from forebay.wire.v1 import types_pb2 as _types_pb2
@@ -350,8 +351,12 @@ class PolicyUpdate(_message.Message):
     REMOVED_MODELS_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     REMOVED_POOLS_FIELD_NUMBER: _builtins.int
+    PRICES_TOLD_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     snapshot: _builtins.bool
+    prices_told: _builtins.bool
+    """whenever one has changed, all prices in force are sent"""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserPolicy]: ...
     @_builtins.property
@@ -374,6 +379,8 @@ class PolicyUpdate(_message.Message):
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolPolicy]: ...
     @_builtins.property
     def removed_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___PricePolicy]: ...
     def __init__(
         self,
         *,
@@ -389,14 +396,42 @@ class PolicyUpdate(_message.Message):
         removed_models: _abc.Iterable[_builtins.str] | None = ...,
         pools: _abc.Iterable[Global___PoolPolicy] | None = ...,
         removed_pools: _abc.Iterable[_builtins.str] | None = ...,
+        prices_told: _builtins.bool = ...,
+        prices: _abc.Iterable[Global___PricePolicy] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "keys", b"keys", "models", b"models", "pools", b"pools", "removed_group_ids", b"removed_group_ids", "removed_key_ids", b"removed_key_ids", "removed_models", b"removed_models", "removed_pools", b"removed_pools", "removed_user_ids", b"removed_user_ids", "snapshot", b"snapshot", "users", b"users", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "keys", b"keys", "models", b"models", "pools", b"pools", "prices", b"prices", "prices_told", b"prices_told", "removed_group_ids", b"removed_group_ids", "removed_key_ids", b"removed_key_ids", "removed_models", b"removed_models", "removed_pools", b"removed_pools", "removed_user_ids", b"removed_user_ids", "snapshot", b"snapshot", "users", b"users", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyUpdate: _TypeAlias = PolicyUpdate  # noqa: Y015
+
+@_typing.final
+class PricePolicy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """a name in the fleet, or a pattern in which * stands for anything; the narrowest one counts"""
+    @_builtins.property
+    def terms(self) -> _prices_pb2.PriceTerms:
+        """of which the scheduler knows those of tokens, their tiers, and of requests"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        terms: _prices_pb2.PriceTerms | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PricePolicy: _TypeAlias = PricePolicy  # noqa: Y015
 
 @_typing.final
 class UserPolicy(_message.Message):

@@ -24,6 +24,7 @@ from forebay_admin.models.model_rules_store import all_aliases, all_rules, rules
 from forebay_admin.models.model_rules_wire import alias_to_wire, rule_to_wire
 from forebay_admin.models.terms_store import models_since, pools_since
 from forebay_admin.money.balance_policy import tell_balances
+from forebay_admin.money.price_policy import tell_prices
 from forebay_admin.quotas.policy_store import budgets_of, groups_since, keys_since, users_since
 from forebay_admin.quotas.policy_wire import (
     group_share_to_wire,
@@ -156,6 +157,7 @@ async def read_policy(connection: AsyncConnection, since: Since, current: int, n
         pools=[pool_terms_to_wire(terms) for terms in await pools_since(connection, since.after)],
     )
     await tell_balances(connection, update, now)
+    await tell_prices(connection, update, since, now)
     if not since.is_snapshot:
         removed = await removed_since(connection, since.after)
         update.removed_key_ids.extend(keys.removed)

@@ -24,7 +24,7 @@ from forebay_scheduler.request import (
     Used,
     UserId,
 )
-from forebay_scheduler.terms import GroupTerms, KeyTerms, ModelTerms, PoolTerms, UserTerms
+from forebay_scheduler.terms import GroupTerms, KeyTerms, ModelTerms, PoolTerms, PriceTerms, UserTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class PolicyChanged:
     removed_models: tuple[str, ...] = ()
     pools: tuple[PoolTerms, ...] = ()
     removed_pools: tuple[PoolName, ...] = ()
+    prices: tuple[PriceTerms, ...] | None = None
+    """All there are, in place of those of models. None: as they were."""
 
 
 @dataclass(frozen=True, slots=True)

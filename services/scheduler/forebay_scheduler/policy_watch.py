@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from forebay.rpc import Peer
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc
 from forebay_scheduler.events import Event, PolicyChanged
-from forebay_scheduler.policy_wire import read_group, read_key, read_model, read_pool, read_user
+from forebay_scheduler.policy_wire import read_group, read_key, read_model, read_pool, read_price, read_user
 from forebay_scheduler.request import GroupId, KeyId, PoolName, UserId
 
 T = TypeVar("T")
@@ -28,8 +28,10 @@ class PolicyWatch:
         self._is_known = False
 
     def watch(self) -> AsyncIterable[admin_pb2.PolicyUpdate]:
+        # What was kept from an admin that tells no prices has none: all of it anew, from one that does.
+        known = self._known.version if self._known.has_prices else 0
         call: AsyncIterable[admin_pb2.PolicyUpdate] = self._stub.WatchPolicy(
-            admin_pb2.WatchRequest(known_version=self._known.version), metadata=self._metadata
+            admin_pb2.WatchRequest(known_version=known), metadata=self._metadata
         )
         return call
 
@@ -56,6 +58,8 @@ class KnownPolicy:
 
     def __init__(self) -> None:
         self.version = 0
+        self.has_prices = False
+        self._prices: Sequence[admin_pb2.PricePolicy] = ()
         self._users: _Known[admin_pb2.UserPolicy] = _Known(lambda user: user.user_id)
         self._groups: _Known[admin_pb2.GroupPolicy] = _Known(lambda group: group.group_id)
         self._keys: _Known[admin_pb2.KeyPolicy] = _Known(lambda key: key.key_id)
@@ -71,6 +75,8 @@ class KnownPolicy:
         keys = self._keys.change(update.keys, update.removed_key_ids, is_whole)
         models = self._models.change(update.models, update.removed_models, is_whole)
         pools = self._pools.change(update.pools, update.removed_pools, is_whole)
+        if update.prices_told or is_whole:
+            self.has_prices, self._prices = update.prices_told, tuple(update.prices)
         return PolicyChanged(
             users=tuple(map(read_user, update.users)),
             removed=tuple(map(UserId, users)),
@@ -82,6 +88,7 @@ class KnownPolicy:
             removed_models=tuple(models),
             pools=tuple(map(read_pool, update.pools)),
             removed_pools=tuple(map(PoolName, pools)),
+            prices=tuple(map(read_price, update.prices)) if update.prices_told else None,
         )
 
     def snapshot(self) -> admin_pb2.PolicyUpdate:
@@ -93,6 +100,8 @@ class KnownPolicy:
             keys=self._keys.all(),
             models=self._models.all(),
             pools=self._pools.all(),
+            prices_told=self.has_prices,
+            prices=self._prices,
         )
 
 

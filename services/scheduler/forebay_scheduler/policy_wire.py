@@ -4,7 +4,7 @@ A word of a newer admin that is not known here is read as the strictest or plain
 
 from __future__ import annotations
 
-from forebay.wire.v1 import admin_pb2
+from forebay.wire.v1 import admin_pb2, prices_pb2
 from forebay_scheduler.request import GroupId, KeyId, PoolName, UserId
 from forebay_scheduler.terms import (
     SMALLEST_WEIGHT,
@@ -18,6 +18,8 @@ from forebay_scheduler.terms import (
     Period,
     PlacementPolicy,
     PoolTerms,
+    PriceTerms,
+    PriceTier,
     UserTerms,
 )
 
@@ -64,6 +66,25 @@ def read_model(model: admin_pb2.ModelPolicy) -> ModelTerms:
         model.completion_micros,
         _weight(model.weight_milli),
     )
+
+
+def read_price(price: admin_pb2.PricePolicy) -> PriceTerms:
+    terms = price.terms
+    return PriceTerms(
+        price.model,
+        terms.prompt_micros,
+        _cached(terms),
+        terms.completion_micros,
+        terms.request_micros,
+        tuple(
+            PriceTier(tier.from_prompt_tokens, tier.prompt_micros, _cached(tier), tier.completion_micros)
+            for tier in terms.tiers
+        ),
+    )
+
+
+def _cached(prices: prices_pb2.PriceTerms | prices_pb2.PriceTier) -> int:
+    return prices.cached_prompt_micros if prices.HasField("cached_prompt_micros") else prices.prompt_micros
 
 
 def read_pool(pool: admin_pb2.PoolPolicy) -> PoolTerms:

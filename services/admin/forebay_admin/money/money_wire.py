@@ -33,7 +33,7 @@ def price_to_wire(version: PriceVersion, in_force: bool) -> prices_pb2.PriceVers
         id=str(version.id),
         model=version.model,
         starts_at_us=moment_us(version.starts_at),
-        terms=_terms(version.prices) if version.prices is not None else None,
+        terms=terms_to_wire(version.prices) if version.prices is not None else None,
         created_by=version.created_by,
         created_at_us=moment_us(version.created_at),
         in_force=in_force,
@@ -93,7 +93,7 @@ def charge_to_wire(hour: datetime, requests: int, cost_micros: int) -> prices_pb
     return prices_pb2.BalanceCharge(hour_us=moment_us(hour), requests=requests, cost_micros=cost_micros)
 
 
-def _terms(prices: Prices) -> prices_pb2.PriceTerms:
+def terms_to_wire(prices: Prices) -> prices_pb2.PriceTerms:
     hardware = prices.hardware
     return prices_pb2.PriceTerms(
         prompt_micros=prices.prompt_micros,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import translate
 from re import compile as compiled
@@ -128,13 +128,13 @@ class PriceBook:
         cached_prompt_tokens: int,
         completion_tokens: int,
     ) -> int:
-        """Micro-units that the scheduler counts for a row: it knows the three prices of tokens, by a model's exact name."""
-        version = self._exact_at(model, started_at)
-        if version is None or version.prices is None or outcome == "refused":
+        """Micro-units that the scheduler counts for a row: it knows the prices of tokens, their tiers and that of a request
+        which used any."""
+        found = self._times(model).at(started_at)
+        if found is None or outcome == "refused" or not (prompt_tokens or completion_tokens):
             return 0
-        prices = version.prices
-        plain = Prices(prices.prompt_micros, prices.cached_prompt_micros, prices.completion_micros)
-        return min(MOST_COST, cost_of(plain, prompt_tokens, cached_prompt_tokens, completion_tokens))
+        known = replace(found.prices, image_micros=0, audio_second_micros=0, hardware=None)
+        return min(MOST_COST, cost_of(known, prompt_tokens, cached_prompt_tokens, completion_tokens))
 
     def _exact_at(self, model: str, when: datetime) -> PriceVersion | None:
         mine = self._by_name.get(model, ())

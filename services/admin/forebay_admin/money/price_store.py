@@ -121,11 +121,12 @@ async def begin_version(change: Change, version: PriceVersion, now: datetime) ->
     await change.connection.execute(
         update(price_versions).where(price_versions.c.id == version.id, ~price_versions.c.begun).values(begun=True)
     )
+    await _note_change(change)
     await tell_scheduler(change, await in_force(change.connection, version.model, now) or version)
 
 
 async def tell_scheduler(change: Change, version: PriceVersion) -> None:
-    """It reserves and counts by three prices of tokens, and knows models by their names alone."""
+    """One of the version before counts by three prices of tokens, and knows models by their names alone."""
     if is_pattern(version.model):
         return
     before = await terms_of_model(change.connection, version.model)
