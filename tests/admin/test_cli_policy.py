@@ -100,6 +100,19 @@ async def test_quotas_are_set_listed_and_shown_with_what_is_left(forebay: Invoke
     assert lifted.output == "user admin: no limits.\n"
     gone = await forebay("quota", "budget", "remove", tokens["id"])
     assert gone.output == f"Budget {tokens['id']} (9,000 tokens for ever) is removed.\n"
+    rolling = await forebay("quota", "budget", "add", "--user", "admin", "--tokens", "700", "--last", "36h")
+    assert rolling.output.endswith(": 700 tokens in 36 h, which begins anew bit by bit.\n")
+    carried = ("quota", "budget", "add", "--user", "admin", "--tokens", "900", "--period", "day", "--carry-over", "50")
+    day = told(await forebay(*carried, "--json"))
+    assert (day["carry_most"], day["carried"], day["left"]) == (50, 0, 900)
+    kept = await forebay("quota", "budget", "set", day["id"], "--tokens", "900", "--carry-over", "none")
+    assert kept.output == f"Budget {day['id']}: 900 tokens a day, 0 of it spent.\n"
+    assert "bit by bit" in (await forebay("quota", "show")).output
+    members = await forebay("quota", "members", "set", "everyone", "--concurrency", "2", "--money", "5", "--last", "7d")
+    assert members.output == "New members of everyone start with: 2 at once, 5.00 money in 7 days.\n"
+    assert row_of((await forebay("quota", "members", "show")).output, "everyone") == "everyone 2 at once"
+    (plainly,) = told(await forebay("quota", "members", "show", "Everyone", "--json"))
+    assert [(b["amount"], b["window_s"], b["period"]) for b in plainly["budgets"]] == [(5_000_000, 604_800, "ever")]
 
 
 async def test_models_are_priced_and_weighed(forebay: Invoke) -> None:
@@ -161,6 +174,12 @@ async def test_pools_are_listed_set_and_set_back(forebay: Invoke) -> None:
             ("quota", "budget", "add", "--user", "admin", "--tokens", "1", "--time-zone", "Mars/Olympus"),
             "There is no time zone Mars/Olympus",
         ),
+        (
+            ("quota", "budget", "add", "--user", "admin", "--tokens", "1", "--period", "day", "--last", "24h"),
+            "(--last): not both",
+        ),
+        (("quota", "budget", "add", "--user", "admin", "--tokens", "1", "--last", "90m"), "A window is of whole hours"),
+        (("quota", "members", "set", "everyone", "--period", "day"), "Say how much the budget is"),
         (("model", "price", "--prompt", "1"), "Say which model"),
         (("model", "price", "x", "--prompt", "1", "--remove"), "not both"),
         (("drain", "x", "--undo", "--wait"), "--undo goes with neither"),

@@ -3308,6 +3308,201 @@ class RemoveBudgetResponse(_message.Message):
 Global___RemoveBudgetResponse: _TypeAlias = RemoveBudgetResponse  # noqa: Y015
 
 @_typing.final
+class MemberLimits(_message.Message):
+    """What a new user of a group starts with, whoever makes them; those who are there keep what they have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """name"""
+    requests_per_minute: _builtins.int
+    tokens_per_minute: _builtins.int
+    concurrency: _builtins.int
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberBudget]: ...
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        requests_per_minute: _builtins.int | None = ...,
+        tokens_per_minute: _builtins.int | None = ...,
+        concurrency: _builtins.int | None = ...,
+        budgets: _abc.Iterable[Global___MemberBudget] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_requests_per_minute", b"_requests_per_minute", "_tokens_per_minute", b"_tokens_per_minute", "concurrency", b"concurrency", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_requests_per_minute", b"_requests_per_minute", "_tokens_per_minute", b"_tokens_per_minute", "budgets", b"budgets", "concurrency", b"concurrency", "group", b"group", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__requests_per_minute: _TypeAlias = _typing.Literal["requests_per_minute"]  # noqa: Y015
+    _WhichOneofArgType__requests_per_minute: _TypeAlias = _typing.Literal["_requests_per_minute", b"_requests_per_minute"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_per_minute: _TypeAlias = _typing.Literal["tokens_per_minute"]  # noqa: Y015
+    _WhichOneofArgType__tokens_per_minute: _TypeAlias = _typing.Literal["_tokens_per_minute", b"_tokens_per_minute"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_minute) -> _WhichOneofReturnType__requests_per_minute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_minute) -> _WhichOneofReturnType__tokens_per_minute | None: ...
+
+Global___MemberLimits: _TypeAlias = MemberLimits  # noqa: Y015
+
+@_typing.final
+class MemberBudget(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    CARRY_MOST_FIELD_NUMBER: _builtins.int
+    unit: Global___BudgetUnit.ValueType
+    amount: _builtins.int
+    """tokens, or micro-units of money"""
+    period: Global___BudgetPeriod.ValueType
+    """unspecified: for ever"""
+    time_zone: _builtins.str
+    """IANA; empty: UTC"""
+    window_s: _builtins.int
+    """the last so many seconds in place of a period; whole hours"""
+    carry_most: _builtins.int
+    def __init__(
+        self,
+        *,
+        unit: Global___BudgetUnit.ValueType = ...,
+        amount: _builtins.int = ...,
+        period: Global___BudgetPeriod.ValueType = ...,
+        time_zone: _builtins.str = ...,
+        window_s: _builtins.int = ...,
+        carry_most: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most", "carry_most", b"carry_most"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most", "amount", b"amount", "carry_most", b"carry_most", "period", b"period", "time_zone", b"time_zone", "unit", b"unit", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__carry_most: _TypeAlias = _typing.Literal["carry_most"]  # noqa: Y015
+    _WhichOneofArgType__carry_most: _TypeAlias = _typing.Literal["_carry_most", b"_carry_most"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__carry_most) -> _WhichOneofReturnType__carry_most | None: ...
+
+Global___MemberBudget: _TypeAlias = MemberBudget  # noqa: Y015
+
+@_typing.final
+class SetMemberLimitsRequest(_message.Message):
+    """What is absent stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    NO_BUDGETS_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """name"""
+    no_budgets: _builtins.bool
+    """those that there are go"""
+    @_builtins.property
+    def requests_per_minute(self) -> Global___Cap: ...
+    @_builtins.property
+    def tokens_per_minute(self) -> Global___Cap: ...
+    @_builtins.property
+    def concurrency(self) -> Global___Cap: ...
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberBudget]:
+        """besides those that there are"""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        requests_per_minute: Global___Cap | None = ...,
+        tokens_per_minute: Global___Cap | None = ...,
+        concurrency: Global___Cap | None = ...,
+        no_budgets: _builtins.bool = ...,
+        budgets: _abc.Iterable[Global___MemberBudget] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "concurrency", b"concurrency", "group", b"group", "no_budgets", b"no_budgets", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMemberLimitsRequest: _TypeAlias = SetMemberLimitsRequest  # noqa: Y015
+
+@_typing.final
+class SetMemberLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def limits(self) -> Global___MemberLimits: ...
+    def __init__(
+        self,
+        *,
+        limits: Global___MemberLimits | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMemberLimitsResponse: _TypeAlias = SetMemberLimitsResponse  # noqa: Y015
+
+@_typing.final
+class ShowMemberLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """name; empty: every group that has any"""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowMemberLimitsRequest: _TypeAlias = ShowMemberLimitsRequest  # noqa: Y015
+
+@_typing.final
+class ShowMemberLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberLimits]:
+        """by name"""
+
+    def __init__(
+        self,
+        *,
+        limits: _abc.Iterable[Global___MemberLimits] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowMemberLimitsResponse: _TypeAlias = ShowMemberLimitsResponse  # noqa: Y015
+
+@_typing.final
 class ListQuotasRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -479,6 +479,16 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetResponse.FromString,
                 _registered_method=True)
+        self.SetMemberLimits = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetMemberLimits',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetMemberLimitsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetMemberLimitsResponse.FromString,
+                _registered_method=True)
+        self.ShowMemberLimits = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowMemberLimits',
+                request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowMemberLimitsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowMemberLimitsResponse.FromString,
+                _registered_method=True)
         self.ListQuotas = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ListQuotas',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ListQuotasRequest.SerializeToString,
@@ -1154,6 +1164,18 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMemberLimits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowMemberLimits(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1884,6 +1906,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.RemoveBudget,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetResponse.SerializeToString,
+            ),
+            'SetMemberLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMemberLimits,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetMemberLimitsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.SetMemberLimitsResponse.SerializeToString,
+            ),
+            'ShowMemberLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowMemberLimits,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowMemberLimitsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.ShowMemberLimitsResponse.SerializeToString,
             ),
             'ListQuotas': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQuotas,
@@ -3463,6 +3495,60 @@ class Operator:
             '/forebay.wire.v1.Operator/RemoveBudget',
             forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.RemoveBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMemberLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetMemberLimits',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetMemberLimitsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.SetMemberLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowMemberLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowMemberLimits',
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ShowMemberLimitsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_admin__pb2.ShowMemberLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -168,6 +168,8 @@ class OperatorStub:
     AddBudget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddBudgetRequest, _admin_pb2.AddBudgetResponse]
     ChangeBudget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeBudgetRequest, _admin_pb2.ChangeBudgetResponse]
     RemoveBudget: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveBudgetRequest, _admin_pb2.RemoveBudgetResponse]
+    SetMemberLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetMemberLimitsRequest, _admin_pb2.SetMemberLimitsResponse]
+    ShowMemberLimits: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowMemberLimitsRequest, _admin_pb2.ShowMemberLimitsResponse]
     ListQuotas: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListQuotasRequest, _admin_pb2.ListQuotasResponse]
     ShowQuota: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowQuotaRequest, _admin_pb2.ShowQuotaResponse]
     SetModelTerms: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetModelTermsRequest, _admin_pb2.SetModelTermsResponse]
@@ -311,6 +313,8 @@ class OperatorAsyncStub(OperatorStub):
     AddBudget: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddBudgetRequest, _admin_pb2.AddBudgetResponse]  # type: ignore[assignment]
     ChangeBudget: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeBudgetRequest, _admin_pb2.ChangeBudgetResponse]  # type: ignore[assignment]
     RemoveBudget: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveBudgetRequest, _admin_pb2.RemoveBudgetResponse]  # type: ignore[assignment]
+    SetMemberLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetMemberLimitsRequest, _admin_pb2.SetMemberLimitsResponse]  # type: ignore[assignment]
+    ShowMemberLimits: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowMemberLimitsRequest, _admin_pb2.ShowMemberLimitsResponse]  # type: ignore[assignment]
     ListQuotas: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListQuotasRequest, _admin_pb2.ListQuotasResponse]  # type: ignore[assignment]
     ShowQuota: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowQuotaRequest, _admin_pb2.ShowQuotaResponse]  # type: ignore[assignment]
     SetModelTerms: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetModelTermsRequest, _admin_pb2.SetModelTermsResponse]  # type: ignore[assignment]
@@ -709,6 +713,20 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RemoveBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RemoveBudgetResponse, _abc.Awaitable[_admin_pb2.RemoveBudgetResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetMemberLimits(
+        self,
+        request: _admin_pb2.SetMemberLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetMemberLimitsResponse, _abc.Awaitable[_admin_pb2.SetMemberLimitsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowMemberLimits(
+        self,
+        request: _admin_pb2.ShowMemberLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ShowMemberLimitsResponse, _abc.Awaitable[_admin_pb2.ShowMemberLimitsResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListQuotas(

@@ -46,6 +46,7 @@ from forebay_admin.people.people_desk import PeopleDesk
 from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_client import SchedulerClient
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
+from forebay_admin.quotas.members_desk import MembersDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.recordings.policy_store import tell_again
@@ -82,6 +83,7 @@ def make_desks(means: Means) -> Desks:
     fleet_state = FleetStateDesk(database, changes, means.credentials, registry, clock)
     return Desks(
         keys=keys,
+        members=MembersDesk(database, changes, clock),
         quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, clock),
         people=PeopleDesk(database, changes, means.directory, means.pepper, clock),
         signing=SigningDesk(database, changes, clock),

@@ -44,6 +44,8 @@ from forebay_admin.people.people_desk import PeopleDesk
 from forebay_admin.people.rights_desk import RightsDesk
 from forebay_admin.people.shares_desk import SharesDesk
 from forebay_admin.queue.scheduler_desk import SchedulerDesk
+from forebay_admin.quotas.member_calls import MemberCalls
+from forebay_admin.quotas.members_desk import MembersDesk
 from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.quotas.request_calls import QuotaRequestCalls
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
@@ -83,6 +85,7 @@ class Desks:
     sign_in: AccessDesk
     keys: KeysDesk
     quota_requests: QuotaRequestsDesk
+    members: MembersDesk
     audit: AuditDesk
     recordings: RecordingsDesk
 
@@ -99,6 +102,7 @@ class OperatorServicer(
     IdentityCalls,
     KeyCalls,
     QuotaRequestCalls,
+    MemberCalls,
     AuditCalls,
     RecordingsCalls,
     admin_pb2_grpc.OperatorServicer,
@@ -132,6 +136,7 @@ class OperatorServicer(
         self._sign_in = desks.sign_in
         self._keys = desks.keys
         self._quota_requests = desks.quota_requests
+        self._members = desks.members
         self._audit = desks.audit
         self._recordings = desks.recordings
         self._database = database

@@ -170,6 +170,21 @@ budgets = Table(
     Column("time_zone", Text, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
+    Column("window_s", Integer),
+    Column("carry_most", BigInteger),
+    Column("carried", BigInteger, nullable=False, server_default="0"),
+    Column("carried_since", _MOMENT),
+    Column("carried_of", BigInteger),
+)
+
+member_limits = Table(
+    "member_limits",
+    METADATA,
+    Column("group_id", Text, ForeignKey(groups.c.id), primary_key=True),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrency", Integer),
+    Column("budgets", JSONB, nullable=False),
 )
 
 model_terms = Table(

@@ -3,7 +3,7 @@ secrets. Postgres chains each entry to the one before when it is committed: see 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,16 +53,25 @@ class Act:
 
 async def record(connection: AsyncConnection, act: Act, now: datetime) -> None:
     """In the transaction of the act itself, where the act is one of ours."""
+    await record_all(connection, (act,), now)
+
+
+async def record_all(connection: AsyncConnection, acts: Sequence[Act], now: datetime) -> None:
+    """The same, of acts that one call did, in their order."""
     await connection.execute(
-        insert(audit_log).values(
-            at=now,
-            actor=act.actor,
-            actor_key_id=act.actor_key_id,
-            interface=act.interface.value,
-            address=act.address,
-            action=act.action,
-            subject=act.subject,
-            before=dict(act.before) if act.before is not None else None,
-            after=dict(act.after) if act.after is not None else None,
-        )
+        insert(audit_log),
+        [
+            {
+                "at": now,
+                "actor": act.actor,
+                "actor_key_id": act.actor_key_id,
+                "interface": act.interface.value,
+                "address": act.address,
+                "action": act.action,
+                "subject": act.subject,
+                "before": dict(act.before) if act.before is not None else None,
+                "after": dict(act.after) if act.after is not None else None,
+            }
+            for act in acts
+        ],
     )

@@ -25,11 +25,12 @@ from forebay_admin.keys.terms_wire import terms_from
 from forebay_admin.people.access import Actor
 from forebay_admin.people.directory import Directory
 from forebay_admin.people.group_store import group_named
-from forebay_admin.people.people import order_user
+from forebay_admin.people.people import User, order_user
 from forebay_admin.people.people_store import add_user, list_users, user_named, user_with_id
 from forebay_admin.people.rights import Rights, demand_no_wider, too_wide
 from forebay_admin.people.role_store import rights_of
 from forebay_admin.people.roles import Reach
+from forebay_admin.quotas.member_store import start_member
 from forebay_admin.wire_forms import band_from, key_to_wire, role_from, state_from, user_to_wire
 
 _MOST_USERS = 1000
@@ -111,8 +112,8 @@ class PeopleDesk:
         demand_no_wider(Rights(order.role), actor.rights, f"With the role {order.role} one")
         async with self._changes.make(self._database) as change:
             user = await add_user(change, order, now)
-            facts: Facts = {"name": user.name, "group": user.group_name, "role": user.role.value}
-            await record(change.connection, _act(actor, "user.add", user.name, after=facts), now)
+            await record(change.connection, _act(actor, "user.add", user.name, after=user_facts(user)), now)
+            await start_member(change, user, actor.name, now)
         return admin_pb2.AddUserResponse(user=user_to_wire(user))
 
     async def list_users(self, request: admin_pb2.ListUsersRequest) -> admin_pb2.ListUsersResponse:
@@ -177,6 +178,10 @@ def _for_owner(order: KeyOrder, actor: Actor, *, band_was_named: bool) -> KeyOrd
 
 def _act(actor: Actor, action: str, subject: str, *, before: Facts | None = None, after: Facts | None = None) -> Act:
     return Act(actor.name, action, subject, actor_key_id=actor.key_id, before=before, after=after)
+
+
+def user_facts(user: User) -> Facts:
+    return {"name": user.name, "group": user.group_name, "role": user.role.value}
 
 
 def key_facts(key: Key) -> Facts:

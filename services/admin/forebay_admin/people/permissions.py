@@ -37,7 +37,7 @@ GROUPS: Mapping[str, frozenset[str]] = {
         "usage:read": ("ShowUsage", "QueryUsage", "ReadLedger", "ShowCost"),
         "dead-letters:read": ("ListDeadLetters", "ShowDeadLetter"),
         "dead-letters:write": ("RetryDeadLetters",),
-        "quotas:read": ("ListQuotas", "ShowQuota", "ListQuotaRequests"),
+        "quotas:read": ("ListQuotas", "ShowQuota", "ShowMemberLimits", "ListQuotaRequests"),
         "quotas:ask": ("RequestQuota",),
         "quotas:write": ("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest"),
         "prices:read": ("ListModelTerms", "ListPrices"),

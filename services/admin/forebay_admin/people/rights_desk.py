@@ -35,6 +35,7 @@ from forebay_admin.people.role_store import (
     set_role,
 )
 from forebay_admin.people.roles import Reach
+from forebay_admin.quotas.member_store import start_member
 from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.identity_store import identities_of
 from forebay_admin.sign_in.password_store import forget_resets, hash_of
@@ -80,6 +81,7 @@ class RightsDesk:
             user = await add_user(change, order, self._now())
             facts: Facts = {"group": user.group_name, "role": role.value, "owner_group": owner.name}
             await self._note(change, actor, "service_account.add", user.name, after=facts)
+            await start_member(change, user, actor.name, self._now())
             made = await _to_wire(change.connection, user)
         return identity_pb2.AddServiceAccountResponse(user=made)
 

@@ -64,6 +64,8 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "AddBudget": (_NONE, _NONE, _NONE, _ALL),
     "ChangeBudget": (_NONE, _NONE, _NONE, _ALL),
     "RemoveBudget": (_NONE, _NONE, _NONE, _ALL),
+    "SetMemberLimits": (_NONE, _NONE, _NONE, _ALL),
+    "ShowMemberLimits": (_NONE, _ALL, _ALL, _ALL),
     "ListQuotas": (_NONE, _ALL, _ALL, _ALL),
     "ShowQuota": (_OWN, _ALL, _ALL, _ALL),
     "SetModelTerms": (_NONE, _NONE, _NONE, _ALL),

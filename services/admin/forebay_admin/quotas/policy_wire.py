@@ -9,6 +9,7 @@ from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.models.terms import ModelTerms, PoolTerms
 from forebay_admin.people.groups import Group
+from forebay_admin.quotas.member_limits import MemberLimits
 from forebay_admin.quotas.periods import Period
 from forebay_admin.quotas.policy_store import GroupShare, KeyShare, UserShare
 from forebay_admin.quotas.quotas import (
@@ -128,6 +129,55 @@ def standing_to_wire(standing: Standing) -> admin_pb2.BudgetStanding:
         spent=standing.spent,
         since_us=moment_us(standing.since),
         until_us=moment_us(standing.until) if standing.until is not None else None,
+        window_s=budget.window_s or 0,
+        carry_most=budget.carry_most,
+        carried=standing.carried,
+    )
+
+
+def caps_changed(caps: Caps, request: admin_pb2.SetLimitsRequest | admin_pb2.SetMemberLimitsRequest) -> Caps | None:
+    """`caps` with what the request names; None when it names nothing."""
+    named = {
+        name: cap.most if cap.HasField("most") else None
+        for name, cap in (
+            ("requests_per_minute", request.requests_per_minute),
+            ("tokens_per_minute", request.tokens_per_minute),
+            ("concurrency", request.concurrency),
+        )
+        if request.HasField(name)  # type: ignore[arg-type]
+    }
+    return replace(caps, **named) if named else None
+
+
+def plan_from(asked: admin_pb2.AddBudgetRequest | admin_pb2.MemberBudget) -> BudgetPlan:
+    """Raises BadInput."""
+    return plan_budget(
+        unit_from(asked.unit),
+        asked.amount,
+        period_from(asked.period),
+        asked.time_zone,
+        asked.window_s,
+        asked.carry_most if asked.HasField("carry_most") else None,
+    )
+
+
+def member_limits_to_wire(group: str, limits: MemberLimits) -> admin_pb2.MemberLimits:
+    return admin_pb2.MemberLimits(
+        group=group,
+        requests_per_minute=limits.caps.requests_per_minute,
+        tokens_per_minute=limits.caps.tokens_per_minute,
+        concurrency=limits.caps.concurrency,
+        budgets=[
+            admin_pb2.MemberBudget(
+                unit=_UNITS[plan.unit],
+                amount=plan.amount,
+                period=_PERIODS[plan.period],
+                time_zone=plan.time_zone,
+                window_s=plan.window_s or 0,
+                carry_most=plan.carry_most,
+            )
+            for plan in limits.budgets
+        ],
     )
 
 

@@ -15,6 +15,7 @@ from forebay_admin.people.people import Role, User, UserOrder, new_group_id
 from forebay_admin.people.people_store import add_user, group_or_new, user_named, user_with_id
 from forebay_admin.people.role_store import roles_of
 from forebay_admin.people.weights import ONE
+from forebay_admin.quotas.member_store import start_member
 from forebay_admin.sign_in.claims import Arrival
 from forebay_admin.sign_in.identity_store import identities_of, link, user_id_of
 from forebay_admin.sign_in.password_store import hash_of
@@ -80,6 +81,7 @@ async def _make(change: Change, arrival: Arrival, provider: Provider, now: datet
     user = await add_user(change, UserOrder(arrival.name, group, arrival.role or Role.MEMBER), now)
     facts: Facts = {"group": user.group_name, "role": user.role.value, "provider": provider.name}
     await record(change.connection, Act(f"provider {provider.name}", "user.add", user.name, after=facts), now)
+    await start_member(change, user, f"provider {provider.name}", now)
     return user
 
 

@@ -22,6 +22,7 @@ from forebay_admin.cli.people.budget_options import (
     parse_size,
     size_words,
 )
+from forebay_admin.cli.people.quota_members import members
 from forebay_admin.cli.people.quota_request import approve, deny, list_requests, request
 from forebay_admin.cli.plain import Plain, plain, word
 from forebay_admin.cli.words import ahead, count
@@ -55,11 +56,12 @@ def quota() -> None:
     forebay quota budget add --group student --tokens 50000000 --period month --time-zone Europe/Berlin
     forebay quota show --user alice
     forebay quota list
+    forebay quota members set student --requests-per-minute 20
     forebay quota request --requests-per-minute 120 --reason 'a demo on Friday'
     """
 
 
-for command in (request, list_requests, approve, deny):
+for command in (request, list_requests, approve, deny, members):
     quota.add_command(command)
 
 
