@@ -72,10 +72,17 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "AckAlert": {"id": "nothing"},
     "UnsilenceAlerts": {"subject": "nothing"},
     "ShowDeadLetter": {"id": "00"},
+    "RemoveSubscription": {"id": "nothing"},
+    "TestSubscription": {"id": "nothing"},
+    "ShowEvent": {"id": "nothing"},
+    "RetryDeliveries": {"event_id": "nothing"},
 }
 _OWN_WAY_IN = {
     *("WhoAmI", "ShowUser", "CreateToken", "ListTokens", "RevokeToken"),
     *("ListSessions", "EndSession", "EndSessions", "ChangePassword"),
+}
+_OWN_EVENTS = {
+    *("AddSubscription", "ListSubscriptions", "RemoveSubscription", "TestSubscription", "ListEvents", "ShowEvent"),
 }
 ALLOWED = {
     Role.MEMBER: {
@@ -84,6 +91,7 @@ ALLOWED = {
         *("ShowCost", "ShowBalance"),
         *("SetKeyTerms", "RenewKey", "RotateKey", "RequestQuota", "ListQuotaRequests"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
+        *_OWN_EVENTS,
     },
     Role.AUDITOR: {
         *_OWN_WAY_IN,
@@ -92,6 +100,7 @@ ALLOWED = {
         *("ShowCost", "ShowBalance"),
         *("SetKeyTerms", "RenewKey", "RotateKey", "RequestQuota", "ListQuotaRequests"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
+        *_OWN_EVENTS,
         *("ListUsers", "ShowBackends", "ListBackendCredentials", "ShowNodes", "ShowModels"),
         *("ListGroups", "ListQuotas", "ShowMemberLimits", "ListModelTerms", "ListModelRules", "ListPools"),
         *("ViewQueue", "ViewExplanation"),

@@ -15,6 +15,7 @@ from forebay.wire.v1 import identity_pb2 as forebay_dot_wire_dot_v1_dot_identity
 from forebay.wire.v1 import key_terms_pb2 as forebay_dot_wire_dot_v1_dot_key__terms__pb2
 from forebay.wire.v1 import library_pb2 as forebay_dot_wire_dot_v1_dot_library__pb2
 from forebay.wire.v1 import lifecycle_pb2 as forebay_dot_wire_dot_v1_dot_lifecycle__pb2
+from forebay.wire.v1 import notifications_pb2 as forebay_dot_wire_dot_v1_dot_notifications__pb2
 from forebay.wire.v1 import prices_pb2 as forebay_dot_wire_dot_v1_dot_prices__pb2
 from forebay.wire.v1 import recordings_pb2 as forebay_dot_wire_dot_v1_dot_recordings__pb2
 from forebay.wire.v1 import status_pb2 as forebay_dot_wire_dot_v1_dot_status__pb2
@@ -904,6 +905,41 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyResponse.FromString,
                 _registered_method=True)
+        self.AddSubscription = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddSubscription',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.AddSubscriptionRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.AddSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.ListSubscriptions = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListSubscriptions',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListSubscriptionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListSubscriptionsResponse.FromString,
+                _registered_method=True)
+        self.RemoveSubscription = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveSubscription',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RemoveSubscriptionRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RemoveSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.TestSubscription = channel.unary_unary(
+                '/forebay.wire.v1.Operator/TestSubscription',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.TestSubscriptionRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.TestSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListEvents',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.ShowEvent = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ShowEvent',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ShowEventRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ShowEventResponse.FromString,
+                _registered_method=True)
+        self.RetryDeliveries = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RetryDeliveries',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -1689,6 +1725,49 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddSubscription(self, request, context):
+        """Events, and who is told of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubscriptions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSubscription(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestSubscription(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvents(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowEvent(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeliveries(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -2331,6 +2410,41 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.SetRecordingPolicy,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyResponse.SerializeToString,
+            ),
+            'AddSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddSubscription,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.AddSubscriptionRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.AddSubscriptionResponse.SerializeToString,
+            ),
+            'ListSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptions,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListSubscriptionsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListSubscriptionsResponse.SerializeToString,
+            ),
+            'RemoveSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSubscription,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RemoveSubscriptionRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RemoveSubscriptionResponse.SerializeToString,
+            ),
+            'TestSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestSubscription,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.TestSubscriptionRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.TestSubscriptionResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListEventsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'ShowEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowEvent,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ShowEventRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.ShowEventResponse.SerializeToString,
+            ),
+            'RetryDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeliveries,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -5790,6 +5904,195 @@ class Operator:
             '/forebay.wire.v1.Operator/SetRecordingPolicy',
             forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_recordings__pb2.SetRecordingPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddSubscription',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.AddSubscriptionRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.AddSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListSubscriptions',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.ListSubscriptionsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.ListSubscriptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveSubscription',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.RemoveSubscriptionRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.RemoveSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/TestSubscription',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.TestSubscriptionRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.TestSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListEvents',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.ListEventsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ShowEvent',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.ShowEventRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.ShowEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RetryDeliveries',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,6 +16,7 @@ from forebay.wire.v1 import identity_pb2 as _identity_pb2
 from forebay.wire.v1 import key_terms_pb2 as _key_terms_pb2
 from forebay.wire.v1 import library_pb2 as _library_pb2
 from forebay.wire.v1 import lifecycle_pb2 as _lifecycle_pb2
+from forebay.wire.v1 import notifications_pb2 as _notifications_pb2
 from forebay.wire.v1 import prices_pb2 as _prices_pb2
 from forebay.wire.v1 import recordings_pb2 as _recordings_pb2
 from forebay.wire.v1 import status_pb2 as _status_pb2
@@ -263,6 +264,14 @@ class OperatorStub:
     DeleteRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]
     ListRecordingPolicies: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.ListRecordingPoliciesRequest, _recordings_pb2.ListRecordingPoliciesResponse]
     SetRecordingPolicy: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.SetRecordingPolicyRequest, _recordings_pb2.SetRecordingPolicyResponse]
+    AddSubscription: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.AddSubscriptionRequest, _notifications_pb2.AddSubscriptionResponse]
+    """Events, and who is told of them."""
+    ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListSubscriptionsRequest, _notifications_pb2.ListSubscriptionsResponse]
+    RemoveSubscription: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RemoveSubscriptionRequest, _notifications_pb2.RemoveSubscriptionResponse]
+    TestSubscription: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.TestSubscriptionRequest, _notifications_pb2.TestSubscriptionResponse]
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListEventsRequest, _notifications_pb2.ListEventsResponse]
+    ShowEvent: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ShowEventRequest, _notifications_pb2.ShowEventResponse]
+    RetryDeliveries: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RetryDeliveriesRequest, _notifications_pb2.RetryDeliveriesResponse]
 
 @_typing.type_check_only
 class OperatorAsyncStub(OperatorStub):
@@ -408,6 +417,14 @@ class OperatorAsyncStub(OperatorStub):
     DeleteRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]  # type: ignore[assignment]
     ListRecordingPolicies: _aio.UnaryUnaryMultiCallable[_recordings_pb2.ListRecordingPoliciesRequest, _recordings_pb2.ListRecordingPoliciesResponse]  # type: ignore[assignment]
     SetRecordingPolicy: _aio.UnaryUnaryMultiCallable[_recordings_pb2.SetRecordingPolicyRequest, _recordings_pb2.SetRecordingPolicyResponse]  # type: ignore[assignment]
+    AddSubscription: _aio.UnaryUnaryMultiCallable[_notifications_pb2.AddSubscriptionRequest, _notifications_pb2.AddSubscriptionResponse]  # type: ignore[assignment]
+    """Events, and who is told of them."""
+    ListSubscriptions: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListSubscriptionsRequest, _notifications_pb2.ListSubscriptionsResponse]  # type: ignore[assignment]
+    RemoveSubscription: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RemoveSubscriptionRequest, _notifications_pb2.RemoveSubscriptionResponse]  # type: ignore[assignment]
+    TestSubscription: _aio.UnaryUnaryMultiCallable[_notifications_pb2.TestSubscriptionRequest, _notifications_pb2.TestSubscriptionResponse]  # type: ignore[assignment]
+    ListEvents: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListEventsRequest, _notifications_pb2.ListEventsResponse]  # type: ignore[assignment]
+    ShowEvent: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ShowEventRequest, _notifications_pb2.ShowEventResponse]  # type: ignore[assignment]
+    RetryDeliveries: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RetryDeliveriesRequest, _notifications_pb2.RetryDeliveriesResponse]  # type: ignore[assignment]
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
     """What operators call, with `authorization: Bearer <Forebay key>` of a user whose role allows it."""
@@ -1318,5 +1335,55 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _recordings_pb2.SetRecordingPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recordings_pb2.SetRecordingPolicyResponse, _abc.Awaitable[_recordings_pb2.SetRecordingPolicyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddSubscription(
+        self,
+        request: _notifications_pb2.AddSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.AddSubscriptionResponse, _abc.Awaitable[_notifications_pb2.AddSubscriptionResponse]]:
+        """Events, and who is told of them."""
+
+    @_abc_1.abstractmethod
+    def ListSubscriptions(
+        self,
+        request: _notifications_pb2.ListSubscriptionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ListSubscriptionsResponse, _abc.Awaitable[_notifications_pb2.ListSubscriptionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveSubscription(
+        self,
+        request: _notifications_pb2.RemoveSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.RemoveSubscriptionResponse, _abc.Awaitable[_notifications_pb2.RemoveSubscriptionResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def TestSubscription(
+        self,
+        request: _notifications_pb2.TestSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.TestSubscriptionResponse, _abc.Awaitable[_notifications_pb2.TestSubscriptionResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _notifications_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ListEventsResponse, _abc.Awaitable[_notifications_pb2.ListEventsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowEvent(
+        self,
+        request: _notifications_pb2.ShowEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ShowEventResponse, _abc.Awaitable[_notifications_pb2.ShowEventResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RetryDeliveries(
+        self,
+        request: _notifications_pb2.RetryDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.RetryDeliveriesResponse, _abc.Awaitable[_notifications_pb2.RetryDeliveriesResponse]]: ...
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -146,6 +146,33 @@ class AdminSettings:
     recording_days: int = 30
     """How long recordings of requests and answers are kept, in days, where policy says that they are made. 0: for ever."""
 
+    event_days: int = 30
+    """How long events and how they were told are kept. 0: for ever."""
+
+    smtp_host: str | None = None
+    """The server that sends mail. None: no mail is sent."""
+
+    smtp_port: int = 587
+    """Its port."""
+
+    smtp_tls: str = "starttls"
+    """`starttls`, `tls` (from the first byte, usually port 465), or `none`."""
+
+    smtp_user: str = ""
+    """Whom it lets in. Empty: it asks for nobody."""
+
+    smtp_password_file: Path | None = None
+    """The password."""
+
+    smtp_ca_file: Path | None = None
+    """The CA of its certificate (PEM). None: those that the system knows."""
+
+    smtp_from: str = "forebay@localhost"
+    """The sender of mails."""
+
+    security_event_days: int = 90
+    """How long security events are kept, in days. 0: for ever."""
+
     batch_settle_s: float = 300.0
     """How long the ledger is waited for to tell what became of a request whose answer was lost, before it is made again."""
 
@@ -157,8 +184,16 @@ class AdminSettings:
                 )
         if problem := self.keeping.problem():
             raise ValueError(problem)
+        if self.security_event_days < 0 or self.security_event_days == 1:
+            raise ValueError("security_event_days: it must be 2 at least, or 0 for ever")
         if self.recording_days < 0:
             raise ValueError("recording_days: it must be 1 at least, or 0 for ever")
+        if self.event_days < 0:
+            raise ValueError("event_days: it must be 1 at least, or 0 for ever")
+        if self.smtp_tls not in ("starttls", "tls", "none"):
+            raise ValueError("smtp_tls: it is starttls, tls or none")
+        if self.smtp_user and self.smtp_tls == "none":
+            raise ValueError("smtp_user: without TLS its password could be read on the way: set smtp_tls")
         if self.batch_lines_at_once < 1:
             raise ValueError("batch_lines_at_once: it must be 1 at least")
         for address in self.scheduler_addresses or ("",):

@@ -40,6 +40,7 @@ from forebay_admin.models.terms_desk import TermsDesk
 from forebay_admin.money.balances_desk import BalancesDesk
 from forebay_admin.money.price_watch import PriceWatch
 from forebay_admin.money.prices_desk import PricesDesk
+from forebay_admin.notify.opening import Notifying
 from forebay_admin.operator import Desks
 from forebay_admin.people.directory import Directory
 from forebay_admin.people.people_desk import PeopleDesk
@@ -69,6 +70,7 @@ class Means:
     own: Since
     prices: PriceWatch
     ledger_store: LedgerStore
+    notifying: Notifying
     sign_in: SignIn
     join_url: str
     http_pin: str | None
@@ -85,6 +87,7 @@ def make_desks(means: Means) -> Desks:
         keys=keys,
         members=MembersDesk(database, changes, clock),
         quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, clock),
+        notify=means.notifying.desk,
         people=PeopleDesk(database, changes, means.directory, means.pepper, clock),
         signing=SigningDesk(database, changes, clock),
         shares=SharesDesk(database, changes, tell_again, clock),

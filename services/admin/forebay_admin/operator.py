@@ -39,6 +39,8 @@ from forebay_admin.models.terms_desk import TermsDesk
 from forebay_admin.money.balances_desk import BalancesDesk
 from forebay_admin.money.money_calls import MoneyCalls
 from forebay_admin.money.prices_desk import PricesDesk
+from forebay_admin.notify.notify_calls import NotifyCalls
+from forebay_admin.notify.notify_desk import NotifyDesk
 from forebay_admin.people.access import Access
 from forebay_admin.people.people_desk import PeopleDesk
 from forebay_admin.people.rights_desk import RightsDesk
@@ -86,6 +88,7 @@ class Desks:
     keys: KeysDesk
     quota_requests: QuotaRequestsDesk
     members: MembersDesk
+    notify: NotifyDesk
     audit: AuditDesk
     recordings: RecordingsDesk
 
@@ -103,6 +106,7 @@ class OperatorServicer(
     KeyCalls,
     QuotaRequestCalls,
     MemberCalls,
+    NotifyCalls,
     AuditCalls,
     RecordingsCalls,
     admin_pb2_grpc.OperatorServicer,
@@ -137,6 +141,7 @@ class OperatorServicer(
         self._keys = desks.keys
         self._quota_requests = desks.quota_requests
         self._members = desks.members
+        self._notify = desks.notify
         self._audit = desks.audit
         self._recordings = desks.recordings
         self._database = database

@@ -57,6 +57,7 @@ from forebay_admin.ledger.rollups import Rollups
 from forebay_admin.money.charges import Charges
 from forebay_admin.money.price_watch import PriceWatch
 from forebay_admin.money.telling import Telling
+from forebay_admin.notify.opening import open_notifying
 from forebay_admin.operator import OperatorServicer
 from forebay_admin.people.access import SERVICE_RIGHTS, Access
 from forebay_admin.people.bootstrap import ensure_first_admin
@@ -116,6 +117,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         _peers(settings.scheduler_addresses, settings.token_file) as scheduler_peers,
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
         open_runner(settings, url, database, blobs, directory, pepper, ground) as batch_runner,
+        open_notifying(settings, database, bus, ground.clock, ground.ops.metrics) as notifying,
         open_sign_in(
             settings,
             database,
@@ -150,6 +152,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 own=own,
                 prices=prices,
                 ledger_store=ledger_store,
+                notifying=notifying,
                 sign_in=sign_in,
                 join_url=join_url,
                 http_pin=http_pin,
@@ -232,6 +235,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(recordings.keep(), name="recordings")
                 tasks.create_task(recordings.keep_young(), name="recordings-keeping")
                 tasks.create_task(telling.keep(), name="telling-money")
+                tasks.create_task(notifying.keep(), name="notifying")
                 tasks.create_task(carrying.keep(), name="carrying-budgets")
                 await directory.loaded()
                 await badges.loaded()

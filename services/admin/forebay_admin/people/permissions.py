@@ -71,6 +71,8 @@ GROUPS: Mapping[str, frozenset[str]] = {
         "audit:read": ("ListAudit", "VerifyAudit", "ListRecordingPolicies"),
         "recordings:read": ("SearchRecordings", "ShowRecording"),
         "recordings:write": ("DeleteRecordings", "SetRecordingPolicy"),
+        "events:read": ("ListSubscriptions", "ListEvents", "ShowEvent"),
+        "events:write": ("AddSubscription", "RemoveSubscription", "TestSubscription", "RetryDeliveries"),
     }.items()
 }
 

@@ -151,6 +151,14 @@ ROUTES: tuple[Route, ...] = (
     Route("DeleteRecordings", DELETE, "/users/{user}/recordings", "Delete what is kept of a user's requests"),
     Route("ListRecordingPolicies", GET, "/recording-policies", "Of whose requests what is kept"),
     Route("SetRecordingPolicy", PUT, "/recording-policies", "Say of whose requests what is to be kept", body="policy"),
+    # What happened, and who is told
+    Route("ListEvents", GET, "/events", "What happened, the newest first, and who was told"),
+    Route("ShowEvent", GET, "/events/{id}", "One event, and who was told"),
+    Route("RetryDeliveries", POST, "/event-retries", "Tell anew what was given up"),
+    Route("ListSubscriptions", GET, "/event-subscriptions", "Who is told of events"),
+    Route("AddSubscription", POST, "/event-subscriptions", "Have somebody told of events", status=201),
+    Route("RemoveSubscription", DELETE, "/event-subscriptions/{id}", "Have somebody told no more"),
+    Route("TestSubscription", POST, "/event-subscriptions/{id}/test", "Tell somebody something now"),
     # Limits and budgets
     Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
     Route("ShowQuota", GET, "/quota", "What limits the caller"),

@@ -1,0 +1,1 @@
+"""Commands about events and who is told of them."""
