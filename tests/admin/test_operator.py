@@ -76,6 +76,7 @@ HARMLESS: Mapping[str, dict[str, Any]] = {
     "TestSubscription": {"id": "nothing"},
     "ShowEvent": {"id": "nothing"},
     "RetryDeliveries": {"event_id": "nothing"},
+    "SetBudgetThresholds": {"id": "nothing"},
 }
 _OWN_WAY_IN = {
     *("WhoAmI", "ShowUser", "CreateToken", "ListTokens", "RevokeToken"),
@@ -118,7 +119,8 @@ ALLOWED = {
         *("AddUser", "ChangeUser", "ChangeKey"),
         *("AddServiceAccount", "SetUserRights", "SetCustomRole", "RemoveCustomRole", "ResetPassword"),
         *("AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
-        *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest"),
+        *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest", "SetMemberLimits"),
+        "SetBudgetThresholds",
         *("SetModelTerms", "RemoveModelTerms"),
         *("SetPrice", "CancelPrice", "OpenBalance", "CloseBalance", "PostBalance"),
         *("SearchRecordings", "ShowRecording", "DeleteRecordings", "SetRecordingPolicy"),

@@ -940,6 +940,11 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesResponse.FromString,
                 _registered_method=True)
+        self.SetBudgetThresholds = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetBudgetThresholds',
+                request_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.SetBudgetThresholdsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.SetBudgetThresholdsResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -1768,6 +1773,12 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetBudgetThresholds(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -2445,6 +2456,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.RetryDeliveries,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesResponse.SerializeToString,
+            ),
+            'SetBudgetThresholds': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudgetThresholds,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.SetBudgetThresholdsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_notifications__pb2.SetBudgetThresholdsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -6093,6 +6109,33 @@ class Operator:
             '/forebay.wire.v1.Operator/RetryDeliveries',
             forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_notifications__pb2.RetryDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudgetThresholds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetBudgetThresholds',
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.SetBudgetThresholdsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_notifications__pb2.SetBudgetThresholdsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -272,6 +272,7 @@ class OperatorStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListEventsRequest, _notifications_pb2.ListEventsResponse]
     ShowEvent: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ShowEventRequest, _notifications_pb2.ShowEventResponse]
     RetryDeliveries: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RetryDeliveriesRequest, _notifications_pb2.RetryDeliveriesResponse]
+    SetBudgetThresholds: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.SetBudgetThresholdsRequest, _notifications_pb2.SetBudgetThresholdsResponse]
 
 @_typing.type_check_only
 class OperatorAsyncStub(OperatorStub):
@@ -425,6 +426,7 @@ class OperatorAsyncStub(OperatorStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListEventsRequest, _notifications_pb2.ListEventsResponse]  # type: ignore[assignment]
     ShowEvent: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ShowEventRequest, _notifications_pb2.ShowEventResponse]  # type: ignore[assignment]
     RetryDeliveries: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RetryDeliveriesRequest, _notifications_pb2.RetryDeliveriesResponse]  # type: ignore[assignment]
+    SetBudgetThresholds: _aio.UnaryUnaryMultiCallable[_notifications_pb2.SetBudgetThresholdsRequest, _notifications_pb2.SetBudgetThresholdsResponse]  # type: ignore[assignment]
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
     """What operators call, with `authorization: Bearer <Forebay key>` of a user whose role allows it."""
@@ -1385,5 +1387,12 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _notifications_pb2.RetryDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notifications_pb2.RetryDeliveriesResponse, _abc.Awaitable[_notifications_pb2.RetryDeliveriesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetBudgetThresholds(
+        self,
+        request: _notifications_pb2.SetBudgetThresholdsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.SetBudgetThresholdsResponse, _abc.Awaitable[_notifications_pb2.SetBudgetThresholdsResponse]]: ...
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -86,7 +86,7 @@ def make_desks(means: Means) -> Desks:
     return Desks(
         keys=keys,
         members=MembersDesk(database, changes, clock),
-        quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, clock),
+        quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, means.notifying.outbox, clock),
         notify=means.notifying.desk,
         people=PeopleDesk(database, changes, means.directory, means.pepper, clock),
         signing=SigningDesk(database, changes, clock),

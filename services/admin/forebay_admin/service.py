@@ -172,6 +172,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ground.clock,
             ground.ops.metrics,
             lambda: prices.book,
+            on_entered=notifying.thresholds.entered,
         )
         rollups = Rollups(RollupStore(database), ground.clock, ground.ops.metrics)
         ledger_keeping = LedgerKeeping(database, settings.keeping, ground.clock, ground.ops.metrics)

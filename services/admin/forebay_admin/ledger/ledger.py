@@ -41,8 +41,11 @@ class Ledger:
         clock: Clock,
         metrics: Metrics,
         prices: Callable[[], PriceBook | None] = lambda: None,
+        on_entered: Callable[[Sequence[LedgerRow]], None] = lambda rows: None,
     ) -> None:
-        """`prices`: as they are known now. None: what requests cost is not kept."""
+        """`prices`: as they are known now. None: what requests cost is not kept. `on_entered` hears of rows once they are
+        committed, and of some again."""
+        self._on_entered = on_entered
         self._bus = bus
         self._prices = prices
         self._store = store
@@ -107,7 +110,8 @@ class Ledger:
             log.warning("usage not written, giving it back", extra={"action": "ledger_back", "rows": len(rows)})
             await _all_or_later(d.give_back(retry.after_s) for d in deliveries)
             raise
-        self._retry_s = _FIRST_RETRY_S
+        retry.begin_anew()
+        self._on_entered(rows)
         self._written.value += written.rows
         self._duplicates.value += written.duplicates
         self._dead.value += written.dead_letters

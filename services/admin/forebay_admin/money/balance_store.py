@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from forebay.errors import AlreadyExists, NotFound
 from forebay_admin.changes import Change
 from forebay_admin.money.balances import Account, Balance, Posting, PostingKind
-from forebay_admin.tables import balance_accounts, balance_charges, balance_postings, groups, users
+from forebay_admin.tables import balance_accounts, balance_charges, balance_postings, groups, is_one_of, users
 
 _OPEN = balance_accounts.c.closed_at.is_(None)
 
@@ -98,6 +98,18 @@ async def newest_postings(connection: AsyncConnection, account_id: str, limit: i
     return [_posting(row) for row in await connection.execute(query)]
 
 
+async def newest_top_ups(connection: AsyncConnection, account_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Account → the id and the amount of what was paid in last."""
+    columns = balance_postings.c
+    newest = (
+        select(func.max(columns.id))
+        .where(is_one_of(columns.account_id, account_ids), columns.kind == PostingKind.TOP_UP.value)
+        .group_by(columns.account_id)
+    )
+    query = select(columns.account_id, columns.id, columns.amount_micros).where(columns.id.in_(newest))
+    return {row.account_id: (row.id, row.amount_micros) for row in await connection.execute(query)}
+
+
 async def newest_charges(connection: AsyncConnection, account_id: str, limit: int) -> list[Any]:
     """Rows of (hour, requests, cost_micros), the newest hour first."""
     query = (
@@ -162,14 +174,14 @@ async def parents_of_groups(connection: AsyncConnection) -> dict[str, str | None
 
 
 async def groups_of_users(connection: AsyncConnection, user_ids: Sequence[str]) -> dict[str, str]:
-    rows = await connection.execute(select(users.c.id, users.c.group_id).where(users.c.id.in_(user_ids)))
+    rows = await connection.execute(select(users.c.id, users.c.group_id).where(is_one_of(users.c.id, user_ids)))
     return {row.id: row.group_id for row in rows}
 
 
 async def _sums(connection: AsyncConnection, table: Any, column: str, ids: Sequence[str]) -> Mapping[str, int]:
     query = (
         select(table.c.account_id, func.sum(table.c[column]).label("total"))
-        .where(table.c.account_id.in_(ids))
+        .where(is_one_of(table.c.account_id, ids))
         .group_by(table.c.account_id)
     )
     return {row.account_id: int(row.total) for row in await connection.execute(query)}

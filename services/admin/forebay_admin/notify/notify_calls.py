@@ -39,3 +39,8 @@ class NotifyCalls:
 
     async def RetryDeliveries(self, request: wire.RetryDeliveriesRequest, context: Any) -> wire.RetryDeliveriesResponse:
         return await self._notify.retry(request, self._access.actor())
+
+    async def SetBudgetThresholds(
+        self, request: wire.SetBudgetThresholdsRequest, context: Any
+    ) -> wire.SetBudgetThresholdsResponse:
+        return await self._notify.set_thresholds(request, self._access.actor())

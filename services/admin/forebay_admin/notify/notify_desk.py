@@ -28,6 +28,8 @@ from forebay_admin.notify.subscription_store import (
     subscription_with_id,
 )
 from forebay_admin.notify.subscriptions import MOST, MOST_OF_ONE, Subscription, order_subscription
+from forebay_admin.notify.threshold_store import set_thresholds, thresholds_of
+from forebay_admin.notify.thresholds import USUAL, demand_percents
 from forebay_admin.people.access import Actor
 from forebay_admin.people.people_store import user_named
 from forebay_admin.people.roles import Reach
@@ -143,6 +145,28 @@ class NotifyDesk:
             about = event_id or request.subscription_id or "everything"
             await self._note(connection, actor, "notify.retry", about, after={"retried": retried})
         return wire.RetryDeliveriesResponse(retried=retried)
+
+    async def set_thresholds(
+        self, request: wire.SetBudgetThresholdsRequest, actor: Actor
+    ) -> wire.SetBudgetThresholdsResponse:
+        """Raises BadInput, NotFound, Unavailable."""
+        if request.usual and request.percents:
+            raise BadInput("Name thresholds, or say that they are to be the usual ones; not both.")
+        percents = None if request.usual else demand_percents(request.percents)
+        async with self._database.writing() as connection:
+            _, budget = await budget_with_id(connection, request.id)
+            before = (await thresholds_of(connection, [budget.id])).get(budget.id, USUAL)
+            await set_thresholds(connection, budget.id, percents)
+            after = USUAL if percents is None else percents
+            await self._note(
+                connection,
+                actor,
+                "budget.thresholds",
+                budget.id,
+                before={"percents": [str(percent) for percent in before]},
+                after={"percents": [str(percent) for percent in after]},
+            )
+        return wire.SetBudgetThresholdsResponse(id=budget.id, percents=after)
 
     async def _theirs(self, connection: AsyncConnection, subscription_id: str, actor: Actor, call: str) -> Subscription:
         """Raises NotFound, also for another's where only one's own may be touched."""

@@ -22,18 +22,21 @@ from forebay_admin.notify.delivery_store import DeliveryStore
 from forebay_admin.notify.mail import Mailer, mail_server
 from forebay_admin.notify.notify_desk import NotifyDesk
 from forebay_admin.notify.outbox import Outbox
+from forebay_admin.notify.threshold_watch import ThresholdWatch
 
 
 @dataclass(frozen=True, slots=True)
 class Notifying:
     outbox: Outbox
     desk: NotifyDesk
+    thresholds: ThresholdWatch
     deliverer: Deliverer
 
     async def keep(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.deliverer.keep(), name="events")
+            tasks.create_task(self.thresholds.keep(), name="thresholds")
 
 
 @asynccontextmanager
@@ -50,6 +53,7 @@ async def open_notifying(
         yield Notifying(
             outbox,
             NotifyDesk(database, outbox, seal, clock, has_mail=server is not None),
+            ThresholdWatch(database, outbox, clock),
             Deliverer(
                 DeliveryStore(database, seal),
                 session,

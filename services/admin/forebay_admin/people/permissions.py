@@ -39,7 +39,10 @@ GROUPS: Mapping[str, frozenset[str]] = {
         "dead-letters:write": ("RetryDeadLetters",),
         "quotas:read": ("ListQuotas", "ShowQuota", "ShowMemberLimits", "ListQuotaRequests"),
         "quotas:ask": ("RequestQuota",),
-        "quotas:write": ("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest"),
+        "quotas:write": (
+            *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "SetBudgetThresholds", "DecideQuotaRequest"),
+            "SetMemberLimits",
+        ),
         "prices:read": ("ListModelTerms", "ListPrices"),
         "prices:write": ("SetModelTerms", "RemoveModelTerms", "SetPrice", "CancelPrice"),
         "balances:read": ("ListBalances", "ShowBalance"),

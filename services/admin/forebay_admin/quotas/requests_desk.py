@@ -20,6 +20,8 @@ from forebay_admin.keys.key_life import revised
 from forebay_admin.keys.key_store import key_with_id
 from forebay_admin.keys.keys import key_id_from
 from forebay_admin.keys.keys_desk import KeysDesk
+from forebay_admin.notify.kinds import SUMMARY, Kind
+from forebay_admin.notify.outbox import Outbox
 from forebay_admin.people.access import Actor
 from forebay_admin.people.people_desk import reachable_key, whose
 from forebay_admin.people.people_store import user_named
@@ -46,7 +48,10 @@ _STATES = {
 
 
 class QuotaRequestsDesk:
-    def __init__(self, database: Database, changes: Changes, quotas: QuotaDesk, keys: KeysDesk, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, changes: Changes, quotas: QuotaDesk, keys: KeysDesk, outbox: Outbox, clock: Clock
+    ) -> None:
+        self._outbox = outbox
         self._database = database
         self._changes = changes
         self._quotas = quotas
@@ -72,6 +77,7 @@ class QuotaRequestsDesk:
             )
             await add_request(change.connection, made)
             await self._note(change, actor, "quota.request", made, after=_facts(made))
+            await self._tell(change, Kind.QUOTA_ASKED, made, f"{made.user_name} asks for more: {made.reason}")
         log.info("more is asked for", extra={"action": "quota_request", "request": made.id, "user": actor.name})
         return key_terms_pb2.RequestQuotaResponse(request=_to_wire(made))
 
@@ -97,6 +103,9 @@ class QuotaRequestsDesk:
             await keep_decision(change.connection, after)
             action = "quota.approve" if request.approve else "quota.deny"
             await self._note(change, actor, action, after, before=_facts(before), after=_facts(after))
+            said = f": {after.answer}" if after.answer else ""
+            what = f"{after.decided_by} {after.state} what {after.user_name} asked for{said}"
+            await self._tell(change, Kind.QUOTA_DECIDED, after, what)
         log.info(
             "a request for more is decided",
             extra={"action": "quota_decision", "request": after.id, "user": after.user_name, "state": str(after.state)},
@@ -148,6 +157,10 @@ class QuotaRequestsDesk:
                 await self._keys.revise(change, key, change_from(wish.key_terms), actor, only_narrower=False)
             case _:
                 raise NotPossible("This version does not know what was asked for; deny it.")
+
+    async def _tell(self, change: Change, kind: Kind, request: QuotaRequest, summary: str) -> None:
+        body = {SUMMARY: summary, "request": request.id, **_facts(request)}
+        await self._outbox.put(change.connection, kind, f"user {request.user_name}", body, user_id=request.user_id)
 
     async def _note(
         self,

@@ -159,6 +159,7 @@ ROUTES: tuple[Route, ...] = (
     Route("AddSubscription", POST, "/event-subscriptions", "Have somebody told of events", status=201),
     Route("RemoveSubscription", DELETE, "/event-subscriptions/{id}", "Have somebody told no more"),
     Route("TestSubscription", POST, "/event-subscriptions/{id}/test", "Tell somebody something now"),
+    Route("SetBudgetThresholds", PUT, "/budgets/{id}/thresholds", "Say which parts of a budget are told"),
     # Limits and budgets
     Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
     Route("ShowQuota", GET, "/quota", "What limits the caller"),

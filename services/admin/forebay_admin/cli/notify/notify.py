@@ -38,6 +38,7 @@ def notify() -> None:
     forebay notify list
     forebay notify events --state dead
     forebay notify retry
+    forebay notify thresholds budget_3f9c 50 75 90 100
     """
 
 
@@ -270,6 +271,34 @@ def retry(event: str, subscription: str, as_json: bool) -> None:
         print_json(plain(answer))
         return
     click.echo(f"{answer.retried} are told anew." if answer.retried else "Nothing was given up.")
+
+
+@notify.command()
+@click.argument("budget")
+@click.argument("percents", nargs=-1, type=click.IntRange(1, 1000))
+@click.option("--usual", is_flag=True, help="50, 80 and 100.")
+@click.option("--none", "nothing", is_flag=True, help="Tell of none.")
+@json_option
+def thresholds(budget: str, percents: tuple[int, ...], usual: bool, nothing: bool, as_json: bool) -> None:
+    """Tell once a period when so many PERCENTS of BUDGET are used. Ids of budgets: forebay quota list
+
+    With --json: {"id", "percents"}
+    """
+    if bool(percents) + usual + nothing != 1:
+        raise BadInput("Say which percents, or --usual, or --none.")
+    request = wire.SetBudgetThresholdsRequest(id=budget, percents=percents, usual=usual)
+
+    async def work(calls: Calls) -> wire.SetBudgetThresholdsResponse:
+        return await calls(calls.stub.SetBudgetThresholds, request)
+
+    answer = ask(work)
+    if as_json:
+        print_json(plain(answer))
+        return
+    told = ", ".join(f"{percent} %" for percent in answer.percents)
+    click.echo(
+        f"Of the budget {answer.id} is told at {told}." if told else f"Of the budget {answer.id} nothing is told."
+    )
 
 
 def _added(request: wire.AddSubscriptionRequest) -> wire.AddSubscriptionResponse:
