@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from forebay.client_addresses import TrustedProxies, read_proxies
 from forebay.config import parse_address, setting
 from forebay_admin.ledger.retention import Keeping
 
@@ -17,6 +18,13 @@ class AdminSettings:
 
     http_listen: str = "127.0.0.1:8091"
     """HTTP: the REST API and its page /docs, and where invited nodes fetch their agent and enrol."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of the proxies in front of the HTTP port, such as `10.0.0.7` or `10.1.0.0/24`: what they say in
+    `forwarded_header` of where a request came from counts, and nobody else's word does. Name the proxies alone."""
+
+    forwarded_header: str = "x-forwarded-for"
+    """`x-forwarded-for` or `forwarded`: the one that they write. The other counts for nothing."""
 
     tls_cert: Path | None = None
     """Certificate chain of the HTTP port (PEM), read again when it changes. None: plain HTTP."""
@@ -184,6 +192,7 @@ class AdminSettings:
                 )
         if problem := self.keeping.problem():
             raise ValueError(problem)
+        read_proxies(self.trusted_proxies, self.forwarded_header)
         if self.security_event_days < 0 or self.security_event_days == 1:
             raise ValueError("security_event_days: it must be 2 at least, or 0 for ever")
         if self.recording_days < 0:
@@ -201,6 +210,10 @@ class AdminSettings:
                 parse_address(address)
             except ValueError as error:
                 raise ValueError(f"scheduler_address: {error}") from error
+
+    @property
+    def proxies(self) -> TrustedProxies:
+        return read_proxies(self.trusted_proxies, self.forwarded_header)
 
     @property
     def keeping(self) -> Keeping:

@@ -21,6 +21,7 @@ from forebay_admin.fleet.invitations import Spent
 from forebay_admin.fleet.join_script import JoinScript, refusal_script
 from forebay_admin.rest.api import PREFIX, RestApi
 from forebay_admin.rest.docs_page import STYLE_SOURCE
+from forebay_admin.security.visitor import visitor_address
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class JoinRoutes:
         if not isinstance(hostname, str):
             raise BadInput("hostname must be text.")
         admission = await self._enrolment.admit(
-            request.match_info["token"], body["public_nkey"], hostname, request.remote or ""
+            request.match_info["token"], body["public_nkey"], hostname, visitor_address(request)
         )
         return web.json_response(admission.as_json())
 

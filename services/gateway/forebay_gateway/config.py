@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from forebay.client_addresses import TrustedProxies, read_proxies
 from forebay.config import setting
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "0.0.0.0")
@@ -20,6 +21,11 @@ class GatewaySettings:
     """Certificate chain (PEM) for clients; without one the port speaks plain HTTP. Read again when it changes."""
     tls_key: Path | None = None
     """Its private key (PEM)."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of the proxies in front, such as `10.0.0.7` or `10.1.0.0/24`: what they say in
+    `forwarded_header` of where a request came from counts, and nobody else's word does. Name the proxies alone."""
+    forwarded_header: str = "x-forwarded-for"
+    """`x-forwarded-for` or `forwarded`: the one that they write. The other counts for nothing."""
     ops_listen: str = "127.0.0.1:8095"
     """/healthz, /readyz and /metrics."""
     cors_origins: tuple[str, ...] = (
@@ -117,3 +123,8 @@ class GatewaySettings:
     """Of all requests and answers that are taken down and not sent to admin yet. Beyond it they are kept cut, or not."""
     publish_s: float = 5.0
     """How long stopping waits for the last usage records to be published; the journal keeps what is left."""
+
+    def __post_init__(self) -> None:
+        read_proxies(self.trusted_proxies, self.forwarded_header)
+    def proxies(self) -> TrustedProxies:
+        return read_proxies(self.trusted_proxies, self.forwarded_header)

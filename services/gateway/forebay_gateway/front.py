@@ -89,6 +89,7 @@ class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._origins = Origins(means.settings.cors_origins)
+        self._proxies = means.settings.proxies
         pages, ollama, management = Pages(means), OllamaPages(means), ModelManagement(means)
         conversations = Conversations(means.contents, means.clock)
         self.background = BackgroundResponses(
@@ -173,7 +174,7 @@ class Front:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         query = request.rel_url.raw_query_string
-        endpoints, address = self._means.endpoints, client_address(request)
+        endpoints, address = self._means.endpoints, client_address(request, self._proxies)
         call = read_call(request.method, request.path, request.headers, query, endpoints, address)
         try:
             if is_preflight(call.method, request.headers):

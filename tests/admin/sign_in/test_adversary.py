@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
+from forebay.client_addresses import neighbourhood
 from forebay_admin.keys.key_terms import is_from
 from forebay_admin.sign_in.claims import arrival
-from forebay_admin.sign_in.origin import neighbourhood
 from tests.admin.replica import OperatorCalls, Running
 from tests.admin.sign_in.browser import Browser, open_browser
 from tests.admin.sign_in.test_rules import CLAIMS, provider

@@ -35,6 +35,7 @@ from forebay_admin.rest.file_forms import FORMAT, asked_form
 from forebay_admin.rest.history_file import send_file
 from forebay_admin.rest.routes import HAS_MORE, ROUTES, Flow, Route, Verb
 from forebay_admin.rest.streams import first_of, tell_all
+from forebay_admin.security.visitor import visitor_address
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class RestApi:
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[_CALL] = route.call
-            with _calling(request.remote or ""):
+            with _calling(visitor_address(request)):
                 name = self._access(f"{OPERATOR}/{route.call}", self._signed_with(request))
                 caller.set(name)
                 body = await _read_body(request, route.most_body_bytes)

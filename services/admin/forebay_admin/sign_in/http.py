@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from forebay.client_addresses import neighbourhood
 from forebay.clock import Clock
 from forebay.errors import BadInput, ForebayError, NotAuthenticated, NotFound, Unavailable
 from forebay.rpc import caller_address
 from forebay_admin.audit.audit_store import Interface, through
 from forebay_admin.json_form import moment
+from forebay_admin.security.visitor import visitor_address
 from forebay_admin.sign_in import pages
 from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.bearers import (
@@ -31,7 +33,7 @@ from forebay_admin.sign_in.bodies import read_form, read_json
 from forebay_admin.sign_in.devices import INTERVAL_S, Standing, shown
 from forebay_admin.sign_in.door import Door, Entry
 from forebay_admin.sign_in.lockout import TooManyAttempts
-from forebay_admin.sign_in.origin import ForeignPage, demand_own_page, neighbourhood, safe_next
+from forebay_admin.sign_in.origin import ForeignPage, demand_own_page, safe_next
 from forebay_admin.sign_in.pace import Pace, TooOften
 from forebay_admin.sign_in.round_trip import RoundTrip
 from forebay_admin.sign_in.sessions import Badge, SessionKind, Visitor
@@ -100,9 +102,9 @@ class SignInRoutes:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            way, where = through.set(Interface.SIGN_IN), caller_address.set(request.remote or "")
+            way, where = through.set(Interface.SIGN_IN), caller_address.set(visitor_address(request))
             try:
-                self._pace.demand(neighbourhood(request.remote or ""), self._clock.monotonic())
+                self._pace.demand(neighbourhood(visitor_address(request)), self._clock.monotonic())
                 if request.method != "GET":
                     demand_own_page(request.headers, self._own_url)
                 return await handler(request)
@@ -311,7 +313,7 @@ class SignInRoutes:
 
 
 def _visitor(request: web.Request, kind: SessionKind) -> Visitor:
-    return Visitor(kind, request.remote or "", request.headers.get("user-agent", ""))
+    return Visitor(kind, visitor_address(request), request.headers.get("user-agent", ""))
 
 
 def _bearer(request: web.Request) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -40,20 +39,6 @@ def safe_next(text: str) -> str:
         return "/"  # browsers read \ as /, and take control characters out
     parts = urlsplit(text)
     return "/" if parts.scheme or parts.netloc else text
-
-
-def neighbourhood(address: str) -> str:
-    """What counts as one address where attempts are counted: of IPv6 the network of 64 bits, which whoever has one has
-    whole. What is no address is itself."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 def state_mark(state: str) -> bytes:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from forebay.client_addresses import neighbourhood
 from forebay_admin.sign_in.lockout import (
     FORGOTTEN,
     FREE_OF_ACCOUNT,
@@ -19,7 +20,6 @@ from forebay_admin.sign_in.lockout import (
     one_more,
     wait_s,
 )
-from forebay_admin.sign_in.origin import neighbourhood
 from forebay_admin.sign_in.tables import password_resets, passwords, sign_in_failures
 
 
