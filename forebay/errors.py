@@ -14,6 +14,8 @@ class Refusal(StrEnum):
     KEY_REVOKED = "key_revoked"
     KEY_EXPIRED = "key_expired"
     KEY_BLOCKED = "key_blocked"
+    ADDRESS_DENIED = "address_denied"
+    ADDRESS_BANNED = "address_banned"
     NOT_ALLOWED = "not_allowed"
     NOT_FOUND = "not_found"
     BAD_REQUEST = "bad_request"

@@ -124,6 +124,7 @@ ALLOWED = {
         *("SetModelTerms", "RemoveModelTerms"),
         *("SetPrice", "CancelPrice", "OpenBalance", "CloseBalance", "PostBalance"),
         *("SearchRecordings", "ShowRecording", "DeleteRecordings", "SetRecordingPolicy"),
+        *("SetAddressPolicy", "AddAddressRule", "RemoveAddressRule"),
     },
     Role.ADMIN: set(calls()),
 }

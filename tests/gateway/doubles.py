@@ -26,9 +26,11 @@ from forebay.wire.v1 import (
     registry_pb2_grpc,
     scheduler_pb2,
     scheduler_pb2_grpc,
+    security_pb2_grpc,
     types_pb2,
 )
 from tests.gateway.batches_double import BatchesDouble
+from tests.gateway.security_double import SecurityDouble
 
 TOKEN = "the-gateways-own-token"
 
@@ -199,6 +201,7 @@ class AdminDouble:
         self.batches = BatchesDouble(self.contents)
         """So is this."""
         self.ephemerals = EphemeralsDouble()
+        self.security = SecurityDouble()
         """And this."""
         self._version = 1
         self._keys: dict[str, admin_pb2.KeyPrincipal] = {}
@@ -593,7 +596,9 @@ class EphemeralsDouble:
         return ephemeral_keys_pb2.SpendEphemeralKeyResponse(was_free=was_free)
 
 
-Double = AdminDouble | BatchesDouble | ContentDouble | EphemeralsDouble | RegistryDouble | SchedulerDouble
+Double = (
+    AdminDouble | BatchesDouble | ContentDouble | EphemeralsDouble | RegistryDouble | SchedulerDouble | SecurityDouble
+)
 
 
 def add_to(server: grpc.aio.Server, double: Double) -> None:
@@ -605,6 +610,7 @@ def add_to(server: grpc.aio.Server, double: Double) -> None:
             ephemeral_keys_pb2_grpc.EphemeralKeysServicer,
             ephemeral_keys_pb2_grpc.add_EphemeralKeysServicer_to_server,
         ),
+        SecurityDouble: (security_pb2_grpc.SecurityServicer, security_pb2_grpc.add_SecurityServicer_to_server),
         ContentDouble: (content_pb2_grpc.ContentServicer, content_pb2_grpc.add_ContentServicer_to_server),
         RegistryDouble: (registry_pb2_grpc.RegistryServicer, registry_pb2_grpc.add_RegistryServicer_to_server),
         SchedulerDouble: (scheduler_pb2_grpc.SchedulerServicer, scheduler_pb2_grpc.add_SchedulerServicer_to_server),
@@ -616,3 +622,4 @@ def add_to(server: grpc.aio.Server, double: Double) -> None:
         add_to(server, double.contents)
         add_to(server, double.batches)
         add_to(server, double.ephemerals)
+        add_to(server, double.security)

@@ -18,6 +18,7 @@ from forebay.wire.v1 import lifecycle_pb2 as forebay_dot_wire_dot_v1_dot_lifecyc
 from forebay.wire.v1 import notifications_pb2 as forebay_dot_wire_dot_v1_dot_notifications__pb2
 from forebay.wire.v1 import prices_pb2 as forebay_dot_wire_dot_v1_dot_prices__pb2
 from forebay.wire.v1 import recordings_pb2 as forebay_dot_wire_dot_v1_dot_recordings__pb2
+from forebay.wire.v1 import security_pb2 as forebay_dot_wire_dot_v1_dot_security__pb2
 from forebay.wire.v1 import status_pb2 as forebay_dot_wire_dot_v1_dot_status__pb2
 from forebay.wire.v1 import usage_queries_pb2 as forebay_dot_wire_dot_v1_dot_usage__queries__pb2
 
@@ -880,6 +881,41 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
                 _registered_method=True)
+        self.ListAddressRules = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListAddressRules',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListAddressRulesRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListAddressRulesResponse.FromString,
+                _registered_method=True)
+        self.SetAddressPolicy = channel.unary_unary(
+                '/forebay.wire.v1.Operator/SetAddressPolicy',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.SetAddressPolicyRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.SetAddressPolicyResponse.FromString,
+                _registered_method=True)
+        self.AddAddressRule = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddAddressRule',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddAddressRuleRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddAddressRuleResponse.FromString,
+                _registered_method=True)
+        self.RemoveAddressRule = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveAddressRule',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveAddressRuleRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveAddressRuleResponse.FromString,
+                _registered_method=True)
+        self.ListBans = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListBans',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListBansRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListBansResponse.FromString,
+                _registered_method=True)
+        self.AddBan = channel.unary_unary(
+                '/forebay.wire.v1.Operator/AddBan',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddBanRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddBanResponse.FromString,
+                _registered_method=True)
+        self.RemoveBan = channel.unary_unary(
+                '/forebay.wire.v1.Operator/RemoveBan',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanResponse.FromString,
+                _registered_method=True)
         self.SearchRecordings = channel.unary_unary(
                 '/forebay.wire.v1.Operator/SearchRecordings',
                 request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsRequest.SerializeToString,
@@ -1700,6 +1736,49 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAddressRules(self, request, context):
+        """From where Forebay may be reached, who is banned, and what happened that somebody should look at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAddressPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddAddressRule(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAddressRule(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBans(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddBan(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBan(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchRecordings(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -2396,6 +2475,41 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.VerifyAudit,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'ListAddressRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAddressRules,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListAddressRulesRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListAddressRulesResponse.SerializeToString,
+            ),
+            'SetAddressPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAddressPolicy,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.SetAddressPolicyRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.SetAddressPolicyResponse.SerializeToString,
+            ),
+            'AddAddressRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddAddressRule,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddAddressRuleRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddAddressRuleResponse.SerializeToString,
+            ),
+            'RemoveAddressRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAddressRule,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveAddressRuleRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveAddressRuleResponse.SerializeToString,
+            ),
+            'ListBans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBans,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListBansRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListBansResponse.SerializeToString,
+            ),
+            'AddBan': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddBan,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddBanRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.AddBanResponse.SerializeToString,
+            ),
+            'RemoveBan': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBan,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanResponse.SerializeToString,
             ),
             'SearchRecordings': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchRecordings,
@@ -5785,6 +5899,195 @@ class Operator:
             '/forebay.wire.v1.Operator/VerifyAudit',
             forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAddressRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListAddressRules',
+            forebay_dot_wire_dot_v1_dot_security__pb2.ListAddressRulesRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.ListAddressRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAddressPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/SetAddressPolicy',
+            forebay_dot_wire_dot_v1_dot_security__pb2.SetAddressPolicyRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.SetAddressPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddAddressRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddAddressRule',
+            forebay_dot_wire_dot_v1_dot_security__pb2.AddAddressRuleRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.AddAddressRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAddressRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveAddressRule',
+            forebay_dot_wire_dot_v1_dot_security__pb2.RemoveAddressRuleRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.RemoveAddressRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListBans',
+            forebay_dot_wire_dot_v1_dot_security__pb2.ListBansRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.ListBansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddBan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/AddBan',
+            forebay_dot_wire_dot_v1_dot_security__pb2.AddBanRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.AddBanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/RemoveBan',
+            forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanResponse.FromString,
             options,
             channel_credentials,
             insecure,

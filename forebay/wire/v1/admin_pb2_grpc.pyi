@@ -19,6 +19,7 @@ from forebay.wire.v1 import lifecycle_pb2 as _lifecycle_pb2
 from forebay.wire.v1 import notifications_pb2 as _notifications_pb2
 from forebay.wire.v1 import prices_pb2 as _prices_pb2
 from forebay.wire.v1 import recordings_pb2 as _recordings_pb2
+from forebay.wire.v1 import security_pb2 as _security_pb2
 from forebay.wire.v1 import status_pb2 as _status_pb2
 from forebay.wire.v1 import usage_queries_pb2 as _usage_queries_pb2
 from grpc import aio as _aio
@@ -259,6 +260,14 @@ class OperatorStub:
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ChangePasswordRequest, _identity_pb2.ChangePasswordResponse]
     ListAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]
     VerifyAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]
+    ListAddressRules: _grpc.UnaryUnaryMultiCallable[_security_pb2.ListAddressRulesRequest, _security_pb2.ListAddressRulesResponse]
+    """From where Forebay may be reached, who is banned, and what happened that somebody should look at."""
+    SetAddressPolicy: _grpc.UnaryUnaryMultiCallable[_security_pb2.SetAddressPolicyRequest, _security_pb2.SetAddressPolicyResponse]
+    AddAddressRule: _grpc.UnaryUnaryMultiCallable[_security_pb2.AddAddressRuleRequest, _security_pb2.AddAddressRuleResponse]
+    RemoveAddressRule: _grpc.UnaryUnaryMultiCallable[_security_pb2.RemoveAddressRuleRequest, _security_pb2.RemoveAddressRuleResponse]
+    ListBans: _grpc.UnaryUnaryMultiCallable[_security_pb2.ListBansRequest, _security_pb2.ListBansResponse]
+    AddBan: _grpc.UnaryUnaryMultiCallable[_security_pb2.AddBanRequest, _security_pb2.AddBanResponse]
+    RemoveBan: _grpc.UnaryUnaryMultiCallable[_security_pb2.RemoveBanRequest, _security_pb2.RemoveBanResponse]
     SearchRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.SearchRecordingsRequest, _recordings_pb2.SearchRecordingsResponse]
     ShowRecording: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.ShowRecordingRequest, _recordings_pb2.ShowRecordingResponse]
     DeleteRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]
@@ -413,6 +422,14 @@ class OperatorAsyncStub(OperatorStub):
     ChangePassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.ChangePasswordRequest, _identity_pb2.ChangePasswordResponse]  # type: ignore[assignment]
     ListAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]  # type: ignore[assignment]
     VerifyAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]  # type: ignore[assignment]
+    ListAddressRules: _aio.UnaryUnaryMultiCallable[_security_pb2.ListAddressRulesRequest, _security_pb2.ListAddressRulesResponse]  # type: ignore[assignment]
+    """From where Forebay may be reached, who is banned, and what happened that somebody should look at."""
+    SetAddressPolicy: _aio.UnaryUnaryMultiCallable[_security_pb2.SetAddressPolicyRequest, _security_pb2.SetAddressPolicyResponse]  # type: ignore[assignment]
+    AddAddressRule: _aio.UnaryUnaryMultiCallable[_security_pb2.AddAddressRuleRequest, _security_pb2.AddAddressRuleResponse]  # type: ignore[assignment]
+    RemoveAddressRule: _aio.UnaryUnaryMultiCallable[_security_pb2.RemoveAddressRuleRequest, _security_pb2.RemoveAddressRuleResponse]  # type: ignore[assignment]
+    ListBans: _aio.UnaryUnaryMultiCallable[_security_pb2.ListBansRequest, _security_pb2.ListBansResponse]  # type: ignore[assignment]
+    AddBan: _aio.UnaryUnaryMultiCallable[_security_pb2.AddBanRequest, _security_pb2.AddBanResponse]  # type: ignore[assignment]
+    RemoveBan: _aio.UnaryUnaryMultiCallable[_security_pb2.RemoveBanRequest, _security_pb2.RemoveBanResponse]  # type: ignore[assignment]
     SearchRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.SearchRecordingsRequest, _recordings_pb2.SearchRecordingsResponse]  # type: ignore[assignment]
     ShowRecording: _aio.UnaryUnaryMultiCallable[_recordings_pb2.ShowRecordingRequest, _recordings_pb2.ShowRecordingResponse]  # type: ignore[assignment]
     DeleteRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]  # type: ignore[assignment]
@@ -1302,6 +1319,56 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.VerifyAuditResponse], _abc.AsyncIterator[_audit_pb2.VerifyAuditResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListAddressRules(
+        self,
+        request: _security_pb2.ListAddressRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.ListAddressRulesResponse, _abc.Awaitable[_security_pb2.ListAddressRulesResponse]]:
+        """From where Forebay may be reached, who is banned, and what happened that somebody should look at."""
+
+    @_abc_1.abstractmethod
+    def SetAddressPolicy(
+        self,
+        request: _security_pb2.SetAddressPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.SetAddressPolicyResponse, _abc.Awaitable[_security_pb2.SetAddressPolicyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddAddressRule(
+        self,
+        request: _security_pb2.AddAddressRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.AddAddressRuleResponse, _abc.Awaitable[_security_pb2.AddAddressRuleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveAddressRule(
+        self,
+        request: _security_pb2.RemoveAddressRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.RemoveAddressRuleResponse, _abc.Awaitable[_security_pb2.RemoveAddressRuleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListBans(
+        self,
+        request: _security_pb2.ListBansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.ListBansResponse, _abc.Awaitable[_security_pb2.ListBansResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddBan(
+        self,
+        request: _security_pb2.AddBanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.AddBanResponse, _abc.Awaitable[_security_pb2.AddBanResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveBan(
+        self,
+        request: _security_pb2.RemoveBanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.RemoveBanResponse, _abc.Awaitable[_security_pb2.RemoveBanResponse]]: ...
 
     @_abc_1.abstractmethod
     def SearchRecordings(

@@ -52,6 +52,7 @@ from forebay_admin.quotas.quota_desk import QuotaDesk
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.recordings.policy_store import tell_again
 from forebay_admin.recordings.recordings_desk import RecordingsDesk
+from forebay_admin.security.opening import Security
 from forebay_admin.sign_in.opening import SignIn
 
 
@@ -72,6 +73,7 @@ class Means:
     ledger_store: LedgerStore
     notifying: Notifying
     sign_in: SignIn
+    security: Security
     join_url: str
     http_pin: str | None
     """Of admin's own certificate, for whoever joins."""
@@ -132,4 +134,5 @@ def make_desks(means: Means) -> Desks:
         sign_in=means.sign_in.access,
         audit=AuditDesk(database),
         recordings=RecordingsDesk(database, changes, clock),
+        addresses=means.security.addresses,
     )

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from ssl import SSLContext
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from forebay.config import parse_address
 from forebay.errors import AlreadyExists, BadInput, CannotStart, ForebayError, NotFound, Unavailable
@@ -99,9 +100,10 @@ async def open_http(
     sign_in: Sequence[web.RouteDef],
     *,
     tls: SSLContext | None = None,
+    entrance: Middleware,
 ) -> AsyncIterator[str]:
-    """Serves until left; gives HOST:PORT. Raises CannotStart."""
-    app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[_errors_as_json])
+    """Serves until left; gives HOST:PORT. `entrance`: what each request passes first. Raises CannotStart."""
+    app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[entrance, _errors_as_json])
     app.on_response_prepare.append(_guard)
     app.add_routes([web.get("/", _front_page(ops)), web.get("/docs", rest.docs), *join.routes(), *sign_in])
     app.add_subapp(PREFIX, rest.application())

@@ -53,6 +53,8 @@ from forebay_admin.quotas.request_calls import QuotaRequestCalls
 from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.recordings.recordings_calls import RecordingsCalls
 from forebay_admin.recordings.recordings_desk import RecordingsDesk
+from forebay_admin.security.addresses_desk import AddressesDesk
+from forebay_admin.security.calls import SecurityCalls
 from forebay_admin.sign_in.access_desk import AccessDesk
 from forebay_admin.sign_in.calls import IdentityCalls
 from forebay_admin.unbroken import to_its_end
@@ -91,6 +93,7 @@ class Desks:
     notify: NotifyDesk
     audit: AuditDesk
     recordings: RecordingsDesk
+    addresses: AddressesDesk
 
 
 class OperatorServicer(
@@ -109,6 +112,7 @@ class OperatorServicer(
     NotifyCalls,
     AuditCalls,
     RecordingsCalls,
+    SecurityCalls,
     admin_pb2_grpc.OperatorServicer,
 ):
     def __init__(self, access: Access, desks: Desks, database: Database, clock: Clock) -> None:
@@ -144,6 +148,7 @@ class OperatorServicer(
         self._notify = desks.notify
         self._audit = desks.audit
         self._recordings = desks.recordings
+        self._addresses = desks.addresses
         self._database = database
         self._clock = clock
 

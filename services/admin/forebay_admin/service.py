@@ -18,6 +18,7 @@ import grpc.aio
 from forebay.config import read_secret
 from forebay.database import Database, open_database, read_database_url
 from forebay.errors import Unavailable
+from forebay.forwarded import Forwards
 from forebay.metrics import Metrics, Number
 from forebay.registries import open_registries
 from forebay.rpc import Peer, ServiceTokens, demand_text, open_peer, open_server
@@ -30,6 +31,7 @@ from forebay.wire.v1 import (
     batches_pb2_grpc,
     content_pb2_grpc,
     ephemeral_keys_pb2_grpc,
+    security_pb2_grpc,
 )
 from forebay_admin.batches.desk import BatchesDesk
 from forebay_admin.batches.opening import open_runner
@@ -69,6 +71,7 @@ from forebay_admin.recordings.hooks import load_hooks
 from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
+from forebay_admin.security.opening import open_security
 from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.opening import open_sign_in, session_lives
 from forebay_admin.tables import SCHEMA
@@ -118,6 +121,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
         open_runner(settings, url, database, blobs, directory, pepper, ground) as batch_runner,
         open_notifying(settings, database, bus, ground.clock, ground.ops.metrics) as notifying,
+        open_security(settings, database, changes, notifying.outbox, bus, ground.clock) as security,
         open_sign_in(
             settings,
             database,
@@ -127,6 +131,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             pepper,
             ground.clock,
             own_url=join_url,
+            on_refused=security.watchman.login_failed,
         ) as sign_in,
     ):
         registry = RegistryClient(registries.leading)
@@ -135,7 +140,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             {DATABASE: lambda: ground.ops.missing.get(_DATABASE, ""), NATS: lambda: bus.is_connected},
         )
         scheduler = SchedulerClient(scheduler_peers)
-        access = Access(tokens, directory, badges, pepper, ground.clock)
+        access = Access(tokens, directory, badges, pepper, ground.clock, security.watchman.call_refused)
         ledger_store = LedgerStore(database, Charges(lambda: prices.book).enter)
         desks = make_desks(
             Means(
@@ -154,6 +159,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 ledger_store=ledger_store,
                 notifying=notifying,
                 sign_in=sign_in,
+                security=security,
                 join_url=join_url,
                 http_pin=http_pin,
             )
@@ -209,6 +215,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 EphemeralKeysServicer(database, ground.clock), server
             )
             content_pb2_grpc.add_ContentServicer_to_server(content, server)
+            security_pb2_grpc.add_SecurityServicer_to_server(security.servicer(watchers.of), server)
             batches_pb2_grpc.add_BatchesServicer_to_server(batches, server)
 
         def tell_database(why: str | None) -> None:
@@ -226,6 +233,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(badges.follow(database, changes), name="badges")
                 tasks.create_task(prices.follow(database, changes), name="prices")
                 tasks.create_task(content_sweep.keep(), name="content-sweep")
+                tasks.create_task(security.keep(), name="security")
                 if agents_file is not None:
                     tasks.create_task(agents_file.follow(database, changes), name="agents-file")
                 tasks.create_task(changes.follow(url, tell_database), name="changes")
@@ -258,6 +266,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                         ground.ops,
                         sign_in.routes.routes(),
                         tls=tls,
+                        entrance=security.entrance(Forwards(pepper), rest.lets_in).middleware,
                     ) as http_address,
                 ):
                     log.info("admin listens", extra={"action": "listen", "grpc": grpc_address, "http": http_address})

@@ -177,6 +177,7 @@ class Front:
         endpoints, address = self._means.endpoints, client_address(request, self._proxies)
         call = read_call(request.method, request.path, request.headers, query, endpoints, address)
         try:
+            self._means.guard.demand(call)
             if is_preflight(call.method, request.headers):
                 allowed = preflight(self._origins, request.headers)
                 return web.Response(status=204, headers={"x-request-id": call.request_id, **allowed})

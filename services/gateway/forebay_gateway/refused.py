@@ -45,6 +45,18 @@ class KeyBlocked(NotAllowed):
     reason = Refusal.KEY_BLOCKED
 
 
+class AddressDenied(NotAllowed):
+    """Requests from this address are not taken here. Ask your administrator."""
+
+    reason = Refusal.ADDRESS_DENIED
+
+
+class AddressBanned(NotAllowed):
+    """This address is banned for now. Ask your administrator."""
+
+    reason = Refusal.ADDRESS_BANNED
+
+
 class EphemeralSpent(NotAuthenticated):
     """This ephemeral key was used before; each is for one request. Have another made: POST /v1/ephemeral_keys."""
 

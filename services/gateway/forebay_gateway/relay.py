@@ -533,6 +533,7 @@ class Exchange:
         if self._account.is_closed:
             self._reply.abort()  # its last bytes are on their way to a client that does not take them
             return
+        self._means.guard.note(self._call, error, self._principal)
         outcome = Outcome.FAILED if self._entry.attempts else Outcome.REFUSED
         if isinstance(error, ContextTooLong | EngineRefused):
             self._account.forget_attempt()

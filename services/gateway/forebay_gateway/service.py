@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
+from forebay.address_gate import AddressGate
 from forebay.clock import Clock
 from forebay.config import parse_address, read_secret
 from forebay.delegation import Delegations
@@ -22,12 +23,15 @@ from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
 from forebay_gateway.attempt_news import AttemptNews
+from forebay_gateway.callers.address_rules_watch import AddressRulesWatch
 from forebay_gateway.callers.credentials_watch import CredentialsWatch
 from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.ephemeral import EphemeralKeys
 from forebay_gateway.callers.ephemeral_spending import AdminSpending
+from forebay_gateway.callers.guard import Guard
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
+from forebay_gateway.callers.security_news import SecurityNews
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.config import GatewaySettings
 from forebay_gateway.fleet import Fleet
@@ -127,6 +131,11 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 # Without any rule yet, or with an admin that knows of none, requests pass as they come.
                 ruling = ModelRulesWatch(admin, model_rules)
                 followers.append(Follower(ruling, _snapshot_file(settings, ruling), clock, ops, is_needed=False))
+                security_news = SecurityNews(admin, settings.name, clock)
+                guard = Guard(AddressGate(), principals, security_news, settings.proxies, clock)
+                # As above: what keeps strangers out are keys.
+                gating = AddressRulesWatch(admin, guard, clock)
+                followers.append(Follower(gating, _snapshot_file(settings, gating), clock, ops, is_needed=False))
                 fence = Fence(settings.fence_s)
                 places = Places(
                     clock=clock,
@@ -162,6 +171,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     settings=settings,
                     clock=clock,
                     principals=principals,
+                    guard=guard,
                     delegates=delegates,
                     ephemerals=EphemeralKeys(pepper),
                     spending=AdminSpending(admin),
@@ -206,7 +216,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     (),
                     _reading(lambda: fleet_watch.version),
                 )
-                _add_gauges(ops.metrics, running, journal, session, places, bodies)
+                _add_gauges(ops.metrics, running, journal, session, places, bodies, guard)
                 for follower in followers:
                     await follower.start()
                 front = Front(means)
@@ -223,6 +233,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         tasks.create_task(publisher.run(), name="usage-records"),
                         tasks.create_task(recorder.run(), name="recordings"),
                         tasks.create_task(attempt_news.run(), name="attempt-news"),
+                        tasks.create_task(security_news.run(), name="security-news"),
                         tasks.create_task(_end_silent(running, fleet, clock, settings), name="lost"),
                         tasks.create_task(
                             SilenceWatch(running, fleet, upstream, clock, settings.silent_look_s).run(), name="silence"
@@ -326,8 +337,10 @@ def _add_gauges(
     session: SchedulerSession,
     places: Places,
     bodies: BodyBudget,
+    guard: Guard,
 ) -> None:
     for name, about, read in (
+        ("bans", "Bans of addresses that are known here.", lambda: guard.gate.bans),
         ("running", "Requests that are being served, queued ones included.", lambda: len(running)),
         ("waiting", "Requests that wait for a slot.", lambda: places.waiting),
         ("scheduler_connected", "1 while a scheduler session stands.", lambda: int(session.is_connected)),

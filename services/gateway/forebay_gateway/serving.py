@@ -11,6 +11,7 @@ from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.ephemeral import EphemeralKeys
 from forebay_gateway.callers.ephemeral_spending import EphemeralSpending
+from forebay_gateway.callers.guard import Guard
 from forebay_gateway.callers.principals import Principals
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
 from forebay_gateway.config import GatewaySettings
@@ -41,6 +42,7 @@ class Means:
     settings: GatewaySettings
     clock: Clock
     principals: Principals
+    guard: Guard
     delegates: Delegates
     ephemerals: EphemeralKeys
     spending: EphemeralSpending

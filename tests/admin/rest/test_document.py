@@ -24,6 +24,8 @@ _SHORT = settings(
 )
 _LONGEST_TARGET = 8000
 """Longer ones are refused by the server before the API sees them."""
+_LEFT_OUT = ("WatchSecurityEvents", "SetAddressPolicy")
+"""The one does not end; the other may lock out whoever asks, when it is forced to."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ async def test_whatever_is_asked_is_answered_as_it_says(admin: Running, document
     address = f"http://{admin.http_address}/api/v1"
     wrong, asked = await asyncio.to_thread(_ask_everything, document, address, admin.site.first_key)
     assert wrong == []
-    assert asked >= sum(len(verbs) for verbs in document["paths"].values())
+    assert asked >= sum(len(verbs) for verbs in document["paths"].values()) - len(_LEFT_OUT)
 
 
 def _ask_everything(document: dict[str, Any], address: str, key: str) -> tuple[list[str], int]:
@@ -96,6 +98,8 @@ def _ask_everything(document: dict[str, Any], address: str, key: str) -> tuple[l
 
     for found in schema.get_all_operations():
         operation: Any = found.ok()  # type: ignore[union-attr]
+        if operation.definition.raw["operationId"] in _LEFT_OUT:
+            continue
         seed(1)(_SHORT(given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))(ask)))()
         said = operation.definition.raw
         if "requestBody" in said or any(parameter["in"] != "path" for parameter in said["parameters"]):

@@ -3,12 +3,13 @@ token; all are decided in memory, so that a wrong one costs no query."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from forebay.clock import Clock
-from forebay.errors import NotAllowed, NotAuthenticated, Unavailable
+from forebay.errors import ForebayError, NotAllowed, NotAuthenticated, Unavailable
 from forebay.keys import is_one_of, parse_key
 from forebay.rpc import ServiceTokens, caller, caller_address
 from forebay_admin.keys.key_terms import is_from
@@ -27,6 +28,7 @@ OPERATOR = "/forebay.wire.v1.Operator"
 CONTENT = "/forebay.wire.v1.Content"
 BATCHES = "/forebay.wire.v1.Batches"
 EPHEMERAL_KEYS = "/forebay.wire.v1.EphemeralKeys"
+SECURITY = "/forebay.wire.v1.Security"
 
 SERVICE_RIGHTS = {
     f"{ADMIN}/WatchPrincipals": frozenset({"gateway"}),
@@ -37,6 +39,7 @@ SERVICE_RIGHTS = {
     f"{CONTENT}/*": frozenset({"gateway"}),
     f"{BATCHES}/*": frozenset({"gateway"}),
     f"{EPHEMERAL_KEYS}/*": frozenset({"gateway"}),
+    f"{SECURITY}/*": frozenset({"gateway"}),
     # `forebay up` adds the engines that it finds, before anybody holds a key.
     f"{OPERATOR}/*": frozenset({"up"}),
 }
@@ -83,12 +86,24 @@ class Actor:
         return self.rights.reach(call)
 
 
+class UnknownKey(NotAuthenticated):
+    """This key is not known here."""
+
+
 class Access:
     """The authorisation of all of admin's gRPC services."""
 
     def __init__(
-        self, services: ServiceTokens, directory: Directory, badges: Badges, pepper: bytes, clock: Clock
+        self,
+        services: ServiceTokens,
+        directory: Directory,
+        badges: Badges,
+        pepper: bytes,
+        clock: Clock,
+        on_refused: Callable[[str | None, ForebayError], None] = lambda bearer, error: None,
     ) -> None:
+        """`on_refused`: hears of each refusal, with what the call was signed with."""
+        self._on_refused = on_refused
         self._services = services
         self._directory = directory
         self._badges = badges
@@ -98,6 +113,22 @@ class Access:
     def __call__(self, method: str, bearer: str | None) -> str:
         """The caller's name: a service's, or the id of a key, session or token with its prefix. Raises NotAuthenticated,
         NotAllowed."""
+        try:
+            return self._admit(method, bearer)
+        except (NotAuthenticated, NotAllowed) as error:
+            if bearer is not None:
+                self._on_refused(bearer, error)
+            raise
+
+    def lets_in(self, bearer: str) -> bool:
+        """Whether it signs any call of operators; nobody hears of it where it does not."""
+        try:
+            self._admit(f"{OPERATOR}/WhoAmI", bearer)
+        except (NotAuthenticated, NotAllowed, Unavailable):
+            return False
+        return True
+
+    def _admit(self, method: str, bearer: str | None) -> str:
         service, _, call = method.rpartition("/")
         if service == OPERATOR and (bearer is None or bearer.startswith("fb-")):
             return self._demand_key(call, bearer)
@@ -145,16 +176,8 @@ class Access:
         principal = self._directory.find(key.public_id) if key is not None else None
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         if key is None or principal is None or not is_one_of(self._pepper, key.secret, principal.secrets(now)):
-            raise NotAuthenticated("This key is not known here.")
-        if principal.state is KeyState.REVOKED:
-            raise NotAuthenticated("This key was revoked.")
-        if principal.state is KeyState.USER_DISABLED:
-            raise NotAuthenticated(f"The user {principal.user_name} is disabled.")
-        block, expires_at = principal.block, principal.limits.expires_at
-        if block is not None and block.holds(now):
-            raise NotAllowed(f"This key is blocked: {block.reason}")
-        if expires_at is not None and now >= expires_at:
-            raise NotAuthenticated("This key has expired.")
+            raise UnknownKey
+        _demand_working(principal, now)
         if not is_from(caller_address.get(), principal.limits.terms.addresses):
             raise NotAllowed(f"This key may not be used from {caller_address.get() or 'an unknown address'}.")
         _demand_right(_of_key(principal, self._badges), call)

@@ -73,6 +73,8 @@ GROUPS: Mapping[str, frozenset[str]] = {
         "status:read": ("ShowStatus",),
         "audit:read": ("ListAudit", "VerifyAudit", "ListRecordingPolicies"),
         "recordings:read": ("SearchRecordings", "ShowRecording"),
+        "security:ban": ("AddBan", "RemoveBan"),
+        "security:write": ("SetAddressPolicy", "AddAddressRule", "RemoveAddressRule"),
         "recordings:write": ("DeleteRecordings", "SetRecordingPolicy"),
         "events:read": ("ListSubscriptions", "ListEvents", "ShowEvent"),
         "events:write": ("AddSubscription", "RemoveSubscription", "TestSubscription", "RetryDeliveries"),

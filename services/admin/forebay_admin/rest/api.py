@@ -92,6 +92,16 @@ class RestApi:
     async def docs(self, _: web.Request) -> web.StreamResponse:
         return web.Response(body=self._docs, content_type="text/html", charset="utf-8")
 
+    def lets_in(self, request: web.Request, address: str) -> bool:
+        """Whether what it is signed with lets it in, from that address; nobody hears of it where it does not."""
+        where = caller_address.set(address)
+        try:
+            return self._access.lets_in(signed_with("GET", request.headers, request.cookies, self._secret))
+        except ForebayError:
+            return False
+        finally:
+            caller_address.reset(where)
+
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[_CALL] = route.call

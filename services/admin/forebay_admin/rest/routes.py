@@ -160,6 +160,14 @@ ROUTES: tuple[Route, ...] = (
     Route("RemoveSubscription", DELETE, "/event-subscriptions/{id}", "Have somebody told no more"),
     Route("TestSubscription", POST, "/event-subscriptions/{id}/test", "Tell somebody something now"),
     Route("SetBudgetThresholds", PUT, "/budgets/{id}/thresholds", "Say which parts of a budget are told"),
+    # From where Forebay may be reached, and what happened that somebody should look at
+    Route("ListBans", GET, "/security/bans", "Which addresses are banned", pages=_list("bans", "network")),
+    Route("AddBan", PUT, "/security/bans", "Ban an address or a network"),
+    Route("RemoveBan", DELETE, "/security/bans", "Take a ban back"),
+    Route("ListAddressRules", GET, "/security/address-rules", "Which addresses are denied and allowed, and how"),
+    Route("SetAddressPolicy", PATCH, "/security/address-policy", "How addresses are let in, and when they are banned"),
+    Route("AddAddressRule", PUT, "/security/address-rules", "Deny or allow an address or a network"),
+    Route("RemoveAddressRule", DELETE, "/security/address-rules", "Take one out of such a list"),
     # Limits and budgets
     Route("ListQuotas", GET, "/quotas", "List everybody's limits and budgets", pages=_list("quotas", "kind", "id")),
     Route("ShowQuota", GET, "/quota", "What limits the caller"),

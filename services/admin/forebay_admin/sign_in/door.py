@@ -5,6 +5,7 @@ nobody guess for free."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -54,7 +55,11 @@ class Door:
         lives: Lives,
         pepper: bytes,
         clock: Clock,
+        on_refused: Callable[[str, str], None] = lambda name, address: None,
     ) -> None:
+        """`on_refused`: hears of each wrong password whose account it was for, empty for none that there is, and from
+        where."""
+        self._on_refused = on_refused
         self._database = database
         self._changes = changes
         self._badges = badges
@@ -170,6 +175,7 @@ class Door:
                 facts: Facts = {"way": PASSWORD, "address": address}
                 told = user.name if user is not None else "(nobody we know)"
                 await record(connection, Act(told, "session.refuse", told, after=facts), self._now())
+            self._on_refused(user.name if user is not None else "", address)
             raise NotAuthenticated(_WRONG)
         fresh = await self._hashing.hash(password) if hashed is not None and self._hashing.is_old(hashed) else None
         async with self._database.writing() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -76,12 +76,14 @@ async def open_sign_in(
     clock: Clock,
     *,
     own_url: str,
+    on_refused: Callable[[str, str], None] = lambda name, address: None,
 ) -> AsyncIterator[SignIn]:
-    """`own_url`: where others reach the HTTP port. Raises CannotStart for a file of providers that is wrong."""
+    """`own_url`: where others reach the HTTP port. `on_refused`: as Door has it.
+    Raises CannotStart for a file of providers that is wrong."""
     providers = await asyncio.to_thread(read_providers, settings.providers_file)
     lives = session_lives(settings)
     hashing = Hashing(settings.password_hash_mib)
-    door = Door(database, changes, badges, hashing, lives, pepper, clock)
+    door = Door(database, changes, badges, hashing, lives, pepper, clock, on_refused)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         trip = RoundTrip(
             [ProviderClient(provider, lambda: session, clock) for provider in providers.values()],

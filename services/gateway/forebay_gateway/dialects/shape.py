@@ -44,6 +44,8 @@ SHAPES: dict[Refusal, Shape] = {
     Refusal.KEY_REVOKED: Shape(401, _REQUEST, "invalid_api_key"),
     Refusal.KEY_EXPIRED: Shape(401, _REQUEST, "invalid_api_key"),
     Refusal.KEY_BLOCKED: Shape(403, _REQUEST, "key_blocked"),
+    Refusal.ADDRESS_DENIED: Shape(403, _REQUEST, "address_denied"),
+    Refusal.ADDRESS_BANNED: Shape(429, "rate_limit_error", "address_banned", retry_after_s=60.0),
     Refusal.NOT_ALLOWED: Shape(403, _REQUEST, "not_allowed"),
     Refusal.NOT_FOUND: Shape(404, _REQUEST, "not_found"),
     Refusal.BAD_REQUEST: Shape(400, _REQUEST, None),
