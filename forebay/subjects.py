@@ -42,6 +42,17 @@ def attempts(gateway: str) -> str:
     return f"forebay.events.attempts.{gateway}"
 
 
+def notice(kind: str) -> str:
+    """Event, from admin; at most once each time it is told, again when nobody knows whether it was. The kind holds a
+    dot: `budget.threshold`."""
+    return f"forebay.events.notices.{kind}"
+
+
+def security(kind: str) -> str:
+    """SecurityEvent, from admin once it is kept; at most once."""
+    return f"forebay.events.security.{kind}"
+
+
 def recordings(gateway: str) -> str:
     """RecordingBatch, kept in RECORDINGS_STREAM until admin has it."""
     return f"forebay.audit.{gateway}"
@@ -49,6 +60,7 @@ def recordings(gateway: str) -> str:
 
 TELEMETRY_OF_ALL = "forebay.telemetry.*"
 ATTEMPTS_OF_ALL = "forebay.events.attempts.*"
+SECURITY_OF_ALL = "forebay.events.security.*"
 DRAINING = "forebay.events.draining.scheduler"
 """DrainingReport, from the scheduler that leads; at most once."""
 ANSWERS_OF_ALL = "forebay.answer.*"

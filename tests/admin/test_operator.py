@@ -24,6 +24,7 @@ ROLES = {
 }
 HARMLESS: Mapping[str, dict[str, Any]] = {
     "CreateKey": {},
+    "WatchSecurityEvents": {"kind": "nothing"},  # it would not end
     "RevokeKey": {"key_id": "000000000000"},
     "SetKeyTerms": {"key_id": "000000000000", "name": "x"},
     "RenewKey": {"key_id": "000000000000"},
@@ -112,6 +113,7 @@ ALLOWED = {
         *("ListDeadLetters", "ShowDeadLetter"),
         *("ExportFleet", "ShowFleetVersions", "ShowFoundBackends"),
         *("ListAlerts", "ShowAlert", "WatchAlerts", "ShowStatus"),
+        *("ListAddressRules", "ListBans", "ListSecurityEvents", "WatchSecurityEvents"),
         *("ListAudit", "VerifyAudit", "SearchRecordings", "ShowRecording", "ListRecordingPolicies"),
     },
     Role.OPERATOR: set(calls())

@@ -916,6 +916,16 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanResponse.FromString,
                 _registered_method=True)
+        self.ListSecurityEvents = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListSecurityEvents',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListSecurityEventsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListSecurityEventsResponse.FromString,
+                _registered_method=True)
+        self.WatchSecurityEvents = channel.unary_stream(
+                '/forebay.wire.v1.Operator/WatchSecurityEvents',
+                request_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.WatchSecurityEventsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.WatchSecurityEventsResponse.FromString,
+                _registered_method=True)
         self.SearchRecordings = channel.unary_unary(
                 '/forebay.wire.v1.Operator/SearchRecordings',
                 request_serializer=forebay_dot_wire_dot_v1_dot_recordings__pb2.SearchRecordingsRequest.SerializeToString,
@@ -1779,6 +1789,18 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSecurityEvents(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchSecurityEvents(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchRecordings(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -2510,6 +2532,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.RemoveBan,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanResponse.SerializeToString,
+            ),
+            'ListSecurityEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSecurityEvents,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListSecurityEventsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.ListSecurityEventsResponse.SerializeToString,
+            ),
+            'WatchSecurityEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSecurityEvents,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_security__pb2.WatchSecurityEventsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_security__pb2.WatchSecurityEventsResponse.SerializeToString,
             ),
             'SearchRecordings': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchRecordings,
@@ -6088,6 +6120,60 @@ class Operator:
             '/forebay.wire.v1.Operator/RemoveBan',
             forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_security__pb2.RemoveBanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSecurityEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListSecurityEvents',
+            forebay_dot_wire_dot_v1_dot_security__pb2.ListSecurityEventsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.ListSecurityEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSecurityEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/WatchSecurityEvents',
+            forebay_dot_wire_dot_v1_dot_security__pb2.WatchSecurityEventsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_security__pb2.WatchSecurityEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -268,6 +268,8 @@ class OperatorStub:
     ListBans: _grpc.UnaryUnaryMultiCallable[_security_pb2.ListBansRequest, _security_pb2.ListBansResponse]
     AddBan: _grpc.UnaryUnaryMultiCallable[_security_pb2.AddBanRequest, _security_pb2.AddBanResponse]
     RemoveBan: _grpc.UnaryUnaryMultiCallable[_security_pb2.RemoveBanRequest, _security_pb2.RemoveBanResponse]
+    ListSecurityEvents: _grpc.UnaryUnaryMultiCallable[_security_pb2.ListSecurityEventsRequest, _security_pb2.ListSecurityEventsResponse]
+    WatchSecurityEvents: _grpc.UnaryStreamMultiCallable[_security_pb2.WatchSecurityEventsRequest, _security_pb2.WatchSecurityEventsResponse]
     SearchRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.SearchRecordingsRequest, _recordings_pb2.SearchRecordingsResponse]
     ShowRecording: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.ShowRecordingRequest, _recordings_pb2.ShowRecordingResponse]
     DeleteRecordings: _grpc.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]
@@ -430,6 +432,8 @@ class OperatorAsyncStub(OperatorStub):
     ListBans: _aio.UnaryUnaryMultiCallable[_security_pb2.ListBansRequest, _security_pb2.ListBansResponse]  # type: ignore[assignment]
     AddBan: _aio.UnaryUnaryMultiCallable[_security_pb2.AddBanRequest, _security_pb2.AddBanResponse]  # type: ignore[assignment]
     RemoveBan: _aio.UnaryUnaryMultiCallable[_security_pb2.RemoveBanRequest, _security_pb2.RemoveBanResponse]  # type: ignore[assignment]
+    ListSecurityEvents: _aio.UnaryUnaryMultiCallable[_security_pb2.ListSecurityEventsRequest, _security_pb2.ListSecurityEventsResponse]  # type: ignore[assignment]
+    WatchSecurityEvents: _aio.UnaryStreamMultiCallable[_security_pb2.WatchSecurityEventsRequest, _security_pb2.WatchSecurityEventsResponse]  # type: ignore[assignment]
     SearchRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.SearchRecordingsRequest, _recordings_pb2.SearchRecordingsResponse]  # type: ignore[assignment]
     ShowRecording: _aio.UnaryUnaryMultiCallable[_recordings_pb2.ShowRecordingRequest, _recordings_pb2.ShowRecordingResponse]  # type: ignore[assignment]
     DeleteRecordings: _aio.UnaryUnaryMultiCallable[_recordings_pb2.DeleteRecordingsRequest, _recordings_pb2.DeleteRecordingsResponse]  # type: ignore[assignment]
@@ -1369,6 +1373,20 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _security_pb2.RemoveBanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_security_pb2.RemoveBanResponse, _abc.Awaitable[_security_pb2.RemoveBanResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSecurityEvents(
+        self,
+        request: _security_pb2.ListSecurityEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_security_pb2.ListSecurityEventsResponse, _abc.Awaitable[_security_pb2.ListSecurityEventsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WatchSecurityEvents(
+        self,
+        request: _security_pb2.WatchSecurityEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_security_pb2.WatchSecurityEventsResponse], _abc.AsyncIterator[_security_pb2.WatchSecurityEventsResponse]]: ...
 
     @_abc_1.abstractmethod
     def SearchRecordings(

@@ -135,4 +135,5 @@ def make_desks(means: Means) -> Desks:
         audit=AuditDesk(database),
         recordings=RecordingsDesk(database, changes, clock),
         addresses=means.security.addresses,
+        security_events=means.security.events,
     )

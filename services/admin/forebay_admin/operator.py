@@ -55,6 +55,7 @@ from forebay_admin.recordings.recordings_calls import RecordingsCalls
 from forebay_admin.recordings.recordings_desk import RecordingsDesk
 from forebay_admin.security.addresses_desk import AddressesDesk
 from forebay_admin.security.calls import SecurityCalls
+from forebay_admin.security.events_desk import SecurityEventsDesk
 from forebay_admin.sign_in.access_desk import AccessDesk
 from forebay_admin.sign_in.calls import IdentityCalls
 from forebay_admin.unbroken import to_its_end
@@ -94,6 +95,7 @@ class Desks:
     audit: AuditDesk
     recordings: RecordingsDesk
     addresses: AddressesDesk
+    security_events: SecurityEventsDesk
 
 
 class OperatorServicer(
@@ -149,6 +151,7 @@ class OperatorServicer(
         self._audit = desks.audit
         self._recordings = desks.recordings
         self._addresses = desks.addresses
+        self._security_events = desks.security_events
         self._database = database
         self._clock = clock
 

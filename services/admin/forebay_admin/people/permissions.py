@@ -73,6 +73,7 @@ GROUPS: Mapping[str, frozenset[str]] = {
         "status:read": ("ShowStatus",),
         "audit:read": ("ListAudit", "VerifyAudit", "ListRecordingPolicies"),
         "recordings:read": ("SearchRecordings", "ShowRecording"),
+        "security:read": ("ListAddressRules", "ListBans", "ListSecurityEvents", "WatchSecurityEvents"),
         "security:ban": ("AddBan", "RemoveBan"),
         "security:write": ("SetAddressPolicy", "AddAddressRule", "RemoveAddressRule"),
         "recordings:write": ("DeleteRecordings", "SetRecordingPolicy"),

@@ -150,6 +150,8 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "ListBans": (_NONE, _ALL, _ALL, _ALL),
     "AddBan": (_NONE, _NONE, _ALL, _ALL),
     "RemoveBan": (_NONE, _NONE, _ALL, _ALL),
+    "ListSecurityEvents": (_NONE, _ALL, _ALL, _ALL),
+    "WatchSecurityEvents": (_NONE, _ALL, _ALL, _ALL),
     "WhoAmI": (_OWN, _OWN, _OWN, _OWN),
     "ShowUser": (_OWN, _ALL, _ALL, _ALL),
     "AddServiceAccount": (_NONE, _NONE, _NONE, _ALL),

@@ -161,6 +161,8 @@ ROUTES: tuple[Route, ...] = (
     Route("TestSubscription", POST, "/event-subscriptions/{id}/test", "Tell somebody something now"),
     Route("SetBudgetThresholds", PUT, "/budgets/{id}/thresholds", "Say which parts of a budget are told"),
     # From where Forebay may be reached, and what happened that somebody should look at
+    Route("ListSecurityEvents", GET, "/security/events", "What was refused, banned and done, the newest first"),
+    Route("WatchSecurityEvents", GET, "/security/events/live", "The same as it happens", flow=Flow.STREAM),
     Route("ListBans", GET, "/security/bans", "Which addresses are banned", pages=_list("bans", "network")),
     Route("AddBan", PUT, "/security/bans", "Ban an address or a network"),
     Route("RemoveBan", DELETE, "/security/bans", "Take a ban back"),

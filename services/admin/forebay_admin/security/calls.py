@@ -1,17 +1,21 @@
-"""The operators' calls of `addresses_desk`, as a part of the gRPC surface."""
+"""The operators' calls of `addresses_desk` and `events_desk`, as a part of the gRPC surface."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from forebay.wire.v1 import security_pb2 as wire
 from forebay_admin.people.access import Access
 from forebay_admin.security.addresses_desk import AddressesDesk
+from forebay_admin.security.events_desk import SecurityEventsDesk
 
 
 class SecurityCalls:
     _access: Access
     _addresses: AddressesDesk
+    _security_events: SecurityEventsDesk
 
     async def ListAddressRules(
         self, request: wire.ListAddressRulesRequest, context: Any
@@ -39,3 +43,16 @@ class SecurityCalls:
 
     async def RemoveBan(self, request: wire.RemoveBanRequest, context: Any) -> wire.RemoveBanResponse:
         return await self._addresses.remove_ban(request, self._access.actor())
+
+    async def ListSecurityEvents(
+        self, request: wire.ListSecurityEventsRequest, context: Any
+    ) -> wire.ListSecurityEventsResponse:
+        return await self._security_events.list_events(request)
+
+    async def WatchSecurityEvents(
+        self, request: wire.WatchSecurityEventsRequest, context: Any
+    ) -> AsyncIterator[wire.WatchSecurityEventsResponse]:
+        async with aclosing(self._security_events.watch(request)) as told:
+            async for news in told:
+                self._access.demand_still("WatchSecurityEvents")  # whoever was sent away hears no more
+                yield news

@@ -21,7 +21,9 @@ from forebay_admin.security.addresses_desk import AddressesDesk
 from forebay_admin.security.banning import Banning
 from forebay_admin.security.entrance import Entrance
 from forebay_admin.security.event_book import EventBook
+from forebay_admin.security.events_desk import SecurityEventsDesk
 from forebay_admin.security.gatekeeper import Gatekeeper
+from forebay_admin.security.keeping import SecurityKeeping
 from forebay_admin.security.servicer import SecurityServicer
 from forebay_admin.security.watchman import Watchman
 
@@ -37,6 +39,7 @@ class Security:
     banning: Banning
     book: EventBook
     addresses: AddressesDesk
+    events: SecurityEventsDesk
 
     def servicer(self, watchers: Callable[[str], Number]) -> SecurityServicer:
         return SecurityServicer(self.database, self.changes, self.banning, self.book, self.clock, watchers)
@@ -47,9 +50,12 @@ class Security:
 
     async def keep(self) -> None:
         """For ever, from the moment the database is there."""
+        keeping = SecurityKeeping(self.database, self.book, self.clock, keep_days=self.settings.security_event_days)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.gatekeeper.follow(self.database, self.changes), name="gatekeeper")
             tasks.create_task(self.watchman.keep(), name="watchman")
+            tasks.create_task(keeping.tell_acts(), name="security-acts")
+            tasks.create_task(keeping.keep_young(), name="security-keeping")
 
 
 @asynccontextmanager
@@ -68,4 +74,5 @@ async def open_security(
         banning=banning,
         book=book,
         addresses=AddressesDesk(database, changes, gatekeeper, book, clock),
+        events=SecurityEventsDesk(database, bus),
     )
