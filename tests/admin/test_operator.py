@@ -91,7 +91,7 @@ ALLOWED = {
         *_OWN_WAY_IN,
         *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "QueryUsage", "ReadLedger", "ShowQuota"),
         *("ShowCost", "ShowBalance"),
-        *("SetKeyTerms", "RenewKey", "RotateKey", "RequestQuota", "ListQuotaRequests"),
+        *("SetKeyTerms", "RenewKey", "RotateKey", "ImportKeys", "RequestQuota", "ListQuotaRequests"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
         *_OWN_EVENTS,
     },
@@ -100,7 +100,7 @@ ALLOWED = {
         "ListCustomRoles",
         *("CreateKey", "ListKeys", "RevokeKey", "ShowUsage", "QueryUsage", "ReadLedger", "ShowQuota"),
         *("ShowCost", "ShowBalance"),
-        *("SetKeyTerms", "RenewKey", "RotateKey", "RequestQuota", "ListQuotaRequests"),
+        *("SetKeyTerms", "RenewKey", "RotateKey", "ImportKeys", "RequestQuota", "ListQuotaRequests"),
         *("AddSigningKey", "ListSigningKeys", "RemoveSigningKey"),
         *_OWN_EVENTS,
         *("ListUsers", "ShowBackends", "ListBackendCredentials", "ShowNodes", "ShowModels"),
@@ -118,7 +118,7 @@ ALLOWED = {
     },
     Role.OPERATOR: set(calls())
     - {
-        *("AddUser", "ChangeUser", "ChangeKey"),
+        *("AddUser", "ImportUsers", "ChangeUser", "ChangeKey"),
         *("AddServiceAccount", "SetUserRights", "SetCustomRole", "RemoveCustomRole", "ResetPassword"),
         *("AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
         *("SetLimits", "AddBudget", "ChangeBudget", "RemoveBudget", "DecideQuotaRequest", "SetMemberLimits"),

@@ -6,6 +6,7 @@ import warnings
 from forebay.wire.v1 import admin_pb2 as forebay_dot_wire_dot_v1_dot_admin__pb2
 from forebay.wire.v1 import alerts_pb2 as forebay_dot_wire_dot_v1_dot_alerts__pb2
 from forebay.wire.v1 import audit_pb2 as forebay_dot_wire_dot_v1_dot_audit__pb2
+from forebay.wire.v1 import bulk_pb2 as forebay_dot_wire_dot_v1_dot_bulk__pb2
 from forebay.wire.v1 import commands_pb2 as forebay_dot_wire_dot_v1_dot_commands__pb2
 from forebay.wire.v1 import discovery_pb2 as forebay_dot_wire_dot_v1_dot_discovery__pb2
 from forebay.wire.v1 import fleet_parts_pb2 as forebay_dot_wire_dot_v1_dot_fleet__parts__pb2
@@ -306,6 +307,11 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.UnblockKeyRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnblockKeyResponse.FromString,
                 _registered_method=True)
+        self.ImportKeys = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ImportKeys',
+                request_serializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportKeysRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportKeysResponse.FromString,
+                _registered_method=True)
         self.RequestQuota = channel.unary_unary(
                 '/forebay.wire.v1.Operator/RequestQuota',
                 request_serializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaRequest.SerializeToString,
@@ -340,6 +346,11 @@ class OperatorStub:
                 '/forebay.wire.v1.Operator/AddUser',
                 request_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddUserRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddUserResponse.FromString,
+                _registered_method=True)
+        self.ImportUsers = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ImportUsers',
+                request_serializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportUsersRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportUsersResponse.FromString,
                 _registered_method=True)
         self.ListUsers = channel.unary_unary(
                 '/forebay.wire.v1.Operator/ListUsers',
@@ -1045,6 +1056,12 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportKeys(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RequestQuota(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1082,6 +1099,12 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportUsers(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1923,6 +1946,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.UnblockKeyRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.UnblockKeyResponse.SerializeToString,
             ),
+            'ImportKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportKeys,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportKeysRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportKeysResponse.SerializeToString,
+            ),
             'RequestQuota': grpc.unary_unary_rpc_method_handler(
                     servicer.RequestQuota,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_key__terms__pb2.RequestQuotaRequest.FromString,
@@ -1957,6 +1985,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.AddUser,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddUserRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_admin__pb2.AddUserResponse.SerializeToString,
+            ),
+            'ImportUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportUsers,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportUsersRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportUsersResponse.SerializeToString,
             ),
             'ListUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListUsers,
@@ -2837,6 +2870,33 @@ class Operator:
             _registered_method=True)
 
     @staticmethod
+    def ImportKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ImportKeys',
+            forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportKeysRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RequestQuota(request,
             target,
             options=(),
@@ -3015,6 +3075,33 @@ class Operator:
             '/forebay.wire.v1.Operator/AddUser',
             forebay_dot_wire_dot_v1_dot_admin__pb2.AddUserRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_admin__pb2.AddUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ImportUsers',
+            forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportUsersRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_bulk__pb2.ImportUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from forebay.wire.v1 import admin_pb2 as _admin_pb2
 from forebay.wire.v1 import alerts_pb2 as _alerts_pb2
 from forebay.wire.v1 import audit_pb2 as _audit_pb2
+from forebay.wire.v1 import bulk_pb2 as _bulk_pb2
 from forebay.wire.v1 import commands_pb2 as _commands_pb2
 from forebay.wire.v1 import discovery_pb2 as _discovery_pb2
 from forebay.wire.v1 import fleet_parts_pb2 as _fleet_parts_pb2
@@ -134,6 +135,7 @@ class OperatorStub:
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]
     BlockKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.BlockKeyRequest, _admin_pb2.BlockKeyResponse]
     UnblockKey: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.UnblockKeyRequest, _admin_pb2.UnblockKeyResponse]
+    ImportKeys: _grpc.UnaryUnaryMultiCallable[_bulk_pb2.ImportKeysRequest, _bulk_pb2.ImportKeysResponse]
     RequestQuota: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.RequestQuotaRequest, _key_terms_pb2.RequestQuotaResponse]
     ListQuotaRequests: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.ListQuotaRequestsRequest, _key_terms_pb2.ListQuotaRequestsResponse]
     DecideQuotaRequest: _grpc.UnaryUnaryMultiCallable[_key_terms_pb2.DecideQuotaRequestRequest, _key_terms_pb2.DecideQuotaRequestResponse]
@@ -141,6 +143,7 @@ class OperatorStub:
     ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSigningKeysRequest, _admin_pb2.ListSigningKeysResponse]
     RemoveSigningKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveSigningKeyRequest, _admin_pb2.RemoveSigningKeyResponse]
     AddUser: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddUserRequest, _admin_pb2.AddUserResponse]
+    ImportUsers: _grpc.UnaryUnaryMultiCallable[_bulk_pb2.ImportUsersRequest, _bulk_pb2.ImportUsersResponse]
     ListUsers: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListUsersRequest, _admin_pb2.ListUsersResponse]
     RegisterBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RegisterBackendRequest, _admin_pb2.RegisterBackendResponse]
     ShowBackends: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowBackendsRequest, _admin_pb2.ShowBackendsResponse]
@@ -298,6 +301,7 @@ class OperatorAsyncStub(OperatorStub):
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.RotateKeyRequest, _admin_pb2.RotateKeyResponse]  # type: ignore[assignment]
     BlockKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.BlockKeyRequest, _admin_pb2.BlockKeyResponse]  # type: ignore[assignment]
     UnblockKey: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.UnblockKeyRequest, _admin_pb2.UnblockKeyResponse]  # type: ignore[assignment]
+    ImportKeys: _aio.UnaryUnaryMultiCallable[_bulk_pb2.ImportKeysRequest, _bulk_pb2.ImportKeysResponse]  # type: ignore[assignment]
     RequestQuota: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.RequestQuotaRequest, _key_terms_pb2.RequestQuotaResponse]  # type: ignore[assignment]
     ListQuotaRequests: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.ListQuotaRequestsRequest, _key_terms_pb2.ListQuotaRequestsResponse]  # type: ignore[assignment]
     DecideQuotaRequest: _aio.UnaryUnaryMultiCallable[_key_terms_pb2.DecideQuotaRequestRequest, _key_terms_pb2.DecideQuotaRequestResponse]  # type: ignore[assignment]
@@ -305,6 +309,7 @@ class OperatorAsyncStub(OperatorStub):
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSigningKeysRequest, _admin_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
     RemoveSigningKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveSigningKeyRequest, _admin_pb2.RemoveSigningKeyResponse]  # type: ignore[assignment]
     AddUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddUserRequest, _admin_pb2.AddUserResponse]  # type: ignore[assignment]
+    ImportUsers: _aio.UnaryUnaryMultiCallable[_bulk_pb2.ImportUsersRequest, _bulk_pb2.ImportUsersResponse]  # type: ignore[assignment]
     ListUsers: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListUsersRequest, _admin_pb2.ListUsersResponse]  # type: ignore[assignment]
     RegisterBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.RegisterBackendRequest, _admin_pb2.RegisterBackendResponse]  # type: ignore[assignment]
     ShowBackends: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowBackendsRequest, _admin_pb2.ShowBackendsResponse]  # type: ignore[assignment]
@@ -509,6 +514,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.UnblockKeyResponse, _abc.Awaitable[_admin_pb2.UnblockKeyResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ImportKeys(
+        self,
+        request: _bulk_pb2.ImportKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bulk_pb2.ImportKeysResponse, _abc.Awaitable[_bulk_pb2.ImportKeysResponse]]: ...
+
+    @_abc_1.abstractmethod
     def RequestQuota(
         self,
         request: _key_terms_pb2.RequestQuotaRequest,
@@ -556,6 +568,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.AddUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.AddUserResponse, _abc.Awaitable[_admin_pb2.AddUserResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ImportUsers(
+        self,
+        request: _bulk_pb2.ImportUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bulk_pb2.ImportUsersResponse, _abc.Awaitable[_bulk_pb2.ImportUsersResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListUsers(

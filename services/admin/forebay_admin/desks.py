@@ -9,6 +9,7 @@ from forebay.database import Database
 from forebay.registries import Registries
 from forebay.since import Since
 from forebay_admin.audit.audit_desk import AuditDesk
+from forebay_admin.bulk.bulk_desk import BulkDesk
 from forebay_admin.changes import Changes
 from forebay_admin.config import AdminSettings
 from forebay_admin.fleet.alerts_client import AlertsClient
@@ -87,6 +88,7 @@ def make_desks(means: Means) -> Desks:
     fleet_state = FleetStateDesk(database, changes, means.credentials, registry, clock)
     return Desks(
         keys=keys,
+        bulk=BulkDesk(database, changes, means.directory, means.pepper, clock),
         members=MembersDesk(database, changes, clock),
         quota_requests=QuotaRequestsDesk(database, changes, quotas, keys, means.notifying.outbox, clock),
         notify=means.notifying.desk,

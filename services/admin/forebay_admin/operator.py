@@ -10,6 +10,8 @@ from forebay.database import Database
 from forebay.wire.v1 import admin_pb2, admin_pb2_grpc, fleet_pb2
 from forebay_admin.audit.audit_calls import AuditCalls
 from forebay_admin.audit.audit_desk import AuditDesk
+from forebay_admin.bulk.bulk_calls import BulkCalls
+from forebay_admin.bulk.bulk_desk import BulkDesk
 from forebay_admin.fleet.alerts_calls import AlertsCalls
 from forebay_admin.fleet.alerts_desk import AlertsDesk
 from forebay_admin.fleet.credentials_desk import CredentialsDesk
@@ -89,6 +91,7 @@ class Desks:
     rights: RightsDesk
     sign_in: AccessDesk
     keys: KeysDesk
+    bulk: BulkDesk
     quota_requests: QuotaRequestsDesk
     members: MembersDesk
     notify: NotifyDesk
@@ -109,6 +112,7 @@ class OperatorServicer(
     AlertsCalls,
     IdentityCalls,
     KeyCalls,
+    BulkCalls,
     QuotaRequestCalls,
     MemberCalls,
     NotifyCalls,
@@ -145,6 +149,7 @@ class OperatorServicer(
         self._rights = desks.rights
         self._sign_in = desks.sign_in
         self._keys = desks.keys
+        self._bulk = desks.bulk
         self._quota_requests = desks.quota_requests
         self._members = desks.members
         self._notify = desks.notify

@@ -3,11 +3,13 @@ transaction."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Text, any_, cast, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import NotFound
@@ -54,38 +56,62 @@ KEY = select(
 async def add_key(
     change: Change, *, public_id: str, secret_hmac: bytes, order: KeyOrder, owner: User, created_by: str, now: datetime
 ) -> Key:
-    limits = order.limits
-    await change.connection.execute(
-        insert(keys).values(
-            public_id=public_id,
-            name=order.name,
-            description=order.description,
-            labels=dict(order.labels),
-            user_id=owner.id,
-            secret_hmac=secret_hmac,
-            created_by=created_by,
-            created_at=now,
-            version=change.version,
-            cut_running=False,
-            weight_milli=ONE,
-            terms_version=0,
-            blocked=False,
-            block_reason="",
-            **_limits_columns(limits),
-        )
-    )
+    key = made_of(public_id, order, owner, created_by, now)
+    await insert_keys(change, ((key, secret_hmac),))
+    return key
+
+
+def made_of(public_id: str, order: KeyOrder, owner: User, created_by: str, now: datetime) -> Key:
+    """The key that the order makes, which stands nowhere yet."""
     return Key(
         public_id,
         order.name,
         owner.id,
         owner.name,
-        limits,
+        order.limits,
         created_by,
         now,
         user_disabled=owner.disabled,
         description=order.description,
         labels=order.labels,
     )
+
+
+async def insert_keys(change: Change, made: Sequence[tuple[Key, bytes]]) -> None:
+    """Each with what is stored of its secret."""
+    await change.connection.execute(
+        insert(keys),
+        [
+            {
+                "public_id": key.public_id,
+                "name": key.name,
+                "description": key.description,
+                "labels": dict(key.labels),
+                "user_id": key.user_id,
+                "secret_hmac": secret_hmac,
+                "created_by": key.created_by,
+                "created_at": key.created_at,
+                "version": change.version,
+                "cut_running": False,
+                "weight_milli": ONE,
+                "terms_version": 0,
+                "blocked": False,
+                "block_reason": "",
+                **_limits_columns(key.limits),
+            }
+            for key, secret_hmac in made
+        ],
+    )
+
+
+async def names_in_use(connection: AsyncConnection, user_ids: Iterable[str]) -> set[tuple[str, str]]:
+    """What these users' keys are called that were not revoked: the user's id, and the name in lower case."""
+    found = await connection.execute(
+        select(keys.c.user_id, keys.c.name).where(
+            keys.c.user_id == any_(cast(sorted(set(user_ids)), ARRAY(Text))), keys.c.revoked_at.is_(None)
+        )
+    )
+    return {(row.user_id, row.name.lower()) for row in found}
 
 
 async def key_with_id(connection: AsyncConnection, public_id: str) -> Key:

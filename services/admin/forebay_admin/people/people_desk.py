@@ -58,7 +58,7 @@ class PeopleDesk:
             description=request.description,
             labels=request.labels,
         )
-        order = _for_owner(order, actor, band_was_named=request.band_cap != 0)
+        order = for_owner(order, actor, band_was_named=request.band_cap != 0)
         made = new_key()
         async with self._changes.make(self._database) as change:
             owner = await user_named(change.connection, order.user)
@@ -145,7 +145,11 @@ async def reachable_key(connection: AsyncConnection, key_id: str, actor: Actor, 
 
 async def demand_may_be(connection: AsyncConnection, user_id: str, actor: Actor, what: str) -> None:
     """Raises NotAllowed when the user may do more than the actor, who is about to hold what signs that user's calls."""
-    rights = await rights_of(connection, await user_with_id(connection, user_id))
+    demand_may_hold(await rights_of(connection, await user_with_id(connection, user_id)), user_id, actor, what)
+
+
+def demand_may_hold(rights: Rights, user_id: str, actor: Actor, what: str) -> None:
+    """The same, of a user with these rights."""
     demand_no_wider(rights, actor.rights, what)
     if actor.within is not None and user_id == actor.user_id and (more := too_wide(rights, actor.rights)):
         raise NotAllowed(
@@ -162,7 +166,7 @@ def whose(user: str, actor: Actor, call: str) -> str:
     return actor.name
 
 
-def _for_owner(order: KeyOrder, actor: Actor, *, band_was_named: bool) -> KeyOrder:
+def for_owner(order: KeyOrder, actor: Actor, *, band_was_named: bool) -> KeyOrder:
     """The order with its owner's name, and no wider than the actor may make it. Raises BadInput, NotAllowed."""
     owner = order.user or (actor.name if actor.user_id else "")
     if not owner:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Text, any_, cast, func, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.errors import AlreadyExists, NotFound
@@ -38,27 +40,48 @@ async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
     if await _find(connection, order.name) is not None:
         raise AlreadyExists(f"There is a user {order.name} already.")
     group_id, group_name = await group_or_new(change, order.group, now)
-    user = User(
+    user = made_of(order, group_id, group_name, now)
+    await insert_users(change, (user,), owner_group_id=order.owner_group_id)
+    return user
+
+
+def made_of(order: UserOrder, group_id: str, group_name: str, now: datetime) -> User:
+    """The user whom the order makes, who has an id and stands nowhere yet."""
+    return User(
         new_user_id(), order.name, group_id, group_name, order.role, now, is_service_account=order.is_service_account
     )
-    await connection.execute(
-        insert(users).values(
-            id=user.id,
-            name=user.name,
-            group_id=group_id,
-            role=user.role.value,
-            disabled=False,
-            weight_milli=user.weight_milli,
-            max_queued=user.max_queued,
-            paused=user.paused,
-            terms_version=change.version,
-            created_at=now,
-            version=change.version,
-            is_service_account=order.is_service_account,
-            owner_group_id=order.owner_group_id,
-        )
+
+
+async def insert_users(change: Change, made: Sequence[User], *, owner_group_id: str | None = None) -> None:
+    """Of whose names none is taken."""
+    await change.connection.execute(
+        insert(users),
+        [
+            {
+                "id": user.id,
+                "name": user.name,
+                "group_id": user.group_id,
+                "role": user.role.value,
+                "disabled": False,
+                "weight_milli": user.weight_milli,
+                "max_queued": user.max_queued,
+                "paused": user.paused,
+                "terms_version": change.version,
+                "created_at": user.created_at,
+                "version": change.version,
+                "is_service_account": user.is_service_account,
+                "owner_group_id": owner_group_id,
+            }
+            for user in made
+        ],
     )
-    return user
+
+
+async def users_named(connection: AsyncConnection, names: Iterable[str]) -> dict[str, User]:
+    """Those that there are, by their names in lower case."""
+    wanted = sorted({name.lower() for name in names})
+    found = await connection.execute(_USER.where(func.lower(users.c.name) == any_(cast(wanted, ARRAY(Text)))))
+    return {row.name.lower(): _user(row) for row in found}
 
 
 async def change_user(
@@ -109,6 +132,15 @@ async def group_or_new(change: Change, name: str, now: datetime) -> tuple[str, s
         )
     )
     return group_id, name
+
+
+async def groups_named(connection: AsyncConnection, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Those that there are, by their names in lower case: id, and the name as it is written there."""
+    wanted = sorted({name.lower() for name in names})
+    found = await connection.execute(
+        select(groups.c.id, groups.c.name).where(func.lower(groups.c.name) == any_(cast(wanted, ARRAY(Text))))
+    )
+    return {row.name.lower(): (row.id, row.name) for row in found}
 
 
 async def user_named(connection: AsyncConnection, name: str) -> User:

@@ -23,12 +23,12 @@ GROUPS: Mapping[str, frozenset[str]] = {
         "keys:read": ("ListKeys", "ListSigningKeys"),
         "keys:write": (
             *("CreateKey", "RevokeKey", "ChangeKey", "AddSigningKey", "RemoveSigningKey"),
-            *("SetKeyTerms", "RenewKey", "RotateKey", "BlockKey", "UnblockKey"),
+            *("SetKeyTerms", "RenewKey", "RotateKey", "BlockKey", "UnblockKey", "ImportKeys"),
         ),
         "users:read": ("ListUsers", "ShowUser", "ListGroups", "ListCustomRoles"),
         "users:write": (
             *("AddUser", "ChangeUser", "AddServiceAccount", "SetUserRights", "SetCustomRole", "RemoveCustomRole"),
-            *("AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
+            *("ImportUsers", "AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
         ),
         "access:read": ("ListTokens", "ListSessions"),
         "access:write": (

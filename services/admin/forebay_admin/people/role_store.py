@@ -130,3 +130,9 @@ async def given_since(connection: AsyncConnection, after: int) -> Given | None:
 
 async def rights_of(connection: AsyncConnection, user: User) -> Rights:
     return Rights(user.role, await permissions_of(connection, await roles_of(connection, user.id)))
+
+
+async def rights_of_each(connection: AsyncConnection, some: Iterable[User]) -> dict[str, Rights]:
+    """By the user's id."""
+    given = await given_since(connection, 0) or {}
+    return {user.id: Rights(user.role, given.get(user.id, ())) for user in some}

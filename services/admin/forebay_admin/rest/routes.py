@@ -113,6 +113,14 @@ ROUTES: tuple[Route, ...] = (
     Route("RotateKey", POST, "/keys/{key_id}/rotation", "Give a key another secret; it is told this once", status=201),
     Route("BlockKey", PUT, "/keys/{key_id}/block", "Have a key refused for a while, or until it is unblocked"),
     Route("UnblockKey", DELETE, "/keys/{key_id}/block", "Let a blocked key work again"),
+    Route(
+        "ImportKeys",
+        POST,
+        "/keys/import",
+        "Make the keys of a CSV file, told this once, or show what that would do",
+        refused_by="problems",
+        most_body_bytes=5 * _MB,
+    ),
     Route("AddSigningKey", POST, "/keys/{key_id}/signing-keys", "Have a key trust a public key", status=201),
     Route(
         "ListSigningKeys", GET, "/signing-keys", "List trusted public keys", pages=_list("signing_keys", "fingerprint")
@@ -121,6 +129,14 @@ ROUTES: tuple[Route, ...] = (
     Route("AddUser", POST, "/users", "Add a user", status=201),
     Route("ListUsers", GET, "/users", "List users", pages=_paged("users")),
     Route("ChangeUser", PATCH, "/users/{name}", "Change a user's group or share, or have them wait"),
+    Route(
+        "ImportUsers",
+        POST,
+        "/users/import",
+        "Add the users of a CSV file, or show what that would do",
+        refused_by="problems",
+        most_body_bytes=5 * _MB,
+    ),
     Route("AddGroup", POST, "/groups", "Add a group", status=201),
     Route("ListGroups", GET, "/groups", "List groups, parents first", pages=_list("groups", "id")),
     Route("ChangeGroup", PATCH, "/groups/{name}", "Change a group's parent or share, or have it wait"),

@@ -13,6 +13,7 @@ from forebay.wire.v1 import admin_pb2, types_pb2
 from forebay_admin.cli.amounts import parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.people.imports import import_keys
 from forebay_admin.cli.people.key_life import block, rename, renew, restrict, rotate, unblock
 from forebay_admin.cli.people.key_options import BANDS, key_terms, parse_labels, terms_options
 from forebay_admin.cli.people.trust import trust, trusted, untrust
@@ -39,11 +40,12 @@ def key() -> None:
     forebay key rotate 5f0c2d9a41be --overlap 7d
     forebay key block 5f0c2d9a41be --reason 'looked into'
     forebay key revoke 5f0c2d9a41be --now
+    forebay key import keys.csv
     forebay key trust 5f0c2d9a41be ~/.ollama/id_ed25519.pub
     """
 
 
-for command in (trust, untrust, trusted, rename, restrict, renew, rotate, block, unblock):
+for command in (trust, untrust, trusted, rename, restrict, renew, rotate, block, unblock, import_keys):
     key.add_command(command)
 
 
