@@ -3,20 +3,18 @@ the services bring along through the entry points `forebay.commands`."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from forebay import collector
+from forebay import collector, completing
 from forebay.clock import SystemClock
 from forebay.config import read_file, read_settings, unknown_tables
 from forebay.errors import BadInput, BadSettings, CannotStart, ForebayError
@@ -30,12 +28,21 @@ class Nouns(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *(e.name for e in entry_points(group="forebay.commands"))})
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """By name alone: to tell what each of them is, all would have to be imported."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return completing.name_items(self.list_commands(ctx), incomplete)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         known = super().get_command(ctx, name)
         if known is not None:
             return known
         for entry in entry_points(group="forebay.commands", name=name):
-            return _load_command(entry)
+            command = _load_command(entry)
+            if completing.is_completing():
+                completing.complete_names(name, command)
+            return command
         return None
 
 
@@ -88,6 +95,8 @@ def cli() -> None:
 )
 def run(services: Sequence[str], config: Path | None, sets: Sequence[str], log_level: str) -> None:
     """Run SERVICES (gateway, scheduler, registry, admin, gpu-agent, or all) in this process until SIGTERM or Ctrl-C."""
+    import asyncio  # here and below, since a shell that completes waits for what is imported above
+
     from forebay.telemetry import set_up_logs
 
     set_up_logs("+".join(services), log_level)
@@ -95,6 +104,54 @@ def run(services: Sequence[str], config: Path | None, sets: Sequence[str], log_l
     prepared = prepare(chosen, read_file(config), _split_sets(sets))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run_until_told(prepared))
+
+
+@cli.command(short_help="Print what a shell needs to complete this command at a TAB.")
+@click.argument("shell", type=click.Choice(completing.SHELLS))
+def completion(shell: str) -> None:
+    """Print what SHELL needs to complete nouns, verbs, options, and names of users, keys, groups, backends, nodes, pools and
+    models. Names are asked of the Forebay that commands would talk to; while it is away, there are none.
+
+    \b
+    bash   in ~/.bashrc:  eval "$(forebay completion bash)"
+    zsh    in ~/.zshrc:   eval "$(forebay completion zsh)"
+    fish   once:          forebay completion fish > ~/.config/fish/completions/forebay.fish
+    """
+    click.echo(completing.script(shell, cli))
+
+
+@cli.command("version", short_help="Say which version this is; --check says whether there is a newer one.")
+@click.option("--check", is_flag=True, help="Ask the page at FOREBAY_VERSION_URL, or --url, which one is the newest.")
+@click.option("--url", metavar="URL", envvar="FOREBAY_VERSION_URL", help="The page to ask, with --check.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON, the same in every version.")
+def tell_version(check: bool, url: str | None, as_json: bool) -> None:
+    """Say which version of Forebay this is. Nobody is asked whether there is a newer one, but with --check, and then only
+    that page: text such as 1.2.3, or JSON as package indexes and the releases of GitHub tell it.
+
+    \b
+    forebay version
+    forebay version --check --url https://mirror.example.org/forebay/version
+
+    With --json: {"version", "newest", "is_newest"}; the latter two are null without --check.
+    """
+    import json
+
+    from forebay.version_check import is_newer, newest_at
+
+    here, newest = version("forebay"), None
+    if check:
+        if not url:
+            raise BadInput(
+                "Say whom to ask: set FOREBAY_VERSION_URL, or --url, to a page that names the newest version."
+            )
+        newest = newest_at(url)
+    is_newest = None if newest is None else not is_newer(newest, here)
+    if as_json:
+        click.echo(json.dumps({"version": here, "newest": newest, "is_newest": is_newest}, indent=2))
+        return
+    click.echo(f"forebay {here}")
+    if newest is not None:
+        click.echo("There is no newer one." if is_newest else f"There is a newer one: {newest}")
 
 
 def load_services(names: Sequence[str]) -> list[Any]:
@@ -143,6 +200,9 @@ def prepare(services: Sequence[Any], file: dict[str, Any], flags: dict[str, dict
 
 async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
     """Enters each service, waits for SIGTERM or SIGINT, leaves them in reverse."""
+    import asyncio
+    from contextlib import AsyncExitStack
+
     from forebay.memory_bus import MemoryBus
     from forebay.ops import Ops, serve_ops
     from forebay.service import Ground
@@ -173,6 +233,8 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
 
 
 async def _beat(ops: Any) -> None:
+    import asyncio
+
     while True:
         ops.beat()
         await asyncio.sleep(1)
@@ -198,6 +260,8 @@ def _split_sets(sets: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def main() -> None:
+    if completing.is_completing():
+        completing.set_up()
     try:
         status = cli(standalone_mode=False)
     except click.exceptions.Abort:

@@ -1,27 +1,28 @@
 """Where admin is and what lets us in: FOREBAY_ADMIN and FOREBAY_TOKEN, else what `forebay login` kept, else the
 connection.json that `forebay up` wrote.
 
-Every command makes its calls through `ask`, so that whatever goes wrong on the way is one clear sentence."""
+Every command makes its calls through `ask`, so that whatever goes wrong on the way is one clear sentence. gRPC is imported
+only then: a shell that completes a command waits for all that the command imports."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
 from forebay.config import parse_address
 from forebay.errors import BadInput, ForebayError, Unavailable
-from forebay.rpc import as_forebay_error, open_peer
-from forebay.wire.v1 import admin_pb2_grpc
 from forebay_admin.cli.login_file import login_path, read_login
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from forebay.wire.v1 import admin_pb2_grpc
 
 DEADLINE_S = 15.0
 
@@ -99,11 +100,16 @@ def data_directories(environ: Mapping[str, str], is_root: bool) -> list[Path]:
 def ask(work: Callable[[Calls], Awaitable[T]]) -> T:
     """Runs `work` with the calls of the Forebay that is found. Raises whatever of our family the other side raised, and
     Unavailable when nothing answers."""
+    import asyncio
+
     connection = find_connection()
     return asyncio.run(_ask(connection, work))
 
 
 async def _ask(connection: Connection, work: Callable[[Calls], Awaitable[T]]) -> T:
+    from forebay.rpc import open_peer
+    from forebay.wire.v1 import admin_pb2_grpc
+
     async with open_peer(connection.admin, token=connection.token) as peer:
         stub: admin_pb2_grpc.OperatorAsyncStub = admin_pb2_grpc.OperatorStub(peer.channel)
         return await work(_Calls(connection, stub, peer.metadata))
@@ -118,12 +124,16 @@ class _Calls:
         self._metadata = metadata
 
     async def __call__(self, method: Callable[..., Awaitable[R]], request: Message) -> R:
+        import grpc.aio
+
         try:
             return await method(request, metadata=self._metadata, timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             raise self._told(error) from error
 
     async def stream(self, method: Callable[..., AsyncIterable[R]], request: Message) -> AsyncIterator[R]:
+        import grpc.aio
+
         try:
             async for answer in method(request, metadata=self._metadata):
                 yield answer
@@ -131,6 +141,10 @@ class _Calls:
             raise self._told(error) from error
 
     def _told(self, error: grpc.aio.AioRpcError) -> ForebayError:
+        import grpc
+
+        from forebay.rpc import as_forebay_error
+
         where = f"{self._connection.admin} (from {self._connection.source})"
         told_by_admin = any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
         if error.code() == grpc.StatusCode.UNAVAILABLE and not told_by_admin:
