@@ -1,5 +1,5 @@
-"""Writes the OpenAPI document of the REST API from the messages and their .proto files: `make openapi`. With --check it
-only says whether the one that is there is fresh."""
+"""Writes the OpenAPI document of the REST API from the messages and their .proto files, and from it the Postman collection:
+`make openapi`. With --check it only says whether those that are there are fresh."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.rest.openapi import document
+from forebay_admin.rest.postman import collection
 from forebay_admin.rest.proto_comments import comments_of
 
 _ROOT = Path(__file__).resolve().parents[2]
-_DOCUMENT = Path(__file__).resolve().parent / "forebay_admin" / "rest" / "openapi.json"
+_PLACE = Path(__file__).resolve().parent / "forebay_admin" / "rest"
 
 
 def compiled_protos() -> FileDescriptorSet:
@@ -29,21 +30,25 @@ def compiled_protos() -> FileDescriptorSet:
         return FileDescriptorSet.FromString(out.read_bytes())
 
 
-def written() -> str:
+def written() -> dict[Path, str]:
     operator = admin_pb2.DESCRIPTOR.services_by_name["Operator"]
     told = document(operator, comments_of(compiled_protos()), version("forebay"))
-    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    return {
+        _PLACE / name: json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        for name, content in (("openapi.json", told), ("postman.json", collection(told)))
+    }
 
 
 def main() -> int:
     fresh = written()
     if "--check" not in sys.argv[1:]:
-        _DOCUMENT.write_text(fresh)
+        for path, text in fresh.items():
+            path.write_text(text)
         return 0
-    if _DOCUMENT.read_text() == fresh:
-        return 0
-    sys.stderr.write(f"{_DOCUMENT.relative_to(_ROOT)} is stale: run 'make openapi' and commit the result.\n")
-    return 1
+    stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        sys.stderr.write(f"{path.relative_to(_ROOT)} is stale: run 'make openapi' and commit the result.\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Admin's HTTP port: a page that says what this is, the door through which invited nodes come in, and the REST API.
+"""Admin's HTTP port: a page that says what this is, the door through which invited nodes come in, the REST API, and
+whatever else it is given.
 
 Tokens stand in paths here, so requests are not logged. No page of another origin is let in."""
 
@@ -97,7 +98,7 @@ async def open_http(
     join: JoinRoutes,
     rest: RestApi,
     ops: Ops,
-    sign_in: Sequence[web.RouteDef],
+    others: Sequence[web.RouteDef],
     *,
     tls: SSLContext | None = None,
     entrance: Middleware,
@@ -105,7 +106,8 @@ async def open_http(
     """Serves until left; gives HOST:PORT. `entrance`: what each request passes first. Raises CannotStart."""
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[entrance, _errors_as_json])
     app.on_response_prepare.append(_guard)
-    app.add_routes([web.get("/", _front_page(ops)), web.get("/docs", rest.docs), *join.routes(), *sign_in])
+    docs = (web.get("/docs", rest.docs), web.get("/docs/postman.json", rest.postman))
+    app.add_routes([web.get("/", _front_page(ops)), *docs, *join.routes(), *others])
     app.add_subapp(PREFIX, rest.application())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
     await runner.setup()

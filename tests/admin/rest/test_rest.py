@@ -244,6 +244,9 @@ async def test_the_document_and_its_page_are_there_for_everybody(admin: Running,
         page = await answer.text()
         policy = answer.headers["content-security-policy"]
     assert "/backends/{backend}/credentials" in page
+    assert 'href="/docs/postman.json"' in page
+    async with rest.session.get(f"http://{admin.http_address}/docs/postman.json") as answer:
+        assert (await answer.json())["info"]["name"] == "Forebay"
     assert "<script" not in page
     assert "src=" not in page
     assert "default-src 'none'" in policy

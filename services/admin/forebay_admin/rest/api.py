@@ -77,6 +77,7 @@ class RestApi:
         )
         self._document = files("forebay_admin.rest").joinpath("openapi.json").read_bytes()
         self._docs = render(orjson.loads(self._document)).encode()
+        self._collection = files("forebay_admin.rest").joinpath("postman.json").read_bytes()
 
     def application(self) -> web.Application:
         """To be put under PREFIX."""
@@ -88,6 +89,9 @@ class RestApi:
 
     async def _openapi(self, _: web.Request) -> web.StreamResponse:
         return web.Response(body=self._document, content_type=JSON)
+
+    async def postman(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._collection, content_type=JSON)
 
     async def docs(self, _: web.Request) -> web.StreamResponse:
         return web.Response(body=self._docs, content_type="text/html", charset="utf-8")

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from forebay_admin.rest.examples import example
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb; }
 @media (prefers-color-scheme: dark) { :root { --accent: #7aa8ff; } }
@@ -45,7 +47,8 @@ def render(document: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Forebay REST API</title><style>{_STYLE}</style>"
         f"<h1>Forebay REST API <small>{escape(info['version'])}</small></h1>{_prose(info['description'])}"
-        '<p>For programs: <a href="/api/v1/openapi.json">openapi.json</a></p>'
+        '<p>For programs: <a href="/api/v1/openapi.json">openapi.json</a>; for Postman and what reads its collections: '
+        '<a href="/docs/postman.json" download="forebay.postman_collection.json">postman.json</a></p>'
         f'<nav>{tags}<a href="#schemas">schemas</a></nav>{sections}<h2 id="schemas">schemas</h2>{schemas}</html>'
     )
 
@@ -74,24 +77,9 @@ def _operation(verb: str, path: str, operation: dict[str, Any]) -> str:
 def _curl(verb: str, path: str, properties: dict[str, Any]) -> str:
     words = ["curl", *([] if verb == "GET" else ["-X", verb]), '-H "authorization: Bearer $FOREBAY_TOKEN"']
     if properties:
-        example = {name: _example(schema) for name, schema in list(properties.items())[:2]}
-        words += ['-H "content-type: application/json"', f"-d '{json.dumps(example, ensure_ascii=False)}'"]
+        some = {name: example(schema, {}) for name, schema in list(properties.items())[:2]}
+        words += ['-H "content-type: application/json"', f"-d '{json.dumps(some, ensure_ascii=False)}'"]
     return " ".join((*words, f'"$FOREBAY_HTTP/api/v1{path}"'))
-
-
-def _example(schema: dict[str, Any]) -> Any:
-    kind = schema.get("type")
-    match kind[0] if isinstance(kind, list) else kind:
-        case "string":
-            times = schema.get("format") == "date-time"
-            return "2027-01-31T12:00:00Z" if times else next(iter(schema.get("enum", ["…"])))
-        case "integer" | "number":
-            return 1
-        case "boolean":
-            return True
-        case "array":
-            return []
-    return {}
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:
