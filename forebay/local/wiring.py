@@ -95,6 +95,8 @@ class Wiring:
             scheduler_address=self._schedulers(),
             registry_address=self._registries(),
             admin_address=self._inner(self.layout.admin),
+            admin_http_url=self.front.near_url(self.layout.admin_http),
+            admin_http_cert_file=self.front.certificate.file if self.front.certificate else None,
             token_file=self.secrets.token_file("gateway"),
             pepper_file=self.secrets.pepper_file,
             **self._bus(name),

@@ -10,7 +10,8 @@ from typing import Any
 
 from forebay.errors import ForebayError
 from forebay.wire.v1 import fleet_pb2 as wire
-from forebay.wire.v1 import registry_pb2, types_pb2
+from forebay.wire.v1 import registry_pb2
+from forebay_registry.backend import BackendId, Desired, NodeId
 from forebay_registry.wanted.plan import plan
 from forebay_registry.wanted.state import Outdated, Version, Wanted, document, edit_between
 from forebay_registry.wanted.wire import from_spec, to_changes, to_problems, to_spec, to_version
@@ -68,16 +69,52 @@ class FakeFleet:
         newest_first = [v for v in reversed(self._versions) if v.number < (request.before_version or 2**63)]
         return wire.ListFleetVersionsResponse(versions=[to_version(v) for v in newest_first[: request.limit or 50]])
 
+    def want(self, backend: registry_pb2.Backend) -> None:
+        """One that was added by itself is wanted like the others, though that makes no version here."""
+        wanted = Desired(
+            BackendId(backend.id),
+            backend.name,
+            backend.url,
+            None,
+            backend.pool,
+            backend.slots,
+            NodeId(backend.node_id) if backend.node_id else None,
+            "test",
+            1.0,
+            gpu_indices=tuple(backend.gpu_indices),
+        )
+        self._state = replace(self._state, backends={**self._state.backends, wanted.id: wanted})
+
+    def want_no_more(self, backend: registry_pb2.Backend) -> None:
+        left = {id_: held for id_, held in self._state.backends.items() if id_ != backend.id}
+        self._state = replace(self._state, backends=left)
+
+    def node_id(self, name: str) -> str:
+        return next((node.id for node in self._state.nodes.values() if node.name == name), "")
+
+    def described(self) -> list[registry_pb2.Node]:
+        """Nodes that somebody has described, as if none had an agent."""
+        return [
+            registry_pb2.Node(id=node.id, name=node.name, labels=dict(node.labels), without_agent=True)
+            for node in self._state.nodes.values()
+        ]
+
     def _tell(self) -> None:
+        before = dict(self._known)
         self._known.clear()
         for backend in self._state.backends.values():
+            was = before.get(backend.name, registry_pb2.Backend())
             self._known[backend.name] = registry_pb2.Backend(
                 id=backend.id,
                 name=backend.name,
                 url=backend.url,
-                kind=types_pb2.ENGINE_KIND_UNSPECIFIED,
+                kind=was.kind,
                 pool=backend.pool,
+                node_id=backend.node_id or "",
                 slots=backend.slots or 4,
                 enabled=backend.enabled,
                 health=registry_pb2.BACKEND_HEALTH_HEALTHY,
+                models=was.models,
+                labels=dict(backend.labels),
+                gpu_indices=backend.gpu_indices,
             )

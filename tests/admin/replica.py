@@ -69,6 +69,7 @@ class FakeRegistry(FakeHistory, FakeFleet, registry_pb2_grpc.RegistryServicer):
             url=request.url,
             kind=request.kind,
             pool=request.pool or "default",
+            node_id=self.node_id(request.node),
             slots=request.slots or 4,
             enabled=True,
             health=registry_pb2.BACKEND_HEALTH_HEALTHY,
@@ -77,6 +78,7 @@ class FakeRegistry(FakeHistory, FakeFleet, registry_pb2_grpc.RegistryServicer):
             gpu_indices=request.gpu_indices,
         )
         self.known[request.name] = backend
+        self.want(backend)
         return registry_pb2.AddBackendResponse(backend=backend, created=before is None)
 
     async def ListBackends(
@@ -90,6 +92,7 @@ class FakeRegistry(FakeHistory, FakeFleet, registry_pb2_grpc.RegistryServicer):
         self.actors.append(request.actor)
         if request.name not in self.known:
             raise NotFound(f"There is no backend {request.name}.")
+        self.want_no_more(self.known[request.name])
         return registry_pb2.RemoveBackendResponse(backend=self.known.pop(request.name))
 
     async def NameModels(
@@ -116,7 +119,8 @@ class FakeRegistry(FakeHistory, FakeFleet, registry_pb2_grpc.RegistryServicer):
         return registry_pb2.EnrolNodeResponse(node=node, command_key=COMMAND_KEY)
 
     async def ListNodes(self, request: registry_pb2.ListNodesRequest, context: Any) -> registry_pb2.ListNodesResponse:
-        return registry_pb2.ListNodesResponse(nodes=self.enrolled.values())
+        described = [node for node in self.described() if node.name not in self.enrolled]
+        return registry_pb2.ListNodesResponse(nodes=[*self.enrolled.values(), *described])
 
     async def ListModels(
         self, request: registry_pb2.ListModelsRequest, context: Any

@@ -132,6 +132,10 @@ class AdminSettings:
     password_hash_mib: int = 64
     """The memory that checking one password takes: what makes guessing from a stolen database dear."""
 
+    public_status: bool = True
+    """Whether everybody is told how many backends are well, which models there are and how much was served (/status and
+    /api/cluster), as MindRouter does. False: whoever may see the status."""
+
     providers_file: Path | None = None
     """The providers that people may sign in with (OpenID Connect), as a TOML file. None: passwords only."""
 

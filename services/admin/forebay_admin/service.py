@@ -72,6 +72,8 @@ from forebay_admin.rest import answer_store
 from forebay_admin.rest.answer_store import AnswerStore
 from forebay_admin.rest.api import RestApi
 from forebay_admin.security.opening import open_security
+from forebay_admin.seeds.http import SeedRoutes
+from forebay_admin.seeds.mindrouter.cluster import Cluster
 from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.opening import open_sign_in, session_lives
 from forebay_admin.tables import SCHEMA
@@ -253,6 +255,15 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                 tasks.create_task(batch_runner.keep(), name="batches")
 
         join = JoinRoutes(enrolment, wheel, join_url=join_url, http_pin=http_pin)
+        seeds = SeedRoutes(
+            operator,
+            access,
+            sign_in.door,
+            Cluster(desks.fleet, desks.scheduler, desks.usage, ground.clock),
+            pepper,
+            ground.clock,
+            has_public_status=settings.public_status,
+        )
         async with asyncio.TaskGroup() as tasks:
             living = tasks.create_task(live(), name="admin")
             noting = tasks.create_task(own.watch(), name="note-standing")
@@ -264,7 +275,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
                         join,
                         rest,
                         ground.ops,
-                        sign_in.routes.routes(),
+                        [*sign_in.routes.routes(), *seeds.routes()],
                         tls=tls,
                         entrance=security.entrance(Forwards(pepper), rest.lets_in).middleware,
                     ) as http_address,

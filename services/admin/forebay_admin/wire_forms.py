@@ -54,6 +54,10 @@ def band_from(value: types_pb2.Band.ValueType) -> Band | None:
     raise BadInput(f"There is no band {value}; there are {', '.join(Band)}.")
 
 
+def band_to_wire(band: Band) -> types_pb2.Band.ValueType:
+    return _BANDS[band]
+
+
 def moment(us: int) -> datetime:
     """Raises BadInput for a time beyond what a calendar holds."""
     try:

@@ -40,6 +40,13 @@ class GatewaySettings:
     registry_address: str = "127.0.0.1:8094"
     """The registry's gRPC port (HOST:PORT), or those of both registries, with a comma between them."""
     admin_address: str = "127.0.0.1:8092"
+    admin_http_url: str = "http://127.0.0.1:8091"
+    """Admin's HTTP port, to which the administration routes of other gateways (/api/admin, /v1.0, /status …) are passed on.
+    Empty: they are refused here."""
+    admin_http_ca_file: Path | None = None
+    """The CA of its certificate (PEM). None: those that the system knows."""
+    admin_http_cert_file: Path | None = None
+    """Its own certificate (PEM), where it and no other is to be accepted, whatever its name."""
     token_file: Path
     """This service's own token for calling the others."""
     pepper_file: Path
@@ -126,5 +133,12 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         read_proxies(self.trusted_proxies, self.forwarded_header)
+        url = self.admin_http_url
+        if url and (not url.startswith(("http://", "https://")) or not set("?#@ ").isdisjoint(url)):
+            raise ValueError(
+                "admin_http_url: it is an address such as http://127.0.0.1:8091, without a credential, ? and #"
+            )
+
+    @property
     def proxies(self) -> TrustedProxies:
         return read_proxies(self.trusted_proxies, self.forwarded_header)

@@ -61,6 +61,7 @@ from forebay_gateway.keeping.files import Files
 from forebay_gateway.keeping.kept_responses import KeptResponses
 from forebay_gateway.library.blobs import BLOBS_PATH
 from forebay_gateway.library.management import ModelManagement
+from forebay_gateway.pages.administration import VERBS, AdministrationPages, is_administration, refusal
 from forebay_gateway.pages.background import serve_apart
 from forebay_gateway.pages.batches import BatchPages
 from forebay_gateway.pages.conversations import ConversationPages
@@ -151,6 +152,7 @@ class Front:
         }
         self._show_model: dict[str, Handler] = {"GET": pages.show_model}
         self._blob: dict[str, Handler] = {"HEAD": management.find_blob, "POST": management.take_blob}
+        self._administration: dict[str, Handler] = dict.fromkeys(VERBS, AdministrationPages(means).pass_on)
         self._patterns = PathPatterns(
             {
                 **StoredPages(means, kept, self.background, pages.count).addresses,
@@ -184,6 +186,9 @@ class Front:
             handler = self._find(call)
             return await handler(request, call)
         except ForebayError as error:
+            self._means.guard.note(call, error)
+            if is_administration(call.path):
+                return refusal(call, error)
             return _response(_dialect_of(call), error, call.request_id)
         except (ConnectionError, asyncio.CancelledError):
             raise
@@ -201,6 +206,8 @@ class Front:
             methods = self._blob
         if methods is None:
             methods = self._patterns.find(path)
+        if methods is None and is_administration(path):
+            methods = self._administration
         if path == "/v1/realtime":
             raise NotServedHere(
                 "Forebay has no realtime sessions. Use POST /v1/audio/speech and /v1/audio/transcriptions."

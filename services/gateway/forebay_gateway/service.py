@@ -16,12 +16,14 @@ from forebay.config import parse_address, read_secret
 from forebay.delegation import Delegations
 from forebay.errors import BadSettings, CannotStart
 from forebay.follow import Followed, Follower
+from forebay.forwarded import Forwards
 from forebay.metrics import Metrics
 from forebay.registries import open_registries
 from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground, Service
 from forebay.tls import serving_tls
+from forebay_gateway.admin_http import open_admin_http
 from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.address_rules_watch import AddressRulesWatch
 from forebay_gateway.callers.credentials_watch import CredentialsWatch
@@ -115,6 +117,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
             async with (
                 open_upstream(keyring, settings.connect_s, allow_link_local=settings.allow_link_local) as upstream,
                 open_public_web(settings.trusted_picture_hosts) as public_web,
+                open_admin_http(settings, Forwards(pepper), clock) as admin_http,
                 open_afterwork() as afterwork,
             ):
                 generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
@@ -194,6 +197,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     recorder=recorder,
                     contents=contents,
                     batches=AdminBatches(admin),
+                    admin_http=admin_http,
                     thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
                     afterwork=afterwork,
                     is_draining=draining,

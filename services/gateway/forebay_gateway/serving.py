@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from forebay.clock import Clock
 from forebay.sealed import Seal
+from forebay_gateway.admin_http import AdminHttp
 from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.delegates import Delegates
 from forebay_gateway.callers.ephemeral import EphemeralKeys
@@ -65,6 +66,7 @@ class Means:
     recorder: Recorder
     contents: ContentStore
     batches: BatchStore
+    admin_http: AdminHttp
     thoughts: Seal
     """Conceals what models thought; all gateways have the same."""
     afterwork: Afterwork

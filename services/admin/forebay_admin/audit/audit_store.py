@@ -21,6 +21,8 @@ Facts = Mapping[str, str | int | bool | list[str] | None]
 class Interface(StrEnum):
     GRPC = "grpc"
     REST = "rest"
+    SEED = "seed"
+    """The administration routes of other gateways."""
     JOIN = "join"
     """The HTTP port that an invited node enrols through."""
     SIGN_IN = "sign_in"

@@ -112,7 +112,7 @@ class RestApi:
             with _calling(visitor_address(request)):
                 name = self._access(f"{OPERATOR}/{route.call}", self._signed_with(request))
                 caller.set(name)
-                body = await _read_body(request, route.most_body_bytes)
+                body = await read_body(request, route.most_body_bytes)
                 if route.verb is Verb.POST and repeats.HEADER in request.headers:
                     return (await self._once(route, request, name, body)).as_response()
                 if route.has_file and (form := asked_form(request.query, request.headers.get("accept", ""))):
@@ -205,7 +205,7 @@ def _calling(address: str) -> Iterator[None]:
         caller.reset(who)
 
 
-async def _read_body(request: web.Request, most: int) -> bytes:
+async def read_body(request: web.Request, most: int) -> bytes:
     """Raises BodyTooLarge before more than that was taken, NotJson."""
     too_large = failures.BodyTooLarge(f"A body here has at most {most} bytes.")
     if (request.content_length or 0) > most:

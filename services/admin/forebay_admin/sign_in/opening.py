@@ -45,6 +45,7 @@ class SignIn:
     rights: RightsDesk
     access: AccessDesk
     routes: SignInRoutes
+    door: Door
     badges: Badges
     database: Database
     changes: Changes
@@ -118,6 +119,7 @@ async def open_sign_in(
                 own_url=own_url,
                 grpc_address=_grpc_address(settings),
             ),
+            door=door,
             badges=badges,
             database=database,
             changes=changes,

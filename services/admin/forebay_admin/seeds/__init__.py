@@ -1,0 +1,1 @@
+"""The administration routes of other gateways, in their shapes, so that scripts that were written for those work here."""

@@ -1,0 +1,1 @@
+"""MindRouter's: `/api/admin`, `/status` and `/api/cluster`."""
