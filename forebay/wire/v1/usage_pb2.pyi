@@ -95,7 +95,7 @@ class UsageRecord(_message.Message):
     images: _builtins.int
     """made; absent where none were asked for"""
     audio_ms: _builtins.int
-    """of sound that was heard or spoken, where the engine tells"""
+    """of sound that was heard or spoken; absent where nobody knows"""
     cost_micros: _builtins.int
     """By admin, when the row is entered; absent in what gateways publish.
     micro-units of money; absent: not charged

@@ -64,4 +64,6 @@ class Entry:
     ttft_ms: int | None = None
     duration_ms: int = 0
     attempts: int = 0
+    audio_ms: int | None = None
+    """Of sound that was heard or spoken; None where it is not known."""
     usage: Usage = field(default=NOTHING_USED)

@@ -19,6 +19,7 @@ from forebay_gateway.fleet import Backend
 from forebay_gateway.held_answer import HeldAnswer, hold
 from forebay_gateway.held_body import HeldBody
 from forebay_gateway.ledger.account import Account
+from forebay_gateway.ledger.sound import sound_of
 from forebay_gateway.refused import ContextTooLong, EngineRefused, Refused
 from forebay_gateway.reply import Reply
 from forebay_gateway.serving import Means
@@ -205,13 +206,19 @@ class Attempt:
 
     async def _relay_bytes(self, answer: EngineAnswer) -> None:
         """As they come. The last piece is held back until the record is closed."""
+        sound = self._account.sound = sound_of(self._asked.form, self._asked.upload)
         last = await self._listen(answer)
         self._account.reported = Usage(self._account.estimated_prompt, source=UsageSource.ESTIMATED)
         self._note_first_byte()
         await self._reply.begin_bytes(answer.content_type)
         while piece := await self._listen(answer):
+            if sound is not None:
+                sound.feed(last)
             await self._reply.write(last)
             last = piece
+        if sound is not None:
+            sound.feed(last)
+            await sound.end()
         self._finish(Outcome.FINISHED, "")
         await self._reply.end_stream(last)
 

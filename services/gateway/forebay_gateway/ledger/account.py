@@ -8,6 +8,7 @@ from forebay_gateway.canonical.speech import Stream
 from forebay_gateway.canonical.structured import added
 from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.ledger.journal import Journal
+from forebay_gateway.ledger.sound import Sound
 from forebay_gateway.ledger.usage_record import RecordForm
 from forebay_gateway.meters import Meters
 
@@ -32,6 +33,8 @@ class Account:
         """The answer on its way, when it comes as a stream."""
         self.reported: Usage | None = None
         """What the engine said of an answer that came whole."""
+        self.sound: Sound | None = None
+        """Of an answer that is about sound."""
         self._spent: Usage | None = None
         """On answers that were asked for again."""
 
@@ -56,6 +59,7 @@ class Account:
     def forget_attempt(self) -> None:
         """An engine failed it and the client has seen nothing: whatever was made there is nobody's to pay."""
         self.stream, self.reported, self.is_running, self._spent = None, None, False, None
+        self.sound = None
 
     @property
     def spent_tokens(self) -> int:
@@ -81,6 +85,7 @@ class Account:
         entry.http_status = entry.http_status or http_status
         entry.duration_ms = round((self._clock.monotonic() - entry.arrived) * 1000)
         entry.usage = self.used
+        entry.audio_ms = self.sound.ms if self.sound is not None else None
         record = self._form.write(entry)
         if self._is_open:
             self._journal.close(entry.ledger_id, record)

@@ -68,6 +68,7 @@ class RecordForm:
             usage=usage_to_wire(entry.usage),
             attempts=entry.attempts,
             images=entry.width if entry.outcome is Outcome.FINISHED and entry.route in _PICTURES else None,
+            audio_ms=entry.audio_ms,
         )
         return record.SerializeToString()
 
