@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -221,16 +221,21 @@ class _Edge(grpc.aio.ServerInterceptor):
 class _Requests:
     """What a caller streams, and whether any of it was read."""
 
-    def __init__(self, requests: AsyncIterator[Any]) -> None:
-        self._requests = aiter(requests)
-        self.is_read = False
+    def __init__(self, requests: AsyncIterable[Any]) -> None:
+        self._requests = requests
+        self._reading: AsyncIterator[Any] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        return self._reading is not None
 
     def __aiter__(self) -> _Requests:
         return self
 
     async def __anext__(self) -> Any:
-        self.is_read = True
-        return await anext(self._requests)
+        if self._reading is None:  # not before: gRPC's iterator complains when it was made and nobody reads
+            self._reading = aiter(self._requests)
+        return await anext(self._reading)
 
 
 async def _first_word(request: Any) -> None:
