@@ -43,7 +43,7 @@ async def test_the_one_that_leads_is_found_and_asked_first_from_then_on(
             one.queue.epoch.revision = 8
             assert (await asking).queue.epoch.revision == 8, "a new leader is waited for"
             one.leads = False
-            monkeypatch.setattr(scheduler_client, "CALL_S", 0.5)
+            monkeypatch.setattr(scheduler_client, "CALL_S", 2.0)
             told = await refused(operator.ViewQueue())
             assert told == ("UNAVAILABLE: No scheduler answers as the one that leads: This scheduler is a standby.")
 

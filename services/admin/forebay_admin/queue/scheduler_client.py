@@ -72,13 +72,13 @@ class SchedulerClient:
             queue = await stub.ShowQueue(scheduler_pb2.ShowQueueRequest(), metadata=metadata, timeout=_ONE_S)
         except grpc.aio.AioRpcError as error:
             told = _told(error)
-            says_itself = any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
-            role: Role = "standby" if says_itself and isinstance(told, Unavailable) else "away"
+            role: Role = "standby" if _says_itself(error) and isinstance(told, Unavailable) else "away"
             return SchedulerStanding(role, told.message)
         return SchedulerStanding("leading", queue=queue)
 
     async def _call(self, method: Callable[[Any], Callable[..., Awaitable[R]]], request: Message) -> R:
         ends = time.monotonic() + CALL_S
+        away: Unavailable | None = None
         while True:
             for turn in range(len(self._stubs)):
                 which = (self._led + turn) % len(self._stubs)
@@ -91,13 +91,19 @@ class SchedulerClient:
                     told = _told(error)
                     if not isinstance(told, Unavailable):
                         raise told from error
-                    away = told
+                    if away is None or _says_itself(error):  # which says more than that its time was over
+                        away = told
                 else:
                     self._led = which
                     return answer
-            if time.monotonic() + _PAUSE_S >= ends:
+            if away is not None and time.monotonic() + _PAUSE_S >= ends:
                 raise Unavailable(f"No scheduler answers as the one that leads: {away.message}", retry_after_s=2.0)
             await asyncio.sleep(_PAUSE_S)
+
+
+def _says_itself(error: grpc.aio.AioRpcError) -> bool:
+    """It is the scheduler's own word, and not gRPC's."""
+    return any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
 
 
 def _told(error: grpc.aio.AioRpcError) -> ForebayError:
