@@ -306,8 +306,8 @@ def test_root_looks_in_the_systems_folder_first() -> None:
 
 OF_THIS_MACHINE = {"agent", "run", "simulate", "up"}
 """Commands that ask no Forebay anything."""
-NOT_JSON = {"history export", "ledger export"}
-"""It writes a file in the form that is asked for."""
+NOT_JSON = {"completion", "history export", "ledger export"}
+"""They write what a shell reads, or a file in the form that is asked for."""
 
 
 @pytest.mark.parametrize("noun", sorted({*cli.list_commands(click.Context(cli))} - OF_THIS_MACHINE))

@@ -207,6 +207,7 @@ def test_every_refusal_has_a_shape_that_sdks_understand() -> None:
         retryable = rendered.status in (502, 503) or word in (
             Refusal.RATE_LIMITED,
             Refusal.CONCURRENCY_LIMITED,
+            Refusal.ADDRESS_BANNED,
         )
         if word is Refusal.OUTPUT_INVALID:  # the same again, and paid for again: that is for its client to decide
             retryable = False
