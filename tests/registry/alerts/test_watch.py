@@ -192,6 +192,7 @@ async def test_a_restart_opens_nothing_twice_and_tells_what_was_not_told(
             await eventually(lambda: receiver.kinds() == ["alert.opened"])
             assert [a.id for a in (await second.listed()).alerts] == [opened.id]
             assert receiver.ids == [f"{opened.id}.1"]
+            await eventually(lambda: second.deliveries.receivers["hook-1"].delivered)
             await eventually(lambda: not second.deliveries.over)
         assert (await second.store.load()).letters == {}, "what was delivered is kept no longer"
 
