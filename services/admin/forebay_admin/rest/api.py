@@ -109,7 +109,7 @@ class RestApi:
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[_CALL] = route.call
-            with _calling(visitor_address(request)):
+            with calling(Interface.REST, visitor_address(request)):
                 name = self._access(f"{OPERATOR}/{route.call}", self._signed_with(request))
                 caller.set(name)
                 body = await read_body(request, route.most_body_bytes)
@@ -194,9 +194,9 @@ class RestApi:
 
 
 @contextmanager
-def _calling(address: str) -> Iterator[None]:
+def calling(interface: Interface, address: str) -> Iterator[None]:
     """By nobody yet. One connection's requests are answered by one task, so what is set is taken back."""
-    who, way, where = caller.set(""), through.set(Interface.REST), caller_address.set(address)
+    who, way, where = caller.set(""), through.set(interface), caller_address.set(address)
     try:
         yield
     finally:

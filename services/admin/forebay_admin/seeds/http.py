@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -13,10 +12,9 @@ from aiohttp import web
 
 from forebay.clock import Clock
 from forebay.errors import BadInput, ForebayError
-from forebay.rpc import caller, caller_address
-from forebay_admin.audit.audit_store import Interface, through
+from forebay_admin.audit.audit_store import Interface
 from forebay_admin.people.access import Access
-from forebay_admin.rest.api import CALL_S, JSON, read_body
+from forebay_admin.rest.api import CALL_S, JSON, calling, read_body
 from forebay_admin.rest.credential import signed_with
 from forebay_admin.rest.failures import TookTooLong
 from forebay_admin.security.visitor import visitor_address
@@ -82,7 +80,7 @@ class SeedRoutes:
 
     def _handler(self, route: SeedRoute) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            with _calling(visitor_address(request)):
+            with calling(Interface.SEED, visitor_address(request)):
                 try:
                     return _response(await self._serve(route, request))
                 except Exception as error:
@@ -92,7 +90,7 @@ class SeedRoutes:
 
     def _public(self, make: Callable[[web.Request], Awaitable[Any]]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            with _calling(visitor_address(request)):
+            with calling(Interface.SEED, visitor_address(request)):
                 try:
                     if not self._has_public_status:
                         self._asking(request, (PUBLIC_RIGHT,), b"").demand_rights()
@@ -134,18 +132,6 @@ class SeedRoutes:
             body=body,
             now=self._clock.now(),
         )
-
-
-@contextmanager
-def _calling(address: str) -> Iterator[None]:
-    """By nobody yet. One connection's requests are answered by one task, so what is set is taken back."""
-    who, way, where = caller.set(""), through.set(Interface.SEED), caller_address.set(address)
-    try:
-        yield
-    finally:
-        caller_address.reset(where)
-        through.reset(way)
-        caller.reset(who)
 
 
 def _response(answer: Answer) -> web.Response:
