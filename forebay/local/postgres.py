@@ -9,10 +9,11 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import asyncpg
 
@@ -58,10 +59,16 @@ class Postgres:
 
 @asynccontextmanager
 async def open_postgres(
-    directory: Path, *, secrets: Path, port: int, log: Path, say: Say = lambda line: None
+    directory: Path,
+    *,
+    secrets: Path,
+    port: int,
+    log: Path,
+    say: Say = lambda line: None,
+    changed: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Postgres]:
-    """The server is ready when entered and shut down when left. `directory` keeps its data, `secrets` its password.
-    Raises CannotStart."""
+    """The server is ready when entered and shut down when left. `directory` keeps its data, `secrets` its password;
+    `changed` are settings of PostgreSQL's that are to differ from ours. Raises CannotStart."""
     binaries = await find_binaries()
     account = _account_for_postgres()
     if account is not None and port < _first_open_port():
@@ -86,7 +93,7 @@ async def open_postgres(
     async def clear_the_way() -> None:
         await _clear_pid_file(data)
 
-    settings = {**_SETTINGS, **(_SETTINGS_SINCE_18 if binaries.major >= 18 else {}), "port": str(port)}
+    settings = {**_SETTINGS, **(_SETTINGS_SINCE_18 if binaries.major >= 18 else {}), **changed, "port": str(port)}
     command = Command(
         name="PostgreSQL",
         argv=(binaries.postgres, "-D", _named(data, account), *_flags(settings)),

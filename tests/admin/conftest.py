@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 import sysconfig
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 
+import forebay_admin.service
 from forebay.clock import SystemClock
 from forebay.local.postgres import Postgres
 from forebay.memory_bus import MemoryBus
@@ -26,6 +28,7 @@ from forebay.wire.v1.discovery_pb2_grpc import add_DiscoveryServicer_to_server
 from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
 from forebay.wire.v1.status_pb2_grpc import add_StandingServicer_to_server
 from forebay_admin.config import AdminSettings
+from forebay_admin.fleet.agent_wheel import build_wheel
 from forebay_admin.service import MIGRATIONS, open_admin
 from tests.admin.fake_library import FakeLibrary
 from tests.admin.replica import TOKENS, FakeRegistry, FakeScheduler, Running, Site, Start
@@ -37,6 +40,14 @@ async def admin_database_url(postgres_server: Postgres, migrated: Migrated) -> A
     """The address of a database of this test's own, with admin's tables in it."""
     async with database_like(postgres_server, migrated("admin", MIGRATIONS)) as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_wheel() -> Iterator[None]:
+    """What an invited node installs is the same bytes each time: for hundreds of admins it is cut out once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forebay_admin.service, "build_wheel", cache(build_wheel))
+        yield
 
 
 @pytest.fixture

@@ -126,22 +126,19 @@ async def test_the_scheduler_hears_of_users_and_their_weights(admin: Running) ->
     stream.cancel()
 
 
-@pytest.mark.parametrize(
-    ("service", "stream"),
-    [
+async def test_a_service_watches_only_what_is_meant_for_it(admin: Running) -> None:
+    for service, stream in (
         ("scheduler", "WatchPrincipals"),
         ("registry", "WatchPrincipals"),
         ("gateway", "WatchPolicy"),
         ("scheduler", "WatchModelRules"),
         ("scheduler", "WatchCredentials"),
         ("up", "WatchCredentials"),
-    ],
-)
-async def test_a_service_watches_only_what_is_meant_for_it(admin: Running, service: str, stream: str) -> None:
-    watcher: WatchCalls = await admin.watcher(service)
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await next_of(getattr(watcher, stream)())
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    ):
+        watcher: WatchCalls = await admin.watcher(service)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await next_of(getattr(watcher, stream)())
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED, (service, stream)
 
 
 async def test_an_operators_key_watches_nothing(admin: Running) -> None:

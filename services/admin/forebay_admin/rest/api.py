@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -62,6 +63,14 @@ class Answer:
         return web.Response(status=self.status, body=self.body, content_type=JSON, headers=self.headers)
 
 
+@cache
+def _documents() -> tuple[bytes, bytes, bytes]:
+    """The API's own document, its page for people, and its collection for Postman: the same as long as this runs."""
+    here = files("forebay_admin.rest")
+    document = here.joinpath("openapi.json").read_bytes()
+    return document, render(orjson.loads(document)).encode(), here.joinpath("postman.json").read_bytes()
+
+
 class RestApi:
     def __init__(
         self, operator: Any, access: Access, answers: AnswerStore, secret: bytes, clock: Clock, metrics: Metrics
@@ -75,9 +84,7 @@ class RestApi:
         self._requests = metrics.counter(
             "forebay_admin_rest_requests_total", "Requests to the REST API, by call and status.", ("call", "status")
         )
-        self._document = files("forebay_admin.rest").joinpath("openapi.json").read_bytes()
-        self._docs = render(orjson.loads(self._document)).encode()
-        self._collection = files("forebay_admin.rest").joinpath("postman.json").read_bytes()
+        self._document, self._docs, self._collection = _documents()
 
     def application(self) -> web.Application:
         """To be put under PREFIX."""
