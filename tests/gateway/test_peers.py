@@ -46,10 +46,21 @@ async def test_the_queued_requests_of_a_revoked_key_are_dropped(tmp_path: Path) 
         ]
 
 
+async def _known(house: House, key: str) -> None:
+    """Waits until the gateway has heard of it."""
+    for _ in range(3000):
+        async with house.client.get(f"{house.url}/v1/models", headers={"x-api-key": key}) as answer:
+            if answer.status == 200:
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the gateway never heard of the key")
+
+
 async def test_a_key_revoked_now_has_its_stream_cut_within_a_second_and_no_other_keys(tmp_path: Path) -> None:
     engine = FakeEngine(pace=Pace(tokens_per_s=40, answer_tokens=400))
     async with open_house(tmp_path, engine) as house:
         other = house.admin.add_key()
+        await _known(house, str(other))
         running = asyncio.create_task(stream(house))
         bystander = asyncio.create_task(_events(house, {"x-api-key": str(other)}, max_tokens=200))
         await eventually(lambda: engine.slots.running == 2)
