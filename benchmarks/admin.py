@@ -2,7 +2,8 @@
 
 PostgreSQL and NATS are real, and share the machine with whatever else runs there. The ledger of ten million rows that is
 asked is made by PostgreSQL itself, which takes most of the time: about twenty minutes in all; `--short`, for CI, asks
-one of half a million and takes two."""
+one of half a million and takes two. With `--keep DIRECTORY` nothing but questions is measured, and the ledger stays there:
+the next time it is asked at once."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ from tests.conftest import free_port
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="measures less of each")
-    short = parser.parse_args().short
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIRECTORY", help="measures questions alone, of a ledger that stays there"
+    )
+    told = parser.parse_args()
+    short: bool = told.short
+    if told.keep is not None:
+        tell("admin", asyncio.run(_ask(told.keep, short=short)))
+        return
     # Open to others, for PostgreSQL's unprivileged user when we are root.
     work = Path(tempfile.mkdtemp(prefix="forebay-targets-"))
     work.chmod(0o711)
@@ -57,12 +65,25 @@ async def _measure(work: Path, *, short: bool) -> list[Target]:
         return targets
 
 
+async def _ask(place: Path, *, short: bool) -> list[Target]:
+    rows = 500_000 if short else 10_000_000
+    place.mkdir(mode=0o711, parents=True, exist_ok=True)
+    async with (
+        open_postgres(
+            place / "postgres", secrets=place / "secrets", port=free_port(), log=place / "postgres.log"
+        ) as postgres,
+        _database(postgres.superuser_url, f"usage{rows}") as (database, url),
+    ):
+        return await admin_ledger.measure_queries(database, url, rows=rows)
+
+
 @asynccontextmanager
 async def _database(server: str, name: str) -> AsyncIterator[tuple[Database, str]]:
-    """One of its own, with admin's tables in it, and its address."""
+    """One of its own, with admin's tables in it, and its address; made where it is not there."""
     connection = await asyncpg.connect(server)
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f"CREATE DATABASE {name}")
     finally:
         await connection.close()
     url = f"{server.rpartition('/')[0]}/{name}"

@@ -126,8 +126,7 @@ def _record(now: float) -> usage_pb2.UsageRecord:
 async def measure_queries(database: Database, url: str, *, rows: int) -> list[Target]:
     """What dashboards and people ask, of a month of 1,000 users in 50 groups, few of whom ask for most, 12 models on 40
     backends."""
-    now = datetime.now(UTC)
-    await _fill(database, url, now, rows)
+    now = await _filled(database, url, rows)
     desk = UsageDesk(database, ManualClock(now.timestamp()))
     took: dict[str, list[float]] = {}
     slowness = Slowness()
@@ -209,6 +208,25 @@ _ROWS = """
         FROM generate_series(0, $3::int - 1) AS n
     ) AS made
 """
+
+
+async def _filled(database: Database, url: str, rows: int) -> datetime:
+    """Makes the ledger, or finds one that is whole. When it ends, which its table's comment says."""
+    connection = await asyncpg.connect(url)
+    try:
+        told = await connection.fetchval("SELECT obj_description('admin.usage_ledger'::regclass, 'pg_class')")
+        if told is not None:
+            return datetime.fromisoformat(told)
+        if await connection.fetchval(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'admin.usage_ledger'::regclass"
+        ):
+            raise SystemExit("The ledger that was kept is not whole, since its making was ended: remove the directory.")
+        now = datetime.now(UTC)
+        await _fill(database, url, now, rows)
+        await connection.execute(f"COMMENT ON TABLE admin.usage_ledger IS '{now.isoformat()}'")
+        return now
+    finally:
+        await connection.close()
 
 
 async def _fill(database: Database, url: str, now: datetime, rows: int) -> None:

@@ -139,6 +139,21 @@ async def test_usage_is_told_by_whatever_tells_requests_apart(admin: Running) ->
     assert "may see only what is their own" in await refused(query(bobs, user="alice"))
 
 
+async def test_more_than_64_bits_hold_is_told_as_the_most_that_they_hold(admin: Running) -> None:
+    calls = await admin.operator()
+    most = 2**63 - 1
+    nonsense = types_pb2.TokenUsage(prompt_tokens=most, completion_tokens=most, source=types_pb2.USAGE_SOURCE_ENGINE)
+    async with opened(admin.site) as database:
+        await enter(database, [record(NOW, usage=nonsense), record(NOW, usage=nonsense), record(NOW, model="large")])
+        for summed_up in (False, True):
+            if summed_up:
+                await Rollups(RollupStore(database), ManualClock(time.time()), Metrics()).sum_up()
+            for asked in ({}, {"top": 1}, {"bucket": wire.USAGE_BUCKET_DAY}):
+                told = await query(calls, by=[wire.USAGE_COLUMN_MODEL], **asked)
+                assert (told.total.prompt_tokens, told.total.requests) == (most, 3)
+                assert [line.sums.prompt_tokens for line in told.lines] == [most, 10]
+
+
 async def test_rows_are_read_page_by_page_over_midnight(admin: Running) -> None:
     calls = await admin.operator()
     midnight = NOW.replace(hour=0)

@@ -71,9 +71,9 @@ def of_row(number: str) -> str:
     return _OF_ROW[number]
 
 
-def together(number: str, expression: str) -> str:
-    """Of several rows, or of several sums."""
-    return f"max({expression})" if number in _LARGEST else f"sum({expression})"
+def together(number: str, expression: str, add: str = "sum") -> str:
+    """Of several rows, or of several sums. `add`: the aggregate that adds up."""
+    return f"max({expression})" if number in _LARGEST else f"{add}({expression})"
 
 
 def held(expression: str) -> str:
@@ -214,6 +214,8 @@ async def _make(connection: AsyncConnection, span: Span, source: Source, at: Seq
         asked,
     )
     numbers_of = ", ".join(held(together(number, number)) for number in NUMBERS)
+    # In order: who adds up many hours then goes through the groups in much the same way each time, and what was counted
+    # of the next one is in the processor's cache.
     for cut in () if span is Span.MINUTE else (cut for cut in Cut if cut is not Cut.WHOLE):
         kept = COLUMNS[cut]
         told = ", ".join(column if column in kept else "''" for column in Column)
@@ -221,7 +223,8 @@ async def _make(connection: AsyncConnection, span: Span, source: Source, at: Seq
             text(
                 f"INSERT INTO {table} (at, cut, {columns}, {numbers}) "
                 f"SELECT at, '{cut}', {told}, {numbers_of} FROM {table} "
-                f"WHERE cut = '{Cut.WHOLE}' AND at = ANY(CAST(:at AS timestamptz[])) GROUP BY at, {', '.join(kept)}"
+                f"WHERE cut = '{Cut.WHOLE}' AND at = ANY(CAST(:at AS timestamptz[])) "
+                f"GROUP BY at, {', '.join(kept)} ORDER BY at, {', '.join(kept)}"
             ),
             {"at": list(at)},
         )

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from forebay.ledger_id import day_of
@@ -22,11 +23,15 @@ from forebay_admin.tables import SCHEMA
 from forebay_admin.tables import usage_ledger as ledger
 
 _MEASURES = {
-    Measure.TOKENS: "prompt_tokens + completion_tokens",
+    Measure.TOKENS: "CAST(prompt_tokens AS numeric) + completion_tokens",  # each may be the most that 64 bits hold
     Measure.REQUESTS: "requests",
     Measure.COST: "cost_micros",
     Measure.DURATION: "duration_ms",
 }
+_FAST, _WIDE = f"{SCHEMA}.add_up", "sum"
+"""What adds up: in 64 bits, and in as many as it takes."""
+_TOO_MUCH = "22003"
+"""What Postgres says where 64 bits do not hold a sum."""
 _DAY = timedelta(days=1)
 _MEMORY = "64MB"
 _MOST_PARTS = 24
@@ -54,7 +59,7 @@ async def answer(connection: AsyncConnection, question: Question) -> Answer:
             parts.append(_part(source, question, *(f":{name}{number}_{key}" for key in _bounds(one))))
     # Sums are gathered in a table in memory; what Postgres uses by itself makes it sort names on the disk instead.
     await connection.execute(text(f"SET LOCAL work_mem = '{_MEMORY}'"))
-    rows = (await connection.execute(text(_statement(question, parts)), asked)).all() if parts else []
+    rows = await _told(connection, question, parts, asked) if parts else []
     columns = len(question.by)
     lines: list[Line] = []
     total = Sums()
@@ -65,6 +70,18 @@ async def answer(connection: AsyncConnection, question: Question) -> Answer:
         elif sums is not None:
             lines.append(Line(bucket - 1, () if is_rest else tuple(told[:columns]), is_rest, sums))
     return Answer(lines[: question.limit], len(lines) > question.limit, total)
+
+
+async def _told(
+    connection: AsyncConnection, question: Question, parts: Sequence[str], asked: Mapping[str, Any]
+) -> Sequence[Any]:
+    try:
+        async with connection.begin_nested():
+            return (await connection.execute(text(_statement(question, parts, _FAST)), asked)).all()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _TOO_MUCH:
+            raise
+    return (await connection.execute(text(_statement(question, parts, _WIDE)), asked)).all()
 
 
 async def newest_rows(connection: AsyncConnection, since: datetime, user_id: str | None, limit: int) -> list[LedgerRow]:
@@ -151,12 +168,12 @@ def _part_of_many(name: str, source: Source, question: Question) -> str:
     )
 
 
-def _statement(question: Question, parts: Sequence[str]) -> str:
+def _statement(question: Question, parts: Sequence[str], add: str) -> str:
     """Each line with whether it is the rest of the groups; and one where that is null, the total. Amounts become whole
     numbers of 64 bits only in the end, since there are many more of them before."""
-    numbers = ", ".join(f"{together(one, one)} AS {one}" for one in NUMBERS)
+    numbers = ", ".join(f"{together(one, one, add)} AS {one}" for one in NUMBERS)
     told = ", ".join(f"{held(one)} AS {one}" for one in NUMBERS)
-    whole = ", ".join(f"{held(together(one, one))} AS {one}" for one in NUMBERS)
+    whole = ", ".join(f"{held(together(one, one, add))} AS {one}" for one in NUMBERS)
     columns = "".join(f", {column}" for column in question.by)
     measure = _MEASURES[question.order]
     sums = f"SELECT bucket{columns}, {numbers} FROM ({' UNION ALL '.join(parts)}) AS part GROUP BY bucket{columns}"
