@@ -25,8 +25,8 @@ check: .venv/dev.stamp lint types imports proto-check ## the gate: format, lint,
 	FOREBAY_STRICT_SKIPS=1 $(MAKE) --no-print-directory test
 
 # One test after another: takeovers are timed. FOREBAY_CHAOS_ROUNDS=5 is the long form, FOREBAY_CHAOS_SEED=N another order.
-chaos: .venv/dev.stamp ## parts die, stop and are cut off under load, and it has to add up afterwards
-	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/system -m slow --durations=0 $(ARGS)
+chaos: .venv/dev.stamp ## parts die, stop and are cut off under load, and it has to add up; the version before runs beside today's
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/system tests/admin/test_previous_version.py -m slow --durations=0 $(ARGS)
 
 CORE_SOURCES := hatch_build.py pyproject.toml $(shell find services/scheduler/forebay_scheduler -name '*.py')
 
