@@ -18,7 +18,7 @@ class RefusedAddress(OSError):
 
 
 def socket_factory(*, allow_link_local: bool) -> Callable[[AddressInfo], socket.socket]:
-    """For `aiohttp.TCPConnector`."""
+    """For `aiohttp.TCPConnector` and `aiohappyeyeballs.start_connection`."""
 
     def open_socket(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, address = info

@@ -112,7 +112,7 @@ class GatewaySettings:
     stream_gap_s: float = 300.0
     """How long an engine may be silent in the middle of an answer, healthy or not."""
     connect_s: float = 5.0
-    """How long connecting to an engine may take."""
+    """How long connecting to an engine may take, with the looking up of its name and TLS."""
     allow_link_local: bool = False
     """Whether engines may be at link-local addresses and others at which clouds tell a machine its own secrets; as the
     registry's setting of this name."""

@@ -4,16 +4,19 @@ it. Asking is `upstream`'s part."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import aiohttp
+import re
+from collections.abc import Callable
 
 from forebay.errors import ForebayError
 from forebay_gateway.broken_connection import why_broken
 from forebay_gateway.engines.errors import MOST_BYTES, Blame, EngineTrouble
 from forebay_gateway.fleet import EngineKind
+from forebay_gateway.http_out.response import Response
 from forebay_gateway.keyring import Using
+
+_STREAMS = ("text/event-stream", "application/x-ndjson")
+_UNTOLD = "application/octet-stream"
+_SANE_TYPE = re.compile(r"[\x20-\x7e]+")
 
 
 class TroubledEngine(Exception):
@@ -27,7 +30,9 @@ class TroubledEngine(Exception):
 class EngineAnswer:
     """A status, 200 but for `pass_on`, and a body, read as fast as it is asked for and no faster."""
 
-    def __init__(self, response: aiohttp.ClientResponse, using: Using | None = None) -> None:
+    __slots__ = ("_response", "_using")
+
+    def __init__(self, response: Response, using: Using | None = None) -> None:
         self._response = response
         self._using = using
 
@@ -47,81 +52,77 @@ class EngineAnswer:
 
     @property
     def is_stream(self) -> bool:
-        return self._response.content_type in ("text/event-stream", "application/x-ndjson")
+        return self.content_type.partition(";")[0].strip().lower() in _STREAMS
 
     @property
     def content_type(self) -> str:
         """With its parameters."""
-        return self._response.headers.get("content-type", "application/octet-stream")
+        told = self._response.header(b"content-type") or _UNTOLD
+        return told if _SANE_TYPE.fullmatch(told) else _UNTOLD
 
     async def read(self) -> bytes:
         """What has arrived; empty at the end. Raises TroubledEngine when the connection broke."""
         try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise TroubledEngine(
-                EngineTrouble(Blame.UNREACHABLE, f"Its connection broke: {why_broken(error)}")
-            ) from error
+            return await self._response.read()
+        except OSError as error:
+            raise _broken(error) from error
 
     async def read_all(self, most: int) -> bytes:
         """The whole body. Raises TroubledEngine, also when it is longer than `most`."""
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self.read():
-            size += len(piece)
-            if size > most:
-                raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer is longer than {most} bytes."))
-            pieces.append(piece)
-        return b"".join(pieces)
+        try:
+            whole = await self._response.read_all(most)
+        except OSError as error:
+            raise _broken(error) from error
+        if whole is None:
+            raise TroubledEngine(EngineTrouble(Blame.FAILED, f"Its answer is longer than {most} bytes."))
+        return whole
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Gives `take` each piece in the loop turn in which it arrives, and nothing at the end, until it returns True. What
+        it raises is raised here, and TroubledEngine when the connection broke."""
+        try:
+            await self._response.pour(take)
+        except OSError as error:
+            if error is not self._response.error:  # but one of `take`
+                raise
+            raise _broken(error) from error
+
+    def pause(self) -> None:
+        """The engine is slowed until `resume`."""
+        self._response.pause()
+
+    def resume(self) -> None:
+        self._response.resume()
 
     async def wait_end(self, within_s: float) -> None:
         """Until the engine has ended its body, which frees its slot and lets the connection be used again."""
+        if self._response.is_complete:
+            return
         try:
             async with asyncio.timeout(within_s):
-                while await self._response.content.readany():
-                    continue
-        except (aiohttp.ClientError, OSError, TimeoutError):
+                await self._response.pour(lambda piece: not piece)
+        except OSError:
             self.close()
 
     def close(self) -> None:
-        """At once, whatever is under way."""
+        """At once, whatever is under way. The connection may be used again if the answer had come whole."""
         self._response.close()
 
 
-class ClosedAtOnce(aiohttp.ClientResponse):
-    """Its connection ends at once when it is closed, also while its headers are waited for."""
-
-    def close(self) -> None:
-        connection = self.connection
-        if connection is not None and connection.transport is not None:
-            # A mere close would wait for unsent bytes, and over TLS for the other side's farewell.
-            connection.transport.abort()
-        super().close()
-
-
-@asynccontextmanager
-async def reading(response: aiohttp.ClientResponse, using: Using | None = None) -> AsyncIterator[EngineAnswer]:
-    """The connection may be used again if the answer was read to its end."""
-    answer = EngineAnswer(response, using)
-    try:
-        yield answer
-    finally:
-        if response.content.at_eof():
-            response.release()
-        else:
-            answer.close()
-
-
-async def read_error(response: aiohttp.ClientResponse) -> bytes:
+async def read_error(response: Response) -> bytes:
     """The first part of an error's body; the connection is not used again if there is more."""
     pieces: list[bytes] = []
     size = 0
     try:
-        while size < MOST_BYTES and (piece := await response.content.readany()):
+        while size < MOST_BYTES and (piece := await response.read()):
             pieces.append(piece)
             size += len(piece)
-    except (aiohttp.ClientError, OSError):
+    except OSError:
         pieces.append(b" (cut off)")
     finally:
         response.close()
     return b"".join(pieces)[:MOST_BYTES]
+
+
+def _broken(error: OSError) -> TroubledEngine:
+    return TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"Its connection broke: {why_broken(error)}"))
