@@ -56,13 +56,13 @@ from forebay_gateway.route import Prepare, Route
 from forebay_gateway.rules.catalogue import find_model, may_ask, usual_model
 from forebay_gateway.rules.fallbacks import Why
 from forebay_gateway.rules.key_rules import demand_call, rule_for
+from forebay_gateway.running import LATE_S
 from forebay_gateway.serving import Means
 from forebay_gateway.slot_wait import SlotWait
 from forebay_gateway.slots.asking import Ask, Grant
 
 log = logging.getLogger(__name__)
 
-_LATE_S = 1.0  # more than the deadline, so that the scheduler, who knows why, refuses first
 _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
 
 
@@ -104,6 +104,8 @@ class Exchange:
         """The model that is asked for now."""
         self._attempts_before = 0
         """With other models."""
+        self._deadline: asyncio.TimerHandle | None = None
+        """That the client named itself."""
         self._is_silent = False
         """This attempt was given up since its engine said nothing."""
 
@@ -112,6 +114,14 @@ class Exchange:
     @property
     def key_id(self) -> str:
         return self._entry.key_id
+
+    @property
+    def arrived(self) -> float:
+        return self._entry.arrived
+
+    @property
+    def asking_since(self) -> float:
+        return self._slot.asking_since
 
     @property
     def is_queued(self) -> bool:
@@ -155,7 +165,6 @@ class Exchange:
 
     async def serve(self) -> web.StreamResponse:
         self._means.running.add(self)
-        timers = self._start_timers()
         try:
             with self._interruptible:
                 await self._run()
@@ -170,8 +179,8 @@ class Exchange:
             log.exception("request failed inside the gateway", extra={"action": "internal", "route": self._call.path})
             await self._refuse(ForebayError(f"Forebay made a mistake; its log has request {self._call.request_id}."))
         finally:
-            for timer in timers:
-                timer.cancel()
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._reply.close()
             self._body.release()
             self._means.running.remove(self.ledger_id)
@@ -434,7 +443,8 @@ class Exchange:
                 asked.keep_as_it_came()
             asked.obey(rule)
         if deadline_ms and not self._slot.has_asked:
-            self._deadline_in(deadline_ms / 1000)
+            # The scheduler, who knows why, refuses first.
+            self._deadline = asyncio.get_running_loop().call_later(deadline_ms / 1000 + LATE_S, self._end_wait)
         return Ask(
             ledger_id=self.ledger_id,
             request_id=self._call.request_id,
@@ -558,21 +568,6 @@ class Exchange:
         if self._account.close(outcome, reason, self._reply.status) and self._slot.has_asked:
             self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
 
-    # --- limits of time ---------------------------------------------------------------------------------------------
-
-    def _start_timers(self) -> list[asyncio.TimerHandle]:
-        settings = self._means.settings
-        longest_s = settings.max_duration_s
-        error = EngineFailed(f"The answer was not finished within {longest_s:g} s, the most that this gateway allows.")
-        self._timers = [
-            asyncio.get_running_loop().call_later(longest_s, self.interrupt, error),
-        ]
-        self._deadline_in(settings.max_queue_s)
-        return self._timers
-
-    def _deadline_in(self, seconds: float) -> None:
-        def check() -> None:
-            if self._slot.is_asking:
-                self.interrupt(TookTooLong())
-
-        self._timers.append(asyncio.get_running_loop().call_later(seconds + _LATE_S, check))
+    def _end_wait(self) -> None:
+        if self._slot.is_asking:
+            self.interrupt(TookTooLong())

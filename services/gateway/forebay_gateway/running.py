@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from forebay.errors import ForebayError, Refusal
-from forebay_gateway.refused import BackendEmptied
+from forebay_gateway.refused import BackendEmptied, EngineFailed, TookTooLong
+
+LATE_S = 1.0
+"""More than a deadline, so that the scheduler, who knows why it was missed, refuses first."""
 
 
 class Serving(Protocol):
@@ -15,6 +18,16 @@ class Serving(Protocol):
 
     @property
     def key_id(self) -> str: ...
+    @property
+    def arrived(self) -> float:
+        """On the monotonic clock."""
+        ...
+
+    @property
+    def asking_since(self) -> float:
+        """Since when it waits for a slot, on the monotonic clock; infinite while it does not."""
+        ...
+
     @property
     def is_queued(self) -> bool:
         """It waits for a slot, or for the rest of its own body, and nothing was sent to an engine for it."""
@@ -128,6 +141,18 @@ class Running:
                 one.lose_engine(f"It has said nothing for {gap_s:g} s in the middle of its answer.")
             elif silent_s >= lost_idle_s and is_lost(one.backend_id):
                 one.lose_engine("It stopped answering, and the registry's probes of it fail.")
+
+    def leave_overdue(self, now: float, *, longest_s: float, queue_s: float) -> None:
+        """Tells those that take longer than any request may, and those that wait for a slot longer than that may take."""
+        for one in list(self._all.values()):
+            if now - one.arrived >= longest_s:
+                one.interrupt(
+                    EngineFailed(
+                        f"The answer was not finished within {longest_s:g} s, the most that this gateway allows."
+                    )
+                )
+            elif now - one.asking_since >= queue_s + LATE_S:
+                one.interrupt(TookTooLong())
 
     async def wait_empty(self, within_s: float) -> bool:
         try:

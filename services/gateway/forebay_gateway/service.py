@@ -238,7 +238,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         tasks.create_task(recorder.run(), name="recordings"),
                         tasks.create_task(attempt_news.run(), name="attempt-news"),
                         tasks.create_task(security_news.run(), name="security-news"),
-                        tasks.create_task(_end_silent(running, fleet, clock, settings), name="lost"),
+                        tasks.create_task(_end_late(running, fleet, clock, settings), name="lost"),
                         tasks.create_task(
                             SilenceWatch(running, fleet, upstream, clock, settings.silent_look_s).run(), name="silence"
                         ),
@@ -325,10 +325,11 @@ async def _drain(runner: web.ServerRunner, running: Running, settings: GatewaySe
     await runner.cleanup()
 
 
-async def _end_silent(running: Running, fleet: Fleet, clock: Clock, settings: GatewaySettings) -> None:
-    """A wait on an engine that hangs would hold its clients for ever."""
+async def _end_late(running: Running, fleet: Fleet, clock: Clock, settings: GatewaySettings) -> None:
+    """A wait on an engine that hangs would hold its clients for ever. One look at all of them, and no timer of each."""
     while True:
         await asyncio.sleep(_LOOK_S)
+        running.leave_overdue(clock.monotonic(), longest_s=settings.max_duration_s, queue_s=settings.max_queue_s)
         running.leave_silent(
             fleet.is_lost, clock.monotonic(), lost_idle_s=settings.lost_idle_s, gap_s=settings.stream_gap_s
         )

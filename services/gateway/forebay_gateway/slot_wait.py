@@ -4,6 +4,7 @@ attempt has failed."""
 from __future__ import annotations
 
 import asyncio
+import math
 
 from forebay.errors import Refusal
 from forebay_gateway.accounting import Entry
@@ -18,6 +19,12 @@ from forebay_gateway.slots.asking import Ask, Grant
 
 
 class SlotWait:
+    asking_since = math.inf
+    """On the monotonic clock; infinite while no slot is waited for."""
+    has_asked = False
+    asked_at = 0.0
+    """On the monotonic clock."""
+
     def __init__(self, means: Means, entry: Entry, body: HeldBody) -> None:
         """`entry` says whose request it is, and for which model at the time."""
         self._means = means
@@ -25,22 +32,22 @@ class SlotWait:
         self._body = body
         self._without: set[tuple[str, str]] = set()
         """(model, backend): those that turned out not to have it any more."""
-        self.is_asking = False
-        self.has_asked = False
-        self.asked_at = 0.0
-        """On the monotonic clock."""
+
+    @property
+    def is_asking(self) -> bool:
+        return self.asking_since < math.inf
 
     async def ask(self, ask: Ask, asked: Asked, others: OtherModels | None, after_s: float | None) -> Grant:
         """Raises HasWaited when none is there in `after_s` and another model can be asked."""
-        self.has_asked = self.is_asking = True
-        self.asked_at = self._means.clock.monotonic()
+        self.has_asked = True
+        self.asked_at = self.asking_since = self._means.clock.monotonic()
         try:
             async with self._body.at_rest(asked):
                 if after_s is None:
                     return await self._means.slots.ask(ask)
                 return await self._ask_patiently(ask, others, after_s)
         finally:
-            self.is_asking = False
+            self.asking_since = math.inf
 
     async def _ask_patiently(self, ask: Ask, others: OtherModels | None, after_s: float) -> Grant:
         asking = asyncio.create_task(self._means.slots.ask(ask), name="ask")
@@ -56,7 +63,7 @@ class SlotWait:
 
     async def ask_again(self, grant: Grant, asked: Asked, trouble: EngineTrouble) -> Grant:
         """Somewhere else. Raises what the client gets when there is nowhere."""
-        self.is_asking = True
+        self.asking_since = self._means.clock.monotonic()
         try:
             async with self._body.at_rest(asked):
                 return await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s)
@@ -65,14 +72,14 @@ class SlotWait:
                 raise self._model_gone() from refused
             raise _nobody_left(refused, trouble) from refused
         finally:
-            self.is_asking = False
+            self.asking_since = math.inf
 
     async def withdraw(self) -> None:
-        self.is_asking = True
+        self.asking_since = self._means.clock.monotonic()
         try:
             await self._means.slots.withdraw(self._entry.ledger_id)
         finally:
-            self.is_asking = False
+            self.asking_since = math.inf
 
     def note_model_gone(self, backend_id: str) -> None:
         """Raises ModelUnknown when nobody is left who might have it."""

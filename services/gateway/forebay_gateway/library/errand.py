@@ -29,6 +29,9 @@ _ENGINE_END_S = 0.1
 
 
 class Errand:
+    arrived = math.inf
+    """So that it never takes too long: gigabytes take their time."""
+    asking_since = math.inf
     is_queued = False
     has_begun = False
     """So that its silence never counts as long: an engine that checks or converts gigabytes says nothing for minutes."""
