@@ -121,28 +121,14 @@ class Attempt:
         stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        out, size = b"", 0
+        relayed = _Relayed(self, answer, stream, is_bounded=self._asked.keeping is not None)
         while not stream.is_done:
-            piece = await self._listen(answer)
-            size += len(piece)
-            if self._asked.keeping is not None:  # it grows here, whether or not a client holds it back
-                self._demand_bounded(size)
-            out = stream.feed(piece) if piece else stream.end()
-            if stream.error is not None and not stream.has_begun:
-                raise _before_answer(stream.error, answer)
-            if not self.has_begun and stream.has_begun:
-                self._note_first_byte()
-                await self._reply.begin_stream()
-            if stream.is_done:
-                break
-            if out:
-                await self._reply.write(out)
-            if stream.error is not None:
-                raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
-            self._tell_progress(stream.counted)
-            if self._cutoff is not None and stream.can_be_cut:
-                out = stream.cut(self._account.estimated_prompt)
-                break
+            if self.has_begun and self._reply.takes_now:
+                await self._pour(answer, relayed.pass_now)
+                await self._let_drain(answer)
+            else:
+                await self._pass_one(answer, relayed)
+        out = relayed.out
         reason = await self._end_engine(answer, stream)
         if self._held is not None and stream.gathers is not None and not stream.is_cut:
             if out:
@@ -157,20 +143,7 @@ class Attempt:
         stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        size = 0
-        while not stream.is_done:
-            piece = await self._listen(answer)
-            size += len(piece)
-            self._demand_bounded(size)
-            if piece:
-                stream.feed(piece)
-            else:
-                stream.end()
-            if stream.error is not None:
-                raise _before_answer(stream.error, answer)
-            self._tell_progress(stream.counted)
-            if self._cutoff is not None and stream.can_be_cut:
-                stream.cut(self._account.estimated_prompt)
+        await self._pour(answer, _Relayed(self, answer, stream, is_bounded=True).gather)
         reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
         if stream.gathers is not None and not stream.is_cut:
             again = await self._judge(speech, stream.gathers.answers(), body)
@@ -242,10 +215,52 @@ class Attempt:
     async def _kept(self, last: bytes) -> bytes:
         return last if self._asked.keeping is None else await self._asked.keeping.ended(last)
 
-    def _demand_bounded(self, size: int) -> None:
+    def write_now(self, piece: bytes) -> bool:
+        """True when nothing more should be written before the client has taken it."""
+        self._reply.write_now(piece)
+        return self._reply.is_full
+
+    def hear_of_piece(self, counted: int) -> bool:
+        """`counted`: the tokens so far. True when the answer should be cut here."""
+        self.silent_since = now = self._means.clock.monotonic()
+        self._tell_progress(counted, now)
+        return self._cutoff is not None
+
+    def demand_bounded(self, size: int) -> None:
         """`size`: what came of a stream that is gathered, in bytes. Raises TroubledEngine."""
         if size > 8 * self._means.settings.max_answer_bytes:  # each token comes in some hundred bytes of JSON
             raise TroubledEngine(EngineTrouble(Blame.FAILED, "Its answer is longer than this gateway takes."))
+
+    @property
+    def estimated_prompt(self) -> int:
+        """Tokens."""
+        return self._account.estimated_prompt
+
+    async def _pass_one(self, answer: EngineAnswer, relayed: _Relayed) -> None:
+        """The next piece, with what goes out before the first."""
+        relayed.hear(await self._listen(answer))
+        if not self.has_begun and relayed.stream.has_begun:
+            self._note_first_byte()
+            await self._reply.begin_stream()
+        if relayed.stream.is_done:
+            return
+        if relayed.out:
+            await self._reply.write(relayed.out)
+        relayed.go_on()
+        self.silent_since = math.inf
+
+    async def _let_drain(self, answer: EngineAnswer) -> None:
+        """A slow client slows its engine."""
+        drained = self._reply.drained()
+        if drained is not None:
+            answer.pause()
+            await drained
+            answer.resume()
+
+    async def _pour(self, answer: EngineAnswer, take: Callable[[bytes], bool]) -> None:
+        self.silent_since = self._means.clock.monotonic()
+        await answer.pour(take)
+        self.silent_since = math.inf
 
     async def _listen(self, answer: EngineAnswer) -> bytes:
         self.silent_since = self._means.clock.monotonic()
@@ -265,8 +280,8 @@ class Attempt:
             )
         self._means.slots.first_token(self.grant.ledger_id, round((now - self._granted_at) * 1000))
 
-    def _tell_progress(self, tokens: int) -> None:
-        now, tokens = self._means.clock.monotonic(), tokens + self._account.spent_tokens
+    def _tell_progress(self, tokens: int, now: float) -> None:
+        tokens += self._account.spent_tokens
         if tokens - self._told_tokens >= _PROGRESS_TOKENS or (
             tokens > self._told_tokens and now - self._told_at >= _PROGRESS_S
         ):
@@ -294,3 +309,51 @@ def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
     judged = in_stream(error.body, error.message, answer.shown_to)
     answer.was_none(judged)
     return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
+
+
+class _Relayed:
+    """A stream on its way through: what is done with a piece in the loop turn in which it comes."""
+
+    def __init__(self, attempt: Attempt, answer: EngineAnswer, stream: Stream, *, is_bounded: bool) -> None:
+        """`is_bounded`: it grows here, whether or not a client holds it back."""
+        self._attempt, self._answer, self._is_bounded = attempt, answer, is_bounded
+        self.stream = stream
+        self._size = 0
+        self.out = b""
+        """What goes to the client, of the last piece, or of the cut."""
+
+    def hear(self, piece: bytes) -> None:
+        """Raises TroubledEngine, or the ForebayError that the client gets."""
+        stream = self.stream
+        if self._is_bounded:
+            self._size += len(piece)
+            self._attempt.demand_bounded(self._size)
+        self.out = stream.feed(piece) if piece else stream.end()
+        if stream.error is not None and not stream.has_begun:
+            raise _before_answer(stream.error, self._answer)
+
+    def go_on(self) -> None:
+        """After the piece has gone out. Raises TroubledEngine."""
+        stream = self.stream
+        if stream.error is not None:
+            raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
+        if self._attempt.hear_of_piece(stream.counted) and stream.can_be_cut:
+            self.out = stream.cut(self._attempt.estimated_prompt)
+
+    def pass_now(self, piece: bytes) -> bool:
+        """To the client, at once. True when it is over, or when the client must be waited for."""
+        self.hear(piece)
+        if self.stream.is_done:
+            return True
+        is_full = bool(self.out) and self._attempt.write_now(self.out)
+        self.go_on()
+        return self.stream.is_done or is_full
+
+    def gather(self, piece: bytes) -> bool:
+        """True when it is over."""
+        self.hear(piece)
+        if self.stream.error is not None:
+            raise _before_answer(self.stream.error, self._answer)
+        if not self.stream.is_done:
+            self.go_on()
+        return self.stream.is_done

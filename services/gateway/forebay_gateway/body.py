@@ -33,7 +33,7 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
     """Raises BodyTooLarge, BodyStalled, and Refused when memory and disk are spent."""
     announced = request.content_length
     if announced is not None and announced > most_bytes:
-        raise _too_large(most_bytes)
+        raise too_large(most_bytes)
     await say_go_on(request)
     size = 0
     loop = asyncio.get_running_loop()
@@ -44,7 +44,7 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
                 piece = await request.content.read(_PIECE)
                 size += len(piece)
                 if size > most_bytes:
-                    raise _too_large(most_bytes)
+                    raise too_large(most_bytes)
                 await held.add(piece)
                 idle.reschedule(loop.time() + idle_s)
     except TimeoutError as error:
@@ -62,7 +62,7 @@ async def reading_upload(
     if not request.content_type.startswith("multipart/form-data"):
         raise BadInput("This address takes a form: its content-type must be multipart/form-data, with a boundary.")
     if (request.content_length or 0) > most_bytes:
-        raise _too_large(most_bytes)
+        raise too_large(most_bytes)
     await say_go_on(request)
     with tempfile.TemporaryDirectory(prefix="forebay-upload-", dir=directory, ignore_cleanup_errors=True) as place:
         try:
@@ -115,7 +115,7 @@ class _Reading:
         piece: bytes = await self._in_time(lambda: part.read_chunk(_PIECE))
         self._size += len(piece)
         if self._size > self._most_bytes:
-            raise _too_large(self._most_bytes)
+            raise too_large(self._most_bytes)
         return piece
 
     async def _in_time(self, step: Callable[[], Awaitable[T]]) -> T:
@@ -130,5 +130,5 @@ async def say_go_on(request: web.BaseRequest) -> None:
         request.writer.output_size = 0
 
 
-def _too_large(most_bytes: int) -> BodyTooLarge:
+def too_large(most_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"The request's body is larger than {most_bytes} bytes, the most that this gateway takes.")

@@ -55,6 +55,7 @@ from forebay_gateway.dialects.openai.image import parse_image, parse_image_edit
 from forebay_gateway.dialects.openai.moderation import parse_moderation
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
 from forebay_gateway.dialects.responses.errors import RESPONSES
+from forebay_gateway.http_in.over_aiohttp import AnswerOverAiohttp, RequestOverAiohttp
 from forebay_gateway.keeping.background import BackgroundLimits, BackgroundResponses
 from forebay_gateway.keeping.conversations import Conversations
 from forebay_gateway.keeping.files import Files
@@ -232,7 +233,9 @@ class Front:
 
     def _relay(self, route: Route) -> Handler:
         async def relay(request: web.BaseRequest, call: Call) -> web.StreamResponse:
-            return await Exchange(self._means, request, call, route).serve()
+            client = AnswerOverAiohttp(request)
+            await Exchange(self._means, RequestOverAiohttp(request), client, call, route).serve()
+            return client.response
 
         return relay
 
@@ -240,7 +243,10 @@ class Front:
         """Of what may go on without its client."""
 
         async def relay(request: web.BaseRequest, call: Call) -> web.StreamResponse:
-            return await serve_apart(Exchange(self._means, request, call, route), self._means.settings.waiting_s)
+            client = AnswerOverAiohttp(request)
+            exchange = Exchange(self._means, RequestOverAiohttp(request), client, call, route)
+            await serve_apart(exchange, self._means.settings.waiting_s)
+            return client.response
 
         return relay
 

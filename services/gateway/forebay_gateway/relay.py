@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 
 import orjson
-from aiohttp import web
 
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
@@ -20,7 +19,6 @@ from forebay_gateway.asked import Asked, Background, Keeping
 from forebay_gateway.attempt import Attempt
 from forebay_gateway.attempt_news import How
 from forebay_gateway.authentication import principal_of
-from forebay_gateway.body import read_body, reading_upload
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
 from forebay_gateway.callers.ephemeral import EphemeralKey, is_ephemeral
 from forebay_gateway.callers.principals import Principal
@@ -33,6 +31,8 @@ from forebay_gateway.engine_answer import TroubledEngine
 from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.held_answer import demand_judgeable
+from forebay_gateway.http_in.incoming import Incoming
+from forebay_gateway.http_in.outgoing import Outgoing
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.keeping.named_files import Reader
 from forebay_gateway.ledger.account import Account
@@ -69,7 +69,7 @@ _TELL_S = 5.0  # for a refusal to leave, should the client have stopped reading
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, means: Means, request: web.BaseRequest, call: Call, route: Route) -> None:
+    def __init__(self, means: Means, request: Incoming, client: Outgoing, call: Call, route: Route) -> None:
         self._means = means
         self._route = route
         self._request = request
@@ -88,7 +88,7 @@ class Exchange:
             ratios=means.ratios,
             meters=means.meters,
         )
-        self._reply = Reply(request, call.request_id, route.dialect)
+        self._reply = Reply(client, call.request_id, route.dialect)
         self._body = means.bodies.hold()
         self.on_left: Callable[[Background, Reply], None] | None = None
         """Hears that the answer goes on without its client; with a reply for what the client is told of that."""
@@ -163,7 +163,8 @@ class Exchange:
 
     # --- from first to last -----------------------------------------------------------------------------------------
 
-    async def serve(self) -> web.StreamResponse:
+    async def serve(self) -> None:
+        """Raises CancelledError or ConnectionError when the client has gone, and nothing else."""
         self._means.running.add(self)
         try:
             with self._interruptible:
@@ -186,8 +187,6 @@ class Exchange:
             self._means.running.remove(self.ledger_id)
             if self._recording is not None:
                 self._means.recorder.end(self._recording, self._entry)
-        assert self._reply.response is not None
-        return self._reply.response
 
     async def _run(self) -> None:
         self._authenticate()
@@ -203,8 +202,7 @@ class Exchange:
         elif route.prepare is not None:
             await self._answer(*await self._prepare(route.prepare))
         elif route.parse_upload is not None:
-            reading = reading_upload(
-                self._request,
+            reading = self._request.reading_upload(
                 most_bytes=settings.max_upload_bytes,
                 idle_s=settings.body_idle_s,
                 directory=settings.spool_dir,
@@ -226,9 +224,7 @@ class Exchange:
 
     async def _read_raw(self) -> bytes:
         settings = self._means.settings
-        raw = await read_body(
-            self._request, self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s
-        )
+        raw = await self._request.read(self._body, most_bytes=settings.max_body_bytes, idle_s=settings.body_idle_s)
         if self._recording is not None:
             self._recording.request.add(raw)
         return raw

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-
-from aiohttp import web
+from collections.abc import Awaitable
 
 from forebay.errors import ForebayError
 from forebay_gateway.asked import Background
 from forebay_gateway.canonical.dialect import Dialect, Translation
+from forebay_gateway.http_in.outgoing import Outgoing
 from forebay_gateway.recordings.tape import Recording
 
 log = logging.getLogger(__name__)
@@ -24,24 +24,24 @@ _COMMENT = b": waiting\n\n"
 
 
 class Reply:
-    def __init__(self, request: web.BaseRequest, request_id: str, dialect: Dialect) -> None:
-        self._request, self._request_id, self._dialect = request, request_id, dialect
+    def __init__(self, client: Outgoing, request_id: str, dialect: Dialect) -> None:
+        self._client, self._request_id, self._dialect = client, request_id, dialect
         self.headers = dialect.id_headers(request_id)
         """Those of the answer, as far as known; what comes after they went out is not told."""
-        self.response: web.StreamResponse | None = None
-        """None until anything went out."""
+        self._status = 0
         self.recording: Recording | None = None
         """None: what goes out is not taken down."""
         self._takes_events = True
         """A stream that has begun may end with an error."""
-        self._writing = asyncio.Lock()
+        self._writing: asyncio.Lock | None = None
+        """There once there are comments."""
         self._alarm: asyncio.TimerHandle | None = None
         self._commenting: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> int:
         """What the client saw; 0 when it saw nothing yet."""
-        return self.response.status if self.response is not None else 0
+        return self._status
 
     # --- streamed ---------------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Reply:
     async def begin_stream(self) -> None:
         """Status and headers, unless a comment took them out already. No comment is written after this."""
         await self._end_comments()
-        if self.response is None:
+        if not self._status:
             await self._open_stream(self._dialect.stream_type)
 
     async def begin_bytes(self, content_type: str) -> None:
@@ -70,38 +70,56 @@ class Reply:
 
     async def write(self, piece: bytes) -> None:
         """Raises ConnectionError when the client has gone."""
-        assert self.response is not None
         if self.recording is not None:
             self.recording.answer.add(piece)
-        await self.response.write(piece)
+        await self._client.write(piece)
 
     async def end_stream(self, piece: bytes) -> None:
-        assert self.response is not None
         if self.recording is not None:
             self.recording.answer.add(piece)
-        await self.response.write_eof(piece)
+        await self._client.end(piece)
+
+    # --- streamed, without waiting ----------------------------------------------------------------------------------
+
+    @property
+    def takes_now(self) -> bool:
+        """Whether what is written can be, by `write_now`. Once it has begun."""
+        return self._client.takes_now
+
+    @property
+    def is_full(self) -> bool:
+        """The client is slow: nothing more should be written before `drained`."""
+        return self._client.is_full
+
+    def write_now(self, piece: bytes) -> None:
+        """Raises ConnectionError when the client has gone."""
+        if self.recording is not None:
+            self.recording.answer.add(piece)
+        self._client.write_now(piece)
+
+    def drained(self) -> Awaitable[None] | None:
+        """Waits until it is not full. Raises ConnectionError when the client has gone. None: it is not full."""
+        return self._client.drained()
 
     # --- whole ------------------------------------------------------------------------------------------------------
 
     async def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
         if self.recording is not None:
             self.recording.answer.add(body)
-        response = web.Response(status=status, body=body, headers={**self.headers, "content-type": content_type})
-        self.response = response
-        await response.prepare(self._request)
-        await response.write_eof()
+        self._status = status
+        await self._client.send(status, {**self.headers, "content-type": content_type}, body)
 
     async def refuse(self, error: ForebayError, translation: Translation | None = None) -> None:
         """As status and body, or as the last events of a stream whose headers went out. `translation`: of the answer that
         it told."""
         await self._end_comments()
         rendered = self._dialect.render(error, self._request_id)
-        if self.response is None:
+        if not self._status:
             self.headers.update(rendered.headers)
             await self.send(rendered.status, rendered.body, rendered.headers["content-type"])
             return
         if self._takes_events:
-            await self.response.write_eof(self._dialect.failing(rendered, translation))
+            await self._client.end(self._dialect.failing(rendered, translation))
         else:
             self.abort()
 
@@ -110,12 +128,11 @@ class Reply:
 
     def abort(self) -> None:
         """Drops the connection, unsent bytes and all."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        self._client.abort()
 
     def unheard(self, background: Background) -> Unheard:
         """For the answer, which goes on without the client, while this one is for what the client is told of that."""
-        unheard = Unheard(self._request, self._request_id, self._dialect, self.headers, background)
+        unheard = Unheard(self._client, self._request_id, self._dialect, self.headers, background)
         unheard.recording, self.recording = self.recording, None
         return unheard
 
@@ -129,18 +146,15 @@ class Reply:
     # ----------------------------------------------------------------------------------------------------------------
 
     async def _open_stream(self, content_type: str) -> None:
-        self.response = web.StreamResponse(headers={**self.headers, **_STREAM_HEADERS, "content-type": content_type})
-        if self._request.version >= (1, 1):
-            self.response.enable_chunked_encoding()
-        else:
-            self.response.force_close()  # such a client knows the end by the closing alone, even if it asked to keep alive
-        await self.response.prepare(self._request)
+        self._status = 200
+        await self._client.begin(200, {**self.headers, **_STREAM_HEADERS, "content-type": content_type})
 
     async def _comment(self, every_s: float) -> None:
+        self._writing = asyncio.Lock()
         while True:
             try:
                 async with self._writing:
-                    if self.response is None:
+                    if not self._status:
                         await self._open_stream(self._dialect.stream_type)
                     await self.write(_COMMENT)
             except ConnectionError as error:
@@ -152,8 +166,10 @@ class Reply:
         if self._alarm is not None:
             self._alarm.cancel()
         if self._commenting is not None:
-            async with self._writing:  # not in the middle of one
-                self._commenting.cancel()
+            if self._writing is not None:
+                async with self._writing:  # not in the middle of one
+                    self._commenting.cancel()
+            self._commenting.cancel()
             self._commenting = None
 
 
@@ -162,21 +178,24 @@ class Unheard(Reply):
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        client: Outgoing,
         request_id: str,
         dialect: Dialect,
         headers: dict[str, str],
         background: Background,
     ) -> None:
-        super().__init__(request, request_id, dialect)
+        super().__init__(client, request_id, dialect)
         self.headers = headers
-        self.response = web.StreamResponse()
         self._background = background
         self._has_begun = False
 
     @property
     def status(self) -> int:
         return 200 if self._has_begun or self._background.is_told else 0
+
+    @property
+    def takes_now(self) -> bool:
+        return False
 
     def comment_while_waiting(self, every_s: float) -> None:
         pass

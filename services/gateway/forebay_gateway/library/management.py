@@ -27,6 +27,7 @@ from forebay_gateway.dialects.ollama.fields import parse_body, streams, text_of
 from forebay_gateway.dialects.ollama.native import native_body
 from forebay_gateway.dialects.ollama.progress import SUCCESS
 from forebay_gateway.fleet import Backend
+from forebay_gateway.http_in.over_aiohttp import AnswerOverAiohttp
 from forebay_gateway.library.blobs import BLOBS_PATH, BlobBody, digest_in
 from forebay_gateway.library.errand import Errand, in_its_words, refused
 from forebay_gateway.library.hosts import BACKEND_HEADER, host, hosts, hosts_to_clear
@@ -91,7 +92,8 @@ class ModelManagement:
     ) -> web.StreamResponse:
         """Raises NotAuthenticated; everything else is told to the client in the form that still fits."""
         principal = principal_of(self._means, call)
-        order = Order(action, request, call, principal, Reply(request, call.request_id, OLLAMA))
+        client = AnswerOverAiohttp(request)
+        order = Order(action, request, call, principal, Reply(client, call.request_id, OLLAMA))
         try:
             with _logged(order):
                 self._admit(order)
@@ -104,8 +106,7 @@ class ModelManagement:
             log.exception("order failed inside the gateway", extra={"action": "internal", "route": call.path})
             mistake = ForebayError(f"Forebay made a mistake; its log has request {call.request_id}.")
             await order.reply.refuse(mistake)
-        assert order.reply.response is not None
-        return order.reply.response
+        return client.response
 
     def _admit(self, order: Order) -> None:
         if not order.principal.may_manage_models:

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Protocol
 
 import orjson
-from aiohttp import web
 
 from forebay.errors import ForebayError
 from forebay_gateway.asked import Background
@@ -25,10 +24,10 @@ class Serving(Protocol):
 
     on_left: Callable[[Background, Reply], None] | None
 
-    async def serve(self) -> web.StreamResponse: ...
+    async def serve(self) -> None: ...
 
 
-async def serve_apart(exchange: Serving, comment_every_s: float) -> web.StreamResponse:
+async def serve_apart(exchange: Serving, comment_every_s: float) -> None:
     """In a task of its own, which goes on without the client when that is what it asked for, and else ends with it."""
     left: asyncio.Future[tuple[Background, Reply]] = asyncio.get_running_loop().create_future()
     exchange.on_left = lambda background, client: left.set_result((background, client))
@@ -36,7 +35,8 @@ async def serve_apart(exchange: Serving, comment_every_s: float) -> web.StreamRe
     try:
         await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
         if not left.done():
-            return work.result()
+            work.result()
+            return
         await asyncio.wait({work}, timeout=_REFUSED_WITHIN_S)
     except asyncio.CancelledError:
         work.cancel()  # the client knows of no response yet
@@ -44,10 +44,10 @@ async def serve_apart(exchange: Serving, comment_every_s: float) -> web.StreamRe
         raise
     background, client = left.result()
     assert isinstance(background, BackgroundResponse)
-    return await _tell_begun(background, client, comment_every_s)
+    await _tell_begun(background, client, comment_every_s)
 
 
-async def _tell_begun(response: BackgroundResponse, client: Reply, comment_every_s: float) -> web.StreamResponse:
+async def _tell_begun(response: BackgroundResponse, client: Reply, comment_every_s: float) -> None:
     if response.refusal is not None:
         await client.refuse(response.refusal)
     else:
@@ -56,8 +56,6 @@ async def _tell_begun(response: BackgroundResponse, client: Reply, comment_every
             await tell_events(client, response.follow(-1, comment_every_s))
         else:
             await client.send(200, orjson.dumps(response.queued))
-    assert client.response is not None
-    return client.response
 
 
 async def tell_events(client: Reply, events: AsyncGenerator[bytes, None]) -> None:

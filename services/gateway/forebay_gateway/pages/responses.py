@@ -14,6 +14,7 @@ from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.fields import parse_object
 from forebay_gateway.dialects.responses.errors import RESPONSES
 from forebay_gateway.dialects.responses.request import NEEDED_FIELDS, ask_for_response
+from forebay_gateway.http_in.over_aiohttp import AnswerOverAiohttp
 from forebay_gateway.keeping.background import BackgroundResponse, BackgroundResponses
 from forebay_gateway.keeping.contents import ContentStore, Kind, StoredContent
 from forebay_gateway.keeping.elsewhere import Elsewhere
@@ -73,10 +74,9 @@ class StoredPages:
                     code="invalid_value",
                 )
             events = self._elsewhere.follow(kept, after, idle_s)
-        reply = Reply(request, call.request_id, RESPONSES)
-        await tell_events(reply, events)
-        assert reply.response is not None
-        return reply.response
+        client = AnswerOverAiohttp(request)
+        await tell_events(Reply(client, call.request_id, RESPONSES), events)
+        return client.response
 
     async def delete(self, request: web.BaseRequest, call: Call, response_id: str) -> web.StreamResponse:
         """One that is under way is cancelled."""
