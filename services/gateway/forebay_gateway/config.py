@@ -16,7 +16,7 @@ class GatewaySettings:
     name: str = "gateway-1"
     """This gateway's name, stable over restarts and unlike every other's. Also its NATS user."""
     listen: str = "127.0.0.1:8090"
-    """Where clients connect."""
+    """Where clients connect. Of a name that has several addresses: the first of IPv4, or else of IPv6."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) for clients; without one the port speaks plain HTTP. Read again when it changes."""
     tls_key: Path | None = None
@@ -26,6 +26,8 @@ class GatewaySettings:
     `forwarded_header` of where a request came from counts, and nobody else's word does. Name the proxies alone."""
     forwarded_header: str = "x-forwarded-for"
     """`x-forwarded-for` or `forwarded`: the one that they write. The other counts for nothing."""
+    hot_path: bool = True
+    """Whether the addresses at which nearly all requests come are served without aiohttp, which takes half the work."""
     ops_listen: str = "127.0.0.1:8095"
     """/healthz, /readyz and /metrics."""
     cors_origins: tuple[str, ...] = (

@@ -55,6 +55,9 @@ from forebay_gateway.dialects.openai.image import parse_image, parse_image_edit
 from forebay_gateway.dialects.openai.moderation import parse_moderation
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
 from forebay_gateway.dialects.responses.errors import RESPONSES
+from forebay_gateway.hot_routes import HotRoutes
+from forebay_gateway.http_in.framer import LONGEST_LINE
+from forebay_gateway.http_in.heads import SERVER
 from forebay_gateway.http_in.over_aiohttp import AnswerOverAiohttp, RequestOverAiohttp
 from forebay_gateway.keeping.background import BackgroundLimits, BackgroundResponses
 from forebay_gateway.keeping.conversations import Conversations
@@ -76,6 +79,7 @@ from forebay_gateway.refused import BadField, NotServedHere, UnknownPath, WrongM
 from forebay_gateway.relay import Exchange
 from forebay_gateway.route import Route
 from forebay_gateway.serving import Means
+from forebay_gateway.turned_away import answer_to, dialect_of, mistake
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +87,6 @@ Handler = Callable[[web.BaseRequest, Call], Awaitable[web.StreamResponse]]
 
 _MESSAGES_PATH = "/v1/messages"
 _RESPONSES_PATH = "/v1/responses"
-_LONGEST_HEADER = 16 << 10
 _REQUEST_LINE = re.compile(rb"[A-Z]{3,8} (/[^ ?\r\n]{0,2048})")
 
 
@@ -133,6 +136,7 @@ class Front:
             Route(EMBED_PATH, OLLAMA, partial(parse_embed, now=means.clock.now)),
             Route(LEGACY_PATH, OLLAMA, parse_legacy_embeddings),
         )
+        self.hot = HotRoutes(means, self._origins, relayed)
         responses = Route(_RESPONSES_PATH, RESPONSES, prepare=kept.prepare, prompt="input")
         self._routes: dict[str, dict[str, Handler]] = {
             **{route.path: {"POST": self._relay(route)} for route in relayed},
@@ -171,8 +175,8 @@ class Front:
             request_factory=partial(_make_request, self._origins),
             handler_cancellation=True,
             access_log=None,  # a key may stand in the path
-            max_line_size=_LONGEST_HEADER,
-            max_field_size=_LONGEST_HEADER,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
         )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -190,13 +194,12 @@ class Front:
             self._means.guard.note(call, error)
             if is_administration(call.path):
                 return refusal(call, error)
-            return _response(_dialect_of(call), error, call.request_id)
+            return _response(dialect_of(call), error, call.request_id)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
             log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
-            mistake = ForebayError(f"Forebay made a mistake; its log has request {call.request_id}.")
-            return _response(_dialect_of(call), mistake, call.request_id)
+            return _response(dialect_of(call), mistake(call.request_id), call.request_id)
 
     def _find(self, call: Call) -> Handler:
         path = call.path.rstrip("/") or "/"
@@ -260,17 +263,9 @@ class Front:
         )
 
 
-def _dialect_of(call: Call) -> Dialect:
-    """Of the answer to a call that no route has taken."""
-    if call.path.startswith("/api/"):
-        return OLLAMA
-    return ANTHROPIC if call.is_anthropic else OPENAI
-
-
 def _response(dialect: Dialect, error: ForebayError, request_id: str) -> web.Response:
-    rendered = dialect.render(error, request_id)
-    headers = {**dialect.id_headers(request_id), **rendered.headers}
-    return web.Response(status=rendered.status, body=rendered.body, headers=headers)
+    status, headers, body = answer_to(dialect, error, request_id)
+    return web.Response(status=status, body=body, headers=headers)
 
 
 class _Connection(RequestHandler):
@@ -303,14 +298,14 @@ class _Connection(RequestHandler):
             )
         elif status < 500:
             error = BadInput(
-                f"This is not a well-formed HTTP/1.1 request: no line of its head can have more than {_LONGEST_HEADER} "
+                f"This is not a well-formed HTTP/1.1 request: no line of its head can have more than {LONGEST_LINE} "
                 "bytes, and its body must be encoded as the head says, which can be with gzip or deflate."
             )
         else:
             error = ForebayError()
         request_id = new_request_id()
         call = read_call("", self._path, {}, endpoints=self.endpoints)
-        dialect = _dialect_of(call) if isinstance(exc, ContentEncodingError) else OPENAI
+        dialect = dialect_of(call) if isinstance(exc, ContentEncodingError) else OPENAI
         response = _response(dialect, error, request_id)
         response.force_close()
         return response
@@ -325,8 +320,7 @@ class _Request(web.BaseRequest):
     origins: Origins
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        # Whose server this is, and of which version, is for nobody to know who might look for its weaknesses.
-        response.headers["server"] = "forebay"
+        response.headers["server"] = SERVER
         response.headers.update(self.origins.headers(self.headers.get("origin"), response.headers))
 
 

@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from forebay.address_gate import AddressGate
 from forebay.clock import Clock
 from forebay.config import parse_address, read_secret
 from forebay.delegation import Delegations
-from forebay.errors import BadSettings, CannotStart
+from forebay.errors import BadSettings
 from forebay.follow import Followed, Follower
 from forebay.forwarded import Forwards
 from forebay.metrics import Metrics
@@ -40,6 +41,9 @@ from forebay_gateway.fleet import Fleet
 from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
 from forebay_gateway.held_body import BodyBudget
+from forebay_gateway.http_in.connection import HotConnection
+from forebay_gateway.http_in.connections import Connections
+from forebay_gateway.http_in.listening import open_listener, serve_on
 from forebay_gateway.keeping.afterwork import open_afterwork
 from forebay_gateway.keeping.batches import AdminBatches
 from forebay_gateway.keeping.contents import AdminContents
@@ -230,7 +234,9 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     (),
                     _reading(lambda: front.background.under_way),
                 )
-                runner = web.ServerRunner(front.make_server(), shutdown_timeout=_CUT_S)
+                others = front.make_server()
+                connections = Connections(front.hot, others)
+                make_protocol = partial(HotConnection, connections) if settings.hot_path else others
                 async with asyncio.TaskGroup() as tasks:
                     background = [
                         tasks.create_task(session.run(), name="scheduler-session"),
@@ -238,6 +244,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         tasks.create_task(recorder.run(), name="recordings"),
                         tasks.create_task(attempt_news.run(), name="attempt-news"),
                         tasks.create_task(security_news.run(), name="security-news"),
+                        tasks.create_task(connections.watch(), name="connections"),
                         tasks.create_task(_end_late(running, fleet, clock, settings), name="lost"),
                         tasks.create_task(
                             SilenceWatch(running, fleet, upstream, clock, settings.silent_look_s).run(), name="silence"
@@ -246,12 +253,12 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         *(tasks.create_task(f.keep(), name="keep") for f in followers),
                     ]
                     try:
-                        site = await _listen(runner, settings, tls)
                         try:
-                            yield site
+                            async with _listening(make_protocol, settings, tls) as site:
+                                yield site
                         finally:
                             draining.set()
-                            await _drain(runner, running, settings)
+                            await _drain(connections, others, running, settings)
                             await session.leave()
                     finally:
                         for task in background:
@@ -296,33 +303,29 @@ def _snapshot_file(settings: GatewaySettings, followed: Followed) -> SnapshotFil
     return SnapshotFile(settings.snapshot_dir / f"{purpose}.snapshot", seal, settings.snapshot_max_age_s)
 
 
-async def _listen(runner: web.ServerRunner, settings: GatewaySettings, tls: ssl.SSLContext | None) -> str:
-    """Gives HOST:PORT. Raises CannotStart."""
-    host, port = parse_address(settings.listen)
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=4096)
-    try:
-        await site.start()
-    except OSError as error:
-        await runner.cleanup()
-        raise CannotStart(
-            f"The gateway's port {settings.listen} cannot be opened ({error.strerror}); is another Forebay running?"
-        ) from error
-    address: tuple[str, int] = runner.addresses[0]
-    return f"{host}:{address[1]}"
+@asynccontextmanager
+async def _listening(
+    make_protocol: Callable[[], asyncio.Protocol], settings: GatewaySettings, tls: ssl.SSLContext | None
+) -> AsyncIterator[str]:
+    """Gives HOST:PORT. Until left connections are taken; then those that there are go on. Raises CannotStart."""
+    listener = open_listener(settings)
+    host, _ = parse_address(settings.listen)
+    address = f"{host}:{listener.getsockname()[1]}"
+    async with serve_on(listener, make_protocol, tls):
+        yield address
 
 
-async def _drain(runner: web.ServerRunner, running: Running, settings: GatewaySettings) -> None:
-    """No new connections; what runs may finish, and is told when it may not."""
-    for site in list(runner.sites):
-        await site.stop()
-    if runner.server is not None:
-        runner.server.pre_shutdown()
+async def _drain(connections: Connections, others: web.Server, running: Running, settings: GatewaySettings) -> None:
+    """No connections are taken any more; what runs may finish, and is told when it may not."""
+    connections.drain()
+    others.pre_shutdown()
     if not await running.wait_empty(settings.drain_s):
         log.warning("running requests are cut", extra={"action": "drain_cut", "requests": len(running)})
         running.interrupt_all(Draining())
         await running.wait_empty(_CUT_S)
-    await runner.cleanup()
+    await connections.cut(_CUT_S)
+    others.pre_shutdown()
+    await others.shutdown(_CUT_S)
 
 
 async def _end_late(running: Running, fleet: Fleet, clock: Clock, settings: GatewaySettings) -> None:
