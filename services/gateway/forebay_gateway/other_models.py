@@ -79,6 +79,10 @@ class OtherModels:
         """Whether there is anyone who might take a prompt that was too long."""
         return self._choose(Why.CONTEXT_TOO_LONG) is not None
 
+    def forget(self) -> None:
+        """The request has ended. An error knows where it was raised, and so all that was at hand there."""
+        self._first_error = None
+
     def next(self, error: ForebayError) -> tuple[Turn, Why] | None:
         """Instead of the last one, which ended so. None: nobody is left, or another would not help."""
         self._first_error = self._first_error or error

@@ -183,6 +183,9 @@ class Exchange:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._reply.close()
+            self._attempt = None  # which knows us too: a circle would be left to the collector
+            if self._others is not None:
+                self._others.forget()
             self._body.release()
             self._means.running.remove(self.ledger_id)
             if self._recording is not None:
