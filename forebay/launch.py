@@ -91,9 +91,12 @@ def cli() -> None:
     "--set", "sets", multiple=True, metavar="SERVICE.FIELD=VALUE", help="One setting, over file and environment."
 )
 @click.option(
+    "--workers", type=click.IntRange(1, 64), help="With gateway: how many processes share its address. [default: 1]"
+)
+@click.option(
     "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
 )
-def run(services: Sequence[str], config: Path | None, sets: Sequence[str], log_level: str) -> None:
+def run(services: Sequence[str], config: Path | None, sets: Sequence[str], workers: int | None, log_level: str) -> None:
     """Run SERVICES (gateway, scheduler, registry, admin, gpu-agent, or all) in this process until SIGTERM or Ctrl-C."""
     import asyncio  # here and below, since a shell that completes waits for what is imported above
 
@@ -101,8 +104,9 @@ def run(services: Sequence[str], config: Path | None, sets: Sequence[str], log_l
 
     set_up_logs("+".join(services), log_level)
     chosen = load_services(services)
-    prepared = prepare(chosen, read_file(config), _split_sets(sets))
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    counted = () if workers is None else (f"gateway.workers={workers}",)
+    prepared = prepare(chosen, read_file(config), _split_sets((*sets, *counted)))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run_until_told(prepared))
 
 
@@ -219,7 +223,7 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
             ops = Ops(service.name)
             all_ops.append(ops)
             address = stack.enter_context(serve_ops(ops, settings.ops_listen))
-            beating = asyncio.create_task(_beat(ops), name="beat")
+            beating = asyncio.create_task(beat(ops), name="beat")
             stack.callback(beating.cancel)
             ground = Ground(service.name, clock, ops, memory_bus)
             await stack.enter_async_context(service.open(settings, ground))
@@ -232,7 +236,8 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
         log.info("draining", extra={"action": "drain"})
 
 
-async def _beat(ops: Any) -> None:
+async def beat(ops: Any) -> None:
+    """For ever: the loop turns."""
     import asyncio
 
     while True:
@@ -240,7 +245,8 @@ async def _beat(ops: Any) -> None:
         await asyncio.sleep(1)
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
+    """What makes the fastest event loop that is installed here. None: asyncio's own does."""
     try:
         import uvloop
     except ModuleNotFoundError:
@@ -279,7 +285,7 @@ def main() -> None:
             raise
         _exit_saying(BadInput(f"{error.object!a} is not text: its bytes are no UTF-8."))
     except BaseExceptionGroup as group:  # what a service's TaskGroup makes of the error that ended it
-        error_in_group = _first_of_ours(group)
+        error_in_group = first_of_ours(group)
         if error_in_group is None:
             raise
         _exit_saying(error_in_group)
@@ -292,7 +298,7 @@ def _exit_saying(error: ForebayError) -> NoReturn:
     sys.exit(next((EXIT_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in EXIT_CODES), 1))
 
 
-def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> ForebayError | None:
+def first_of_ours(group: BaseExceptionGroup[BaseException]) -> ForebayError | None:
     """None unless every error in the group is of our family: another one needs its traceback."""
     ours, others = group.split(ForebayError)
     if ours is None or others is not None:

@@ -104,6 +104,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._all: list[Counter | Histogram | Gauge] = []
+        self._sources: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -125,6 +126,10 @@ class Metrics(Collector):
     ) -> CounterReading:
         return self._add(CounterReading(name, about, labels, read))
 
+    def add_source(self, read: Callable[[], Iterable[Metric]]) -> None:
+        """Whole families that others have counted, read when scraped. Their names are no other's here."""
+        self._sources.append(read)
+
     def _add(self, metric: M) -> M:
         self._all.append(metric)
         return metric
@@ -135,6 +140,8 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         for metric in self._all:
             yield metric.collect()
+        for read in self._sources:
+            yield from read()
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

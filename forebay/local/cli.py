@@ -58,6 +58,11 @@ class _Folder(click.Path):
 )
 @click.option("--gateways", type=click.IntRange(1, 16), default=1, show_default=True, help="How many gateways to run.")
 @click.option(
+    "--gateway-workers",
+    type=click.IntRange(1, 64),
+    help="How many processes share each gateway's address.  [default: 1]",
+)
+@click.option(
     "--schedulers",
     type=click.IntRange(1, 4),
     default=1,

@@ -62,6 +62,8 @@ class Wanted:
     engine: bool = True
     engine_slots: int = 4
     gateways: int = 1
+    gateway_workers: int | None = None
+    """None: as the settings file says, or one."""
     schedulers: int = 1
     registries: int = 1
 
@@ -100,6 +102,7 @@ class Up:
                 nats=None,
                 has_own_database=has_own_database,
                 node=settings.node,
+                gateway_workers=wanted.gateway_workers,
             )
             demand_good_settings(settings.tables, os.environ, _told(wiring))
             was_killed = data.processes_file.exists()

@@ -29,6 +29,8 @@ class Wiring:
     """False: DATABASE_URL names one that is not ours."""
     node: str
     """Under which this machine's own agent reports."""
+    gateway_workers: int | None = None
+    """How many processes each gateway has. None: as its settings say."""
 
     def admin(self) -> Environ:
         front, certificate = self.front, self.front.certificate
@@ -102,6 +104,7 @@ class Wiring:
             **self._bus(name),
             **self._snapshots(name),
             journal_dir=self.data.journal / name,
+            workers=None if self.gateway_workers is None else str(self.gateway_workers),
         )
 
     def gpu_agent(self) -> Environ:

@@ -26,7 +26,9 @@ from tests.gateway.sse_text import events, text_of
 
 
 @asynccontextmanager
-async def gateway_process(house: House, nats: NatsServer, **more: object) -> AsyncIterator[asyncio.subprocess.Process]:
+async def gateway_process(
+    house: House, nats: NatsServer, *flags: str, **more: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`forebay run gateway` with the settings of the house, at `house.url`."""
     settings = house.settings
     chosen: dict[str, object] = {
@@ -39,7 +41,7 @@ async def gateway_process(house: House, nats: NatsServer, **more: object) -> Asy
     chosen |= {"listen": house.url.partition("//")[2], "ops_listen": f"127.0.0.1:{free_port()}"}
     chosen |= {"nats_url": nats.url, "nats_seed_file": nats.seed_file("gateway-1"), **more}
     sets = [part for name, value in chosen.items() for part in ("--set", f"gateway.{name}={value}")]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "forebay", "run", "gateway", *sets)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "forebay", "run", "gateway", *flags, *sets)
     try:
         await _wait_ready(house, str(chosen["ops_listen"]))
         yield process
@@ -51,7 +53,7 @@ async def gateway_process(house: House, nats: NatsServer, **more: object) -> Asy
 
 async def _wait_ready(house: House, ops: str) -> None:
     told: object = None
-    for _ in range(400):
+    for _ in range(4800):
         try:
             async with house.client.get(f"http://{ops}/readyz") as answer:
                 told = await answer.json()

@@ -495,11 +495,14 @@ class AttemptsReport(_message.Message):
     STARTED_US_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
     started_us: _builtins.int
     """of this process: another one counts anew"""
     sequence: _builtins.int
     """counts up by one from 1"""
+    worker: _builtins.int
+    """which of the gateway's processes, each of which counts its own; 0: it is one process"""
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendAttempts]: ...
     def __init__(
@@ -509,10 +512,11 @@ class AttemptsReport(_message.Message):
         started_us: _builtins.int = ...,
         sequence: _builtins.int = ...,
         backends: _abc.Iterable[Global___BackendAttempts] | None = ...,
+        worker: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "gateway", b"gateway", "sequence", b"sequence", "started_us", b"started_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "gateway", b"gateway", "sequence", b"sequence", "started_us", b"started_us", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,9 +31,11 @@ class How(StrEnum):
 
 
 class AttemptNews:
-    def __init__(self, bus: Bus, gateway: str, clock: Clock) -> None:
+    def __init__(self, bus: Bus, gateway: str, clock: Clock, *, worker: int = 0) -> None:
+        """`worker`: which of a gateway's several processes this is."""
         self._bus = bus
         self._gateway = gateway
+        self._worker = worker
         self._clock = clock
         self._started_us = micros(clock.now())
         self._sequence = 0
@@ -69,6 +71,7 @@ class AttemptNews:
             gateway=self._gateway,
             started_us=self._started_us,
             sequence=self._sequence,
+            worker=self._worker,
             backends=[
                 lifecycle_pb2.BackendAttempts(backend_id=backend_id, **{str(how): n for how, n in told.items()})
                 for backend_id, told in counts.items()

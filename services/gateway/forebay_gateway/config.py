@@ -17,6 +17,10 @@ class GatewaySettings:
     """This gateway's name, stable over restarts and unlike every other's. Also its NATS user."""
     listen: str = "127.0.0.1:8090"
     """Where clients connect. Of a name that has several addresses: the first of IPv4, or else of IPv6."""
+    workers: int = 1
+    """How many processes of this gateway share that address, each a gateway of its own to the scheduler, `<name>.<number>`,
+    with its own journal below `journal_dir`. What may be held in memory and on the disk is divided among them; what is
+    counted (`most_background` …) each counts for itself."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) for clients; without one the port speaks plain HTTP. Read again when it changes."""
     tls_key: Path | None = None
@@ -135,6 +139,8 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         read_proxies(self.trusted_proxies, self.forwarded_header)
+        if not 1 <= self.workers <= 64:
+            raise ValueError(f"workers: {self.workers} is not between 1 and 64")
         url = self.admin_http_url
         if url and (not url.startswith(("http://", "https://")) or not set("?#@ ").isdisjoint(url)):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The gateway as a service: what is opened in which order, and how it drains. Everything else has a file of its own."""
+"""A gateway's one process: what is opened in which order, and how it drains. Everything else has a file of its own."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from forebay.errors import BadSettings
 from forebay.follow import Followed, Follower
 from forebay.forwarded import Forwards
 from forebay.metrics import Metrics
+from forebay.ops import Ops
 from forebay.registries import open_registries
 from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
-from forebay.service import Ground, Service
+from forebay.service import Ground
 from forebay.tls import serving_tls
 from forebay_gateway.admin_http import open_admin_http
 from forebay_gateway.attempt_news import AttemptNews
@@ -41,6 +42,7 @@ from forebay_gateway.fleet import Fleet
 from forebay_gateway.fleet_watch import FleetWatch
 from forebay_gateway.front import Front
 from forebay_gateway.held_body import BodyBudget
+from forebay_gateway.http_in.accepting import accepting
 from forebay_gateway.http_in.connection import HotConnection
 from forebay_gateway.http_in.connections import Connections
 from forebay_gateway.http_in.listening import open_listener, serve_on
@@ -70,22 +72,21 @@ from forebay_gateway.slots.fence import Fence
 from forebay_gateway.slots.places import Places
 from forebay_gateway.slots.scheduler_session import SchedulerSession
 from forebay_gateway.upstream import open_upstream
+from forebay_gateway.workers.left_journals import publish_left
+from forebay_gateway.workers.orders import left_journals
+from forebay_gateway.workers.place import Place
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_GLANCES, _GLANCE_S = 200, 0.05  # at what is missing, before one of several processes takes connections
 _CUT_S = 2.0  # for clients to take the last event of a stream that is cut
 
 
 @asynccontextmanager
-async def open_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIterator[None]:
-    async with serving_gateway(settings, ground):
-        yield
-
-
-@asynccontextmanager
-async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIterator[str]:
-    """The same, and gives the address at which it listens (with `listen` on port 0 it is known only then)."""
+async def serving_gateway(settings: GatewaySettings, ground: Ground, place: Place | None = None) -> AsyncIterator[str]:
+    """Entered means ready, left means drained. Gives the address at which it listens, since `listen` may leave the port
+    open. `place`: among other processes of the same gateway."""
     if settings.isolation not in ("serve", "refuse"):
         raise BadSettings([f"[gateway] isolation: {settings.isolation!r} is neither serve nor refuse"])
     clock, ops = ground.clock, ground.ops
@@ -103,6 +104,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
         running.interrupt_of(key_ids, principals.why_ended)
 
     bus_user = settings.nats_user or settings.name
+    bus_name, number = (settings.name, 0) if place is None else (place.gateway, place.number)
     with hold_directory(settings.journal_dir):
         async with (
             ground.open_bus(
@@ -125,7 +127,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 open_afterwork() as afterwork,
             ):
                 generation, journal = await asyncio.to_thread(_take_up_journal, settings, clock.now())
-                publisher = RecordPublisher(journal, bus, settings.name)
+                publisher = RecordPublisher(journal, bus, bus_name)
                 fleet_watch = FleetWatch(registries.peers, fleet, endpoints)
                 followers = [
                     Follower(followed, _snapshot_file(settings, followed), clock, ops)
@@ -165,11 +167,11 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     ops=ops,
                     local_after_s=settings.local_after_s,
                 )
-                attempt_news = AttemptNews(bus, settings.name, clock)
+                attempt_news = AttemptNews(bus, bus_name, clock, worker=number)
                 contents = AdminContents(admin)
                 recorder = Recorder(
                     bus,
-                    settings.name,
+                    bus_name,
                     ops.metrics,
                     body_bytes=settings.recorded_body_bytes,
                     held_bytes=settings.recordings_held_bytes,
@@ -237,6 +239,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 others = front.make_server()
                 connections = Connections(front.hot, others)
                 make_protocol = partial(HotConnection, connections) if settings.hot_path else others
+                left = [] if place else await asyncio.to_thread(left_journals, settings.journal_dir, settings.workers)
                 async with asyncio.TaskGroup() as tasks:
                     background = [
                         tasks.create_task(session.run(), name="scheduler-session"),
@@ -246,6 +249,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                         tasks.create_task(security_news.run(), name="security-news"),
                         tasks.create_task(connections.watch(), name="connections"),
                         tasks.create_task(_end_late(running, fleet, clock, settings), name="lost"),
+                        tasks.create_task(publish_left(left, settings, bus), name="left-journals"),
                         tasks.create_task(
                             SilenceWatch(running, fleet, upstream, clock, settings.silent_look_s).run(), name="silence"
                         ),
@@ -254,7 +258,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                     ]
                     try:
                         try:
-                            async with _listening(make_protocol, settings, tls) as site:
+                            async with _listening(make_protocol, settings, tls, place, ops) as site:
                                 yield site
                         finally:
                             draining.set()
@@ -266,9 +270,6 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground) -> AsyncIte
                 await publisher.flush(settings.publish_s)
                 await recorder.flush(settings.publish_s)
                 await journal.leave()
-
-
-service = Service("gateway", GatewaySettings, open_gateway, needs=("admin", "registry", "scheduler"))
 
 
 @asynccontextmanager
@@ -305,14 +306,39 @@ def _snapshot_file(settings: GatewaySettings, followed: Followed) -> SnapshotFil
 
 @asynccontextmanager
 async def _listening(
-    make_protocol: Callable[[], asyncio.Protocol], settings: GatewaySettings, tls: ssl.SSLContext | None
+    make_protocol: Callable[[], asyncio.Protocol],
+    settings: GatewaySettings,
+    tls: ssl.SSLContext | None,
+    place: Place | None,
+    ops: Ops,
 ) -> AsyncIterator[str]:
     """Gives HOST:PORT. Until left connections are taken; then those that there are go on. Raises CannotStart."""
-    listener = open_listener(settings)
+    listener = open_listener(settings) if place is None else place.listener
     host, _ = parse_address(settings.listen)
     address = f"{host}:{listener.getsockname()[1]}"
-    async with serve_on(listener, make_protocol, tls):
+    serving = (
+        serve_on(listener, make_protocol, tls)
+        if place is None
+        else accepting(
+            listener,
+            make_protocol,
+            tls,
+            place.seat,
+            patience_s=place.patience_s,
+            first=partial(_wait_ready, ops),
+        )
+    )
+    async with serving:
         yield address
+
+
+async def _wait_ready(ops: Ops) -> None:
+    """But not for long. Others may be ready while this process would have to refuse what it takes; if none is, clients are
+    to hear why."""
+    for _ in range(_GLANCES):
+        if not ops.missing.keys() - {"start"}:
+            return
+        await asyncio.sleep(_GLANCE_S)
 
 
 async def _drain(connections: Connections, others: web.Server, running: Running, settings: GatewaySettings) -> None:

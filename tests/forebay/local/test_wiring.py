@@ -54,6 +54,8 @@ def test_every_service_understands_all_that_it_is_told(wiring: Wiring) -> None:
     assert first.journal_dir != second.journal_dir
     assert first.snapshot_dir != second.snapshot_dir
     assert [s.nats_user or s.name for s in (first, second)] == ["gateway-1", "gateway-2"]
+    assert first.workers == 1
+    assert told("gateway", replace(wiring, gateway_workers=3).gateway("gateway-1")).workers == 3
     assert agent.bus_user == agent.node == "laptop"
     assert agent.command_key == CommandKey.from_file(registry.command_key_file).public_line
     wiring.secrets.command_key_file.unlink()

@@ -25,6 +25,15 @@ def test_each_gateway_is_one_voice_however_loud_it_is() -> None:
     assert attempts.failing("be-1", 0.0) == 1 / 4
 
 
+def test_workers_of_a_gateway_count_each_for_itself_and_are_one_voice() -> None:
+    attempts = Attempts()
+    attempts.take("gw-1", 1, 1, [("be-1", Tally(served=LEAST))], 0.0)
+    for worker in (1, 2, 3):
+        assert attempts.take("gw-2", 10 - worker, 1, [("be-1", Tally(failed=LEAST))], 0.0, worker) is None
+    assert attempts.take("gw-2", 8, 1, [("be-1", Tally(failed=LEAST))], 0.0, 2) is Fault.OUT_OF_ORDER
+    assert attempts.failing("be-1", 0.0) == 1 / 2
+
+
 def test_a_report_that_comes_again_or_too_late_does_not_count() -> None:
     attempts, told = Attempts(), [("be-1", Tally(failed=5))]
     assert attempts.take("gw-1", 5, 1, told, 0.0) is None

@@ -17,6 +17,7 @@ RESTART_S = 60.0
 """A gateway that said nothing for so long may have been restarted, with whatever clock."""
 _MOST_REPORTS = 128
 _MOST_GATEWAYS = 256
+_MOST_WORKERS = 256
 
 
 class Fault(StrEnum):
@@ -43,10 +44,16 @@ class Tally:
 
 
 @dataclass(slots=True)
-class _Voice:
+class _Process:
     started_us: int = -1
     sequence: int = 0
     heard_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Voice:
+    processes: dict[int, _Process] = field(default_factory=dict)
+    """By the worker's number; 0 is a gateway of one process."""
     reports: dict[str, deque[tuple[float, Tally]]] = field(default_factory=dict)
     """By backend, the oldest first."""
 
@@ -56,19 +63,30 @@ class Attempts:
         self._voices: dict[str, _Voice] = {}
 
     def take(
-        self, gateway: str, started_us: int, sequence: int, tallies: Iterable[tuple[str, Tally]], now: float
+        self,
+        gateway: str,
+        started_us: int,
+        sequence: int,
+        tallies: Iterable[tuple[str, Tally]],
+        now: float,
+        worker: int = 0,
     ) -> Fault | None:
-        """One report, on the monotonic clock. None: it counts."""
+        """One report of a gateway's process, on the monotonic clock. None: it counts."""
         voice = self._voices.get(gateway)
         if voice is None:
             if len(self._voices) >= _MOST_GATEWAYS:
                 self._voices.pop(next(iter(self._voices)))
             voice = self._voices[gateway] = _Voice()
-        is_earlier = started_us < voice.started_us or (started_us == voice.started_us and sequence <= voice.sequence)
+        known = voice.processes.get(worker)
+        if known is None:
+            if len(voice.processes) >= _MOST_WORKERS:
+                return Fault.MALFORMED
+            known = voice.processes[worker] = _Process()
+        is_earlier = started_us < known.started_us or (started_us == known.started_us and sequence <= known.sequence)
         # A gateway whose clock was ahead says after a restart that it started earlier; it was silent for that restart.
-        if is_earlier and (started_us == voice.started_us or now - voice.heard_at < RESTART_S):
+        if is_earlier and (started_us == known.started_us or now - known.heard_at < RESTART_S):
             return Fault.OUT_OF_ORDER
-        voice.started_us, voice.sequence, voice.heard_at = started_us, sequence, now
+        known.started_us, known.sequence, known.heard_at = started_us, sequence, now
         for backend, tally in tallies:
             told = voice.reports.setdefault(backend, deque(maxlen=_MOST_REPORTS))
             told.append((now, tally))

@@ -75,7 +75,7 @@ class Reports:
             if self._lifecycle.knows(b.backend_id)
         ]
         now = self._clock.monotonic()
-        fault = self._lifecycle.attempts.take(told.gateway, told.started_us, told.sequence, tallies, now)
+        fault = self._lifecycle.attempts.take(told.gateway, told.started_us, told.sequence, tallies, now, told.worker)
         if fault is None:
             for backend_id, tally in tallies:
                 if tally.failures:
