@@ -15,6 +15,7 @@ import orjson
 from forebay_gateway.accounting import Usage, UsageSource
 from forebay_gateway.canonical.dialect import ChunkWriter, Translation
 from forebay_gateway.canonical.forms import CHAT, Form
+from forebay_gateway.canonical.repeated_chunk import RepeatedChunk
 from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
 from forebay_gateway.canonical.structured import Gathered, Mending
 from forebay_gateway.canonical.thoughts import name_thoughts
@@ -78,6 +79,7 @@ class AnswerStream:
         self._named = (f'"model":{_json_text(model)}'.encode(), f'"model": {_json_text(model)}'.encode())
         self._wants_usage = wants_usage
         self._splitter = Splitter()
+        self._repeated = RepeatedChunk(form.text)
         self._choices = choices
         self._open_choices = set(range(choices))
         self._usage_chunk: dict[str, Any] | None = None
@@ -99,12 +101,15 @@ class AnswerStream:
 
     def feed(self, piece: bytes) -> bytes:
         """What the client gets for this; the tail of the answer (`tail`) excepted."""
+        if self._splitter.is_between and (told := self._repeated.told(piece)) is not None and not self._is_over:
+            self.counted += 1
+            return told
         try:
             events = self._splitter.feed(piece)
         except EventTooLong:
             self.error = StreamError("The engine sent an event without end.")
             return b""
-        return b"".join([self._take(event) for event in events])
+        return self._take(events[0]) if len(events) == 1 else b"".join([self._take(event) for event in events])
 
     def end(self) -> bytes:
         """The engine has ended the stream. Sets `is_done`, or `error` if the answer is not whole."""
@@ -202,16 +207,25 @@ class AnswerStream:
             estimated_prompt = self.reading.prompt_tokens
         return Usage(prompt=estimated_prompt, completion=self.counted, source=source)
 
+    @property
+    def _is_over(self) -> bool:
+        return self.is_done or self.error is not None
+
     def _take(self, event: Event) -> bytes:
         if self.is_done or self.error is not None:
             return b""
-        if event.data.strip() == b"[DONE]":
-            self.is_done = self.has_begun
-            if not self.has_begun:
-                self.error = StreamError("The engine ended its answer before it began.")
-            return b""
-        if event.data.strip() == b"null":
-            return b""  # llama.cpp begins so when it goes on with several prompts: it says nothing
+        if (told := self._repeated.told(event.raw)) is not None:
+            self.counted += 1
+            return told
+        if event.data[:1] != b"{":
+            mark = event.data.strip()
+            if mark == b"[DONE]":
+                self.is_done = self.has_begun
+                if not self.has_begun:
+                    self.error = StreamError("The engine ended its answer before it began.")
+                return b""
+            if mark == b"null":
+                return b""  # llama.cpp begins so when it goes on with several prompts: it says nothing
         try:
             chunk = orjson.loads(event.data)
         except orjson.JSONDecodeError:
@@ -247,14 +261,15 @@ class AnswerStream:
     def _take_chunk(self, event: Event, chunk: dict[str, Any], tokens: int = 1) -> bytes:
         choices = chunk.get("choices")
         usage = chunk.get("usage")
-        if not choices and isinstance(usage, dict):
-            self._keep_usage(event, chunk)
-            return b""
-        if not choices and not self.has_begun:
-            # Azure's, of what its filters found in the prompt. It is no answer yet, so that an error can still send the
-            # request elsewhere.
-            self._preface += self._named_as_asked(event, chunk)
-            return b""
+        if not choices:
+            if isinstance(usage, dict):
+                self._keep_usage(event, chunk)
+                return b""
+            if not self.has_begun:
+                # Azure's, of what its filters found in the prompt. It is no answer yet, so that an error can still send
+                # the request elsewhere.
+                self._preface += self._named_as_asked(event, chunk)
+                return b""
         self.has_begun = True
         self._latest = chunk
         ended = []
@@ -264,7 +279,7 @@ class AnswerStream:
             if choice.get("finish_reason"):
                 self._open_choices.discard(choice.get("index", 0))
                 ended.append(choice.get("index", 0))
-        if isinstance(usage, dict):
+        if usage is not None and isinstance(usage, dict):
             self._note_in_passing(usage, ended)
         if self.gathers is not None:
             self.gathers.take_choices(choices or ())
@@ -273,15 +288,26 @@ class AnswerStream:
             return b""
         if self._writer is not None:
             return self._writer.write(chunk)
-        if choices and self._form is CHAT and name_thoughts(choices, "delta"):
+        if self._may_tell_thoughts(event) and choices and name_thoughts(choices, "delta"):
             out = b"data: " + orjson.dumps({**chunk, "model": self._model}) + b"\n\n"
         else:
             out = self._named_as_asked(event, chunk)
+        if choices and len(choices) == 1 and not ended and usage is None and self._passes:
+            self._repeated.learn(event.raw, self._form.text_in(choices[0]), out)
         preface, self._preface = self._preface, b""
         if ended and self.gathers is not None:
             self._ends += out
             return preface
-        return preface + out
+        return preface + out if preface else out
+
+    @property
+    def _passes(self) -> bool:
+        """Nobody looks at its chunks, or changes them, but for the model's name."""
+        return self.reading is None and self.reword is None and self.gathers is None
+
+    def _may_tell_thoughts(self, event: Event) -> bool:
+        """Names are looked for in the bytes, which is cheap; an escape might hide one."""
+        return self._form is CHAT and (b"reasoning" in event.data or b"\\" in event.data)
 
     def _note_in_passing(self, usage: dict[str, Any], ended: list[int]) -> None:
         """Beside a part of the answer. llama.cpp tells of each text, at its end, what that one used."""
@@ -322,11 +348,13 @@ def read_usage(reported: Any) -> Usage | None:
     if not isinstance(reported, dict):
         return None
     prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    details = reported.get("prompt_tokens_details")
+    if details is None and type(prompt) is int and type(completion) is int and prompt >= 0 <= completion:
+        return Usage(prompt, 0, completion, UsageSource.ENGINE)  # as nearly all of them are
     if prompt is None and completion is None:  # of what only reads, such as ranking, vLLM tells the total alone
         prompt = reported.get("total_tokens")
     if not _is_count(prompt) or not _is_count(completion if completion is not None else 0):
         return None
-    details = reported.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     return Usage(
         prompt=int(prompt or 0),

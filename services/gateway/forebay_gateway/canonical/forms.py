@@ -10,11 +10,14 @@ from forebay_gateway.canonical.folding import fold_chat, fold_completion
 from forebay_gateway.canonical.prefix_hashes import chat_hashes, completion_hashes
 
 Json = dict[str, Any]
-_DELTA_TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal", "audio")
+_DELTA_TEXTS = ("reasoning_content", "reasoning", "tool_calls", "function_call", "refusal", "audio")
+"""Beside `content`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Form:
+    """One of those below, and equal to no other."""
+
     path: str
     """The same at the gateway and at its engines."""
     results: str
@@ -23,8 +26,12 @@ class Form:
     """The `object` of a streamed piece."""
     unchanged: Mapping[str, Any]
     """Of a choice in a chunk that adds nothing to it."""
+    text: str
+    """The field of a chunk in which most of what is generated comes."""
     has_text: Callable[[Json], bool]
     """Whether a choice in a chunk has something that was generated."""
+    text_in: Callable[[Json], Any]
+    """What a choice in a chunk has in that field."""
     text_of: Callable[[Any], str]
     """Of one of the results of a whole answer."""
     fold: Callable[[Iterable[Json], str, Json | None], Json] | None
@@ -37,7 +44,14 @@ class Form:
 
 def _delta_has_text(choice: Json) -> bool:
     delta = choice.get("delta")
-    return isinstance(delta, dict) and any(delta.get(field) for field in _DELTA_TEXTS)
+    if not isinstance(delta, dict):
+        return False
+    return bool(delta.get("content")) or any(delta.get(field) for field in _DELTA_TEXTS)
+
+
+def _delta_text(choice: Json) -> Any:
+    delta = choice.get("delta")
+    return delta.get("content") if isinstance(delta, dict) else None
 
 
 def _message_text(choice: Any) -> str:
@@ -56,7 +70,9 @@ CHAT = Form(
     results="choices",
     chunk="chat.completion.chunk",
     unchanged={"delta": {}},
+    text="content",
     has_text=_delta_has_text,
+    text_in=_delta_text,
     text_of=_message_text,
     fold=fold_chat,
     prefix_hashes=chat_hashes,
@@ -66,7 +82,9 @@ COMPLETION = Form(
     results="choices",
     chunk="text_completion",
     unchanged={"text": "", "logprobs": None},
+    text="text",
     has_text=lambda choice: bool(choice.get("text")),
+    text_in=lambda choice: choice.get("text"),
     text_of=_plain_text,
     fold=fold_completion,
     prefix_hashes=completion_hashes,
@@ -80,7 +98,9 @@ def _batch(path: str, results: str, *, passes_bytes: bool = False) -> Form:
         results=results,
         chunk="",
         unchanged={},
+        text="",
         has_text=lambda choice: False,
+        text_in=lambda choice: None,
         text_of=lambda result: "",
         fold=None,
         prefix_hashes=lambda model, tenant, fields: (),

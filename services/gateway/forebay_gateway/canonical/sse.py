@@ -6,7 +6,7 @@ came so that they can pass on unchanged. (The format: https://html.spec.whatwg.o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LONGEST_END = 4
@@ -16,8 +16,7 @@ class EventTooLong(Exception):
     """An event grows beyond what is ever reasonable; nobody would ever see its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     raw: bytes
     """As it came, its blank line included."""
     data: bytes
@@ -35,6 +34,11 @@ class Splitter:
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that this chunk completes. Raises EventTooLong."""
         pending = self._pending
+        if not pending and b"\r" not in chunk:
+            *whole, rest = chunk.split(b"\n\n")  # the usual line end, of nearly every engine
+            pending += rest
+            self._note_searched()
+            return [event for lines in whole if (event := _parse(lines + b"\n\n")) is not None]
         pending += chunk
         events: list[Event] = []
         begin = 0
@@ -46,10 +50,18 @@ class Splitter:
             begin = search = found.end()
         if begin:
             del pending[:begin]
-        self._searched = len(pending)
-        if len(pending) > self._longest:
-            raise EventTooLong
+        self._note_searched()
         return events
+
+    def _note_searched(self) -> None:
+        self._searched = len(self._pending)
+        if self._searched > self._longest:
+            raise EventTooLong
+
+    @property
+    def is_between(self) -> bool:
+        """No part of an event has come without its end."""
+        return not self._pending
 
     def rest(self) -> Event | None:
         """What came after the last blank line, as an event: some servers leave the last blank line out."""
@@ -59,7 +71,7 @@ class Splitter:
 
 
 def _parse(raw: bytes) -> Event | None:
-    if raw.startswith(b"data: ") and raw.count(b"\n") == 2 and raw.endswith(b"\n\n") and b"\r" not in raw:
+    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.endswith(b"\n\n") and b"\r" not in raw:
         return Event(raw, raw[6:-2])  # what nearly every event looks like
     data: list[bytes] = []
     name = b""
