@@ -14,6 +14,23 @@ from forebay_gateway.meters import Meters
 
 
 class Account:
+    _is_open = False
+    _naming = b""
+    """The part that its records have in common, once there is one."""
+    _body_bytes = 0
+    estimated_prompt = 0
+    """Tokens."""
+    is_running = False
+    """It was sent to an engine, which has not refused it."""
+    stream: Stream | None = None
+    """The answer on its way, when it comes as a stream."""
+    reported: Usage | None = None
+    """What the engine said of an answer that came whole."""
+    sound: Sound | None = None
+    """Of an answer that is about sound."""
+    _spent: Usage | None = None
+    """On answers that were asked for again."""
+
     def __init__(
         self, entry: Entry, *, clock: Clock, journal: Journal, form: RecordForm, ratios: TokenRatios, meters: Meters
     ) -> None:
@@ -23,20 +40,6 @@ class Account:
         self._form = form
         self._ratios = ratios
         self._meters = meters
-        self._is_open = False
-        self._body_bytes = 0
-        self.estimated_prompt = 0
-        """Tokens."""
-        self.is_running = False
-        """It was sent to an engine, which has not refused it."""
-        self.stream: Stream | None = None
-        """The answer on its way, when it comes as a stream."""
-        self.reported: Usage | None = None
-        """What the engine said of an answer that came whole."""
-        self.sound: Sound | None = None
-        """Of an answer that is about sound."""
-        self._spent: Usage | None = None
-        """On answers that were asked for again."""
 
     @property
     def is_closed(self) -> bool:
@@ -53,7 +56,8 @@ class Account:
 
     def open(self) -> None:
         """Raises JournalFull."""
-        self._journal.open(self.entry.ledger_id, self._form.write(self.entry))
+        self._naming = self._form.naming(self.entry)
+        self._journal.open(self.entry.ledger_id, self._form.write(self.entry, self._naming))
         self._is_open = True
 
     def forget_attempt(self) -> None:
@@ -79,14 +83,14 @@ class Account:
     def close(self, outcome: Outcome, reason: str, http_status: int) -> bool:
         """No await: a cancellation cannot come in between. False when it is closed already."""
         entry = self.entry
-        if self.is_closed:
+        if entry.outcome is not None:
             return False
         entry.outcome, entry.reason = outcome, reason
         entry.http_status = entry.http_status or http_status
         entry.duration_ms = round((self._clock.monotonic() - entry.arrived) * 1000)
         entry.usage = self.used
         entry.audio_ms = self.sound.ms if self.sound is not None else None
-        record = self._form.write(entry)
+        record = self._form.write(entry, self._naming)
         if self._is_open:
             self._journal.close(entry.ledger_id, record)
         elif not self._journal.note(entry.ledger_id, record):

@@ -18,11 +18,13 @@ class TokenRatios:
 
     def estimate(self, model: str, prompt_bytes: int) -> int:
         """Tokens, at least 1."""
-        return max(1, round(prompt_bytes / self._ratios.get(model, DEFAULT_BYTES_PER_TOKEN)))
+        return round(prompt_bytes / self._ratios.get(model, DEFAULT_BYTES_PER_TOKEN)) or 1
 
     def learn(self, model: str, prompt_bytes: int, prompt_tokens: int) -> None:
         if prompt_tokens <= 0 or prompt_bytes < _SMALLEST_SAMPLE:
             return
-        seen = min(_MOST, max(_LEAST, prompt_bytes / prompt_tokens))
+        seen = prompt_bytes / prompt_tokens
+        if not _LEAST <= seen <= _MOST:
+            seen = _LEAST if seen < _LEAST else _MOST
         known = self._ratios.get(model)
         self._ratios[model] = seen if known is None else known + _WEIGHT * (seen - known)

@@ -92,13 +92,16 @@ class Journal:
         kept = self._append(Kind.CLOSE, ledger_id, payload)
         if kept is None:
             log.error("journal cannot grow; a record is in memory only", extra={"action": "journal_full"})
-        if known is not None:
+        if known is None:
+            self._requests[ledger_id] = _Request(kept, payload, is_closed=True)
+        else:
             self._open_count -= not known.is_closed
             if known.kept is not None and known.kept is not kept:
                 known.kept.live.discard(ledger_id)
-        self._requests[ledger_id] = _Request(kept, payload, is_closed=True)
+            known.kept, known.payload, known.is_closed = kept, payload, True
         self._unpublished[ledger_id] = payload
-        self.closed.set()
+        if len(self._unpublished) == 1:
+            self.closed.set()
 
     def oldest(self, most: int, most_bytes: int) -> list[tuple[bytes, bytes]]:
         """(ledger id, payload) of closed records, oldest first; at least one if there is any."""
@@ -174,23 +177,26 @@ class Journal:
         current = self._segments[-1].segment
         for begin in range(0, len(ledger_ids), _MOST_DONE):
             done = b"".join(ledger_ids[begin : begin + _MOST_DONE])
-            if current is not None and current.fits(done):
+            if current is not None:
                 current.append(Kind.DONE, bytes(16), done)
 
     def _append(self, kind: Kind, ledger_id: bytes, payload: bytes) -> _Kept | None:
         if len(payload) > MOST_PAYLOAD:
             raise ValueError(f"a journal record of {len(payload)} bytes")
         current = self._segments[-1] if self._segments else None
-        if current is None or current.segment is None or not current.segment.fits(payload):
+        segment = current.segment if current is not None else None
+        if current is None or segment is None or not segment.append(kind, ledger_id, payload):
             try:
                 current = self._start_segment()
             except OSError as error:
                 log.error("journal segment", extra={"action": "journal_segment", "error": str(error)})
                 return None
-        assert current.segment is not None
-        current.segment.append(kind, ledger_id, payload)
+            segment = current.segment
+            assert segment is not None
+            segment.append(kind, ledger_id, payload)
         current.live.add(ledger_id)
-        self._prepare_spare(current.segment)
+        if segment.used * 2 > segment.size:
+            self._prepare_spare()
         return current
 
     def _start_segment(self) -> _Kept:
@@ -205,9 +211,9 @@ class Journal:
         self._drop_finished()
         return kept
 
-    def _prepare_spare(self, current: Segment) -> None:
+    def _prepare_spare(self) -> None:
         """The next file is made in a thread while this one still has room, so that a request never waits for the disk."""
-        if self._spare is None and self._preparing is None and current.used * 2 > current.size:
+        if self._spare is None and self._preparing is None:
             path, size = self._next_path(), self._segment_bytes
             number = self._number
 
@@ -261,10 +267,11 @@ class Journal:
 
     def _free_bytes(self) -> int:
         current = self._segments[-1].segment if self._segments else None
-        rest = current.size - current.used if current is not None else 0
+        rest = current.size - current.used - MOST_PAYLOAD if current is not None else 0
         # The end of each file is wasted by at most one record.
         usable = self._segment_bytes - MOST_PAYLOAD - OVERHEAD
-        return max(0, rest - MOST_PAYLOAD) + max(0, self._most_segments - len(self._segments)) * usable
+        to_come = self._most_segments - len(self._segments)
+        return (rest if rest > 0 else 0) + (to_come * usable if to_come > 0 else 0)
 
     async def leave(self) -> None:
         if self._preparing is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from zlib import crc32
 
 _HEAD = struct.Struct("<BII16s")
 OVERHEAD = _HEAD.size
@@ -54,21 +54,22 @@ class Segment:
         finally:
             os.close(descriptor)
 
-    def fits(self, payload: bytes) -> bool:
-        return self.used + OVERHEAD + len(payload) <= self.size
-
-    def append(self, kind: Kind, ledger_id: bytes, payload: bytes) -> None:
-        """A copy into memory; no system call."""
-        end = self.used + OVERHEAD + len(payload)
-        self._memory[self.used : end] = frame(kind, ledger_id, payload)
+    def append(self, kind: Kind, ledger_id: bytes, payload: bytes) -> bool:
+        """A copy into memory; no system call. False: it does not fit."""
+        framed = frame(kind, ledger_id, payload)
+        end = self.used + len(framed)
+        if end > self.size:
+            return False
+        self._memory[self.used : end] = framed
         self.used = end
+        return True
 
     def close(self) -> None:
         self._memory.close()
 
 
 def frame(kind: Kind, ledger_id: bytes, payload: bytes) -> bytes:
-    return _HEAD.pack(kind, len(payload), _checksum(kind, ledger_id, payload), ledger_id) + payload
+    return _HEAD.pack(kind, len(payload), crc32(payload, crc32(ledger_id, kind)), ledger_id) + payload
 
 
 def read_records(content: bytes) -> Iterator[Record]:
@@ -80,11 +81,7 @@ def read_records(content: bytes) -> Iterator[Record]:
         if kind not in _KINDS or end > len(content):
             return
         payload = content[begin:end]
-        if _checksum(kind, ledger_id, payload) != checksum:
+        if crc32(payload, crc32(ledger_id, kind)) != checksum:
             return
         yield Record(Kind(kind), ledger_id, payload)
         at = end
-
-
-def _checksum(kind: int, ledger_id: bytes, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(ledger_id, kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forebay.clock import micros
 from forebay.wire.v1 import types_pb2, usage_pb2
-from forebay_gateway.accounting import Entry, Outcome, Usage, UsageSource
+from forebay_gateway.accounting import NOTHING_USED, Entry, Outcome, Usage, UsageSource
 from forebay_gateway.canonical.forms import IMAGE, IMAGE_EDIT
 
 OUTCOMES = {
@@ -24,53 +24,105 @@ _PICTURES = frozenset({IMAGE.path, IMAGE_EDIT.path})
 """Whose requests take a slot for each picture."""
 
 
-def usage_to_wire(usage: Usage) -> types_pb2.TokenUsage:
-    return types_pb2.TokenUsage(
-        prompt_tokens=usage.prompt,
-        cached_prompt_tokens=usage.cached_prompt,
-        completion_tokens=usage.completion,
-        source=_SOURCES[usage.source],
-    )
+def fill_usage(wire: types_pb2.TokenUsage, usage: Usage) -> None:
+    wire.prompt_tokens = usage.prompt
+    wire.cached_prompt_tokens = usage.cached_prompt
+    wire.completion_tokens = usage.completion
+    wire.source = _SOURCES[usage.source]
+
+
+def _nothing_yet() -> bytes:
+    record = usage_pb2.UsageRecord()
+    fill_usage(record.usage, NOTHING_USED)
+    return record.SerializeToString()
+
+
+_NOTHING_YET = _nothing_yet()
+_MOST_KNOWN = 1024
+_TAG_OF_RECORDS = 1 << 3 | 2  # in a UsageBatch: its field 1, with a length
 
 
 class RecordForm:
-    """What all records of one gateway process have in common."""
+    """What all records of one gateway process have in common, and the many of one caller for one model.
+
+    A record is written in parts, one after the other, which is one message by the rules of protobuf: the first is the
+    same again and again, and is remembered; the second is the same in all records of a request."""
 
     def __init__(self, gateway: str, generation: int) -> None:
         self._gateway = gateway
         self._generation = generation
+        self._known: dict[tuple[str | int, ...], bytes] = {}
 
-    def write(self, entry: Entry) -> bytes:
-        """A serialized UsageRecord; without an outcome it is the opening one."""
-        record = usage_pb2.UsageRecord(
-            ledger_id=entry.ledger_id,
-            request_id=entry.request_id,
-            gateway=self._gateway,
-            generation=self._generation,
-            key_id=entry.key_id,
-            user_id=entry.user_id,
-            group_id=entry.group_id,
-            pool=entry.pool,
-            model_requested=entry.model_requested,
-            model=entry.model,
-            backend_id=entry.backend_id,
-            dialect="openai",
-            route=entry.route,
-            stream=entry.stream,
-            width=entry.width,
-            outcome=OUTCOMES[entry.outcome] if entry.outcome else types_pb2.OUTCOME_UNSPECIFIED,
-            reason=entry.reason,
-            http_status=entry.http_status,
-            started_at_us=micros(entry.started_at),
-            queue_ms=entry.queue_ms,
-            ttft_ms=entry.ttft_ms,
-            duration_ms=entry.duration_ms,
-            usage=usage_to_wire(entry.usage),
-            attempts=entry.attempts,
-            images=entry.width if entry.outcome is Outcome.FINISHED and entry.route in _PICTURES else None,
-            audio_ms=entry.audio_ms,
-        )
+    def write(self, entry: Entry, naming: bytes = b"") -> bytes:
+        """A serialized UsageRecord; without an outcome it is the opening one. `naming`: what `naming` gave for it."""
+        return self._usual(entry) + (naming or self.naming(entry)) + _so_far(entry)
+
+    def naming(self, entry: Entry) -> bytes:
+        """Which request it is: a part of all its records."""
+        record = usage_pb2.UsageRecord()  # filled field by field, which costs half of what its constructor does
+        record.ledger_id = entry.ledger_id
+        record.request_id = entry.request_id
+        record.started_at_us = micros(entry.started_at)
         return record.SerializeToString()
+
+    def _usual(self, entry: Entry) -> bytes:
+        place = (
+            entry.key_id,
+            entry.user_id,
+            entry.group_id,
+            entry.pool,
+            entry.model_requested,
+            entry.model,
+            entry.route,
+            entry.stream,
+            entry.width,
+        )
+        known = self._known.get(place)
+        if known is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            known = self._known[place] = usage_pb2.UsageRecord(
+                gateway=self._gateway,
+                generation=self._generation,
+                key_id=entry.key_id,
+                user_id=entry.user_id,
+                group_id=entry.group_id,
+                pool=entry.pool,
+                model_requested=entry.model_requested,
+                model=entry.model,
+                dialect="openai",
+                route=entry.route,
+                stream=entry.stream,
+                width=entry.width,
+            ).SerializeToString()
+        return known
+
+
+def _so_far(entry: Entry) -> bytes:
+    """What became of it."""
+    if entry.outcome is None and entry.usage is NOTHING_USED:
+        return _NOTHING_YET
+    record = usage_pb2.UsageRecord()
+    fill_usage(record.usage, entry.usage)
+    if entry.outcome is not None:
+        _fill_end(record, entry, entry.outcome)
+    return record.SerializeToString()
+
+
+def _fill_end(record: usage_pb2.UsageRecord, entry: Entry, outcome: Outcome) -> None:
+    record.backend_id = entry.backend_id
+    record.outcome = OUTCOMES[outcome]
+    record.reason = entry.reason
+    record.http_status = entry.http_status
+    record.queue_ms = entry.queue_ms
+    record.duration_ms = entry.duration_ms
+    record.attempts = entry.attempts
+    if entry.ttft_ms is not None:
+        record.ttft_ms = entry.ttft_ms
+    if outcome is Outcome.FINISHED and entry.route in _PICTURES:
+        record.images = entry.width
+    if entry.audio_ms is not None:
+        record.audio_ms = entry.audio_ms
 
 
 def as_lost(opened: bytes) -> bytes:
@@ -82,8 +134,18 @@ def as_lost(opened: bytes) -> bytes:
 
 
 def batch(records: list[bytes]) -> bytes:
-    """A UsageBatch from serialized records."""
-    whole = usage_pb2.UsageBatch()
+    """A UsageBatch from serialized records, which are not read for it: each is framed as the field that it becomes."""
+    pieces: list[bytes] = []
     for record in records:
-        whole.records.add().ParseFromString(record)
-    return whole.SerializeToString()
+        pieces += _framed(len(record)), record
+    return b"".join(pieces)
+
+
+def _framed(length: int) -> bytes:
+    """The field's tag, and the length as a varint (https://protobuf.dev/programming-guides/encoding/)."""
+    head = bytearray((_TAG_OF_RECORDS,))
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head)

@@ -11,7 +11,7 @@ from forebay.wire.v1 import scheduler_pb2, types_pb2
 from forebay_gateway.accounting import Outcome, Usage
 from forebay_gateway.callers.principals import Band
 from forebay_gateway.engines.errors import Blame
-from forebay_gateway.ledger.usage_record import OUTCOMES, usage_to_wire
+from forebay_gateway.ledger.usage_record import OUTCOMES, fill_usage
 from forebay_gateway.rate_standing import RateStanding
 from forebay_gateway.slots.allotments import Allotment
 from forebay_gateway.slots.asking import Ask, Epoch, Grant
@@ -72,14 +72,14 @@ def held_to_wire(
 
 
 def settle_to_wire(grant: Grant, outcome: Outcome, usage: Usage) -> scheduler_pb2.Settle:
-    return scheduler_pb2.Settle(
-        ledger_id=grant.ledger_id,
-        lease=grant.lease,
-        epoch=epoch_to_wire(grant.epoch),
-        backend_id=grant.backend_id,
-        outcome=OUTCOMES[outcome],
-        usage=usage_to_wire(usage),
-    )
+    settle = scheduler_pb2.Settle()
+    settle.ledger_id = grant.ledger_id
+    settle.lease = grant.lease
+    settle.epoch.term_us, settle.epoch.revision = grant.epoch.term_us, grant.epoch.revision
+    settle.backend_id = grant.backend_id
+    settle.outcome = OUTCOMES[outcome]
+    fill_usage(settle.usage, usage)
+    return settle
 
 
 def nack_to_wire(grant: Grant, blame: Blame, retry_after_s: float | None) -> scheduler_pb2.Nack:
