@@ -127,6 +127,68 @@ async def test_what_began_and_ended_in_one_turn_ends_in_the_frame_after() -> Non
     assert [settle.ledger_id for settle in second.settles] == [ask.ledger_id]
 
 
+async def test_what_nobody_waits_for_is_said_soon_and_all_else_at_once() -> None:
+    gateway = Gateway()
+    gateway.know()
+    gateway.lend()
+    said: list[str] = []
+    gateway.places.wake, gateway.places.wake_soon = lambda: said.append("now"), lambda: said.append("soon")
+    ask = gateway.ask()
+    assert await begun_at_once(gateway, ask)
+    gateway.places.first_token(ask.ledger_id, 5)
+    gateway.places.progress(ask.ledger_id, 64)
+    gateway.places.end(ask.ledger_id, Outcome.FINISHED, USED)
+    assert said == ["soon"] * 4
+    gateway.frame()
+    assert said == ["soon"] * 5, "its end is left to be told"
+    said.clear()
+    with asking(gateway, gateway.ask(model="other")):
+        await asyncio.sleep(0)
+        assert said == ["now"]
+    other = gateway.ask()
+    assert await begun_at_once(gateway, other)
+    gateway.places.recall_credit(1)
+    said.clear()
+    gateway.places.end(other.ledger_id, Outcome.FINISHED, USED)
+    assert said == ["now"], "somebody waits where its credit was for"
+
+
+async def test_a_slot_is_used_again_in_the_frame_after_the_one_that_tells_of_its_first_use() -> None:
+    gateway = Gateway()
+    gateway.know()
+    gateway.lend(slots=2)
+    asks = [gateway.ask() for _ in range(5)]
+    for ask in asks:
+        assert await begun_at_once(gateway, ask)
+        gateway.places.end(ask.ledger_id, Outcome.FINISHED, USED)
+    waits = gateway.ask(model="other")
+    with asking(gateway, waits):
+        await asyncio.sleep(0)
+        frames = [gateway.frame() for _ in range(4)]
+    started = [[start.request.ledger_id for start in frame.credit_starts] for frame in frames]
+    settled = [[settle.ledger_id for settle in frame.settles] for frame in frames]
+    ids = [ask.ledger_id for ask in asks]
+    assert started == [ids[:2], ids[2:4], ids[4:], []]
+    assert settled == [[], ids[:2], ids[2:4], ids[4:]]
+    assert [len(frame.submits) for frame in frames] == [0, 0, 0, 1], "after the ends that may make room for it"
+    assert not gateway.places.has_news
+
+
+async def test_what_was_sealed_is_not_told_to_the_next_leader_twice() -> None:
+    gateway = Gateway()
+    gateway.know()
+    gateway.lend()
+    first, second = gateway.ask(), gateway.ask()
+    assert await begun_at_once(gateway, first)
+    gateway.places.end(first.ledger_id, Outcome.FINISHED, USED)
+    assert await begun_at_once(gateway, second)
+    gateway.places.session_over()
+    hello = gateway.meet(Epoch(1, 8))
+    assert [held.request.ledger_id for held in hello.held] == [second.ledger_id]
+    assert [settle.ledger_id for settle in hello.unconfirmed] == [first.ledger_id]
+    assert not gateway.places.has_news
+
+
 @pytest.mark.parametrize(
     "why_not",
     ["width", "time", "waiting", "unknown key", "limited key", "ceiling", "many backends", "lost", "switched off"],

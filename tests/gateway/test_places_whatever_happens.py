@@ -58,6 +58,10 @@ class Story:
         self.leases: Counter[tuple[Epoch, int]] = Counter()
         self.returned: set[int] = set()
         self.credits = 0
+        self.lent_slots: dict[int, int] = {}
+        """Of each credit."""
+        self.told_running: dict[bytes, tuple[int, int]] = {}
+        """As a scheduler reads it that has heard all frames so far: ledger id → credit, width."""
         self.lent_now: set[int] = set()
         """In this session."""
         self.next_lease = 0
@@ -127,6 +131,7 @@ class Story:
         if self.is_connected:
             self.credits += 1
             self.lent_now.add(self.credits)
+            self.lent_slots[self.credits] = 1 + number // 2
             expires_at = self.clock.monotonic() + 0.3 * number
             first = 10_000 + 100 * self.credits
             backend = BACKENDS[number % 2]
@@ -141,8 +146,17 @@ class Story:
     async def do_frame(self, _: int) -> None:
         if self.is_connected:
             frame = self.places.take_outbox().to_frame()
+            for ended in {one.ledger_id for one in frame.settles} | {one.ledger_id for one in frame.cancels}:
+                self.told_running.pop(ended, None)
             for start in frame.credit_starts:
                 assert start.credit_id in self.lent_now - self.returned
+                self.told_running[start.request.ledger_id] = start.credit_id, start.request.width
+            used: Counter[int] = Counter()
+            for credit, width in self.told_running.values():
+                used[credit] += width
+            assert all(slots <= self.lent_slots[credit] for credit, slots in used.items()), "no more than was lent"
+            for nack in frame.nacks:
+                self.told_running.pop(nack.ledger_id, None)
             self.returned.update(one.id for one in frame.credit_returns)
             both = {one.request.ledger_id for one in frame.credit_starts} & {one.ledger_id for one in frame.settles}
             assert not both
@@ -155,6 +169,7 @@ class Story:
         if self.is_connected:
             self.is_connected = False
             self.lent_now.clear()
+            self.told_running.clear()
             self.places.session_over()
 
     async def do_local(self, _: int) -> None:

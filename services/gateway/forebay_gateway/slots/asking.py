@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from forebay_gateway.accounting import Outcome, Usage
 from forebay_gateway.callers.principals import Band
@@ -23,8 +23,7 @@ BY_ITSELF = Epoch()
 """In place of a leader's, of what the gateway began without one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     ledger_id: bytes
     request_id: str
     pool: str
@@ -53,8 +52,7 @@ class Ask:
     """Backends that have the model and cannot read this request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     ledger_id: bytes
     backend_id: str
     lease: int

@@ -96,6 +96,10 @@ class Credits:
             known.used_leases = 0
         known.lent = lent
 
+    def stands(self, credit: Credit | None) -> bool:
+        """It has not ended: as far as the scheduler has said, nobody waits where it is for."""
+        return credit is not None and self._by_id.get(credit.lent.id) is credit
+
     def find(self, pool: str, model: str, width: int, now: float) -> Credit | None:
         """One on which a request of this width can begin now."""
         for credit in self._by_model.get((pool, model), ()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -91,6 +92,7 @@ class Places:
         self._on_drained = on_drained
         self._on_emptied = on_emptied or on_drained
         self._starts = meters.own_starts
+        self._credit_starts = meters.own_starts.child("credit")
         self._waiting: dict[bytes, _Waiting] = {}
         self._waiting_for: dict[tuple[str, str], int] = {}
         """(pool, model) → requests; what begins on a credit must not overtake any."""
@@ -106,8 +108,12 @@ class Places:
         self._local_leases = 0
         self._outbox: wire.Outbox | None = None
         """None while no session stands: then all of it is part of the next Hello."""
+        self._sealed: deque[wire.Outbox] = deque()
+        """Frames before that one, to which nothing may be added."""
         self.wake: Callable[[], None] = _nobody
         """Called when there is something to say."""
+        self.wake_soon: Callable[[], None] = _nobody
+        """The same for what may wait for a moment, to go with more of its kind: nobody waits for what comes of it."""
 
     # --- asking (asking.Slots) --------------------------------------------------------------------------------------
 
@@ -126,7 +132,7 @@ class Places:
         return await _granted(waiting)
 
     async def ask_again(self, grant: Grant, blame: Blame, retry_after_s: float | None) -> Grant:
-        held = self._release(grant.ledger_id)
+        held = self._release(grant.ledger_id, is_nacked=True)
         assert held is not None
         waiting = _Waiting(
             held.ask,
@@ -153,7 +159,8 @@ class Places:
             self.wake()
         held = self._release(ledger_id)
         if held is not None:
-            self._settle(held.ask, held.grant, outcome, usage)
+            # Where a credit stands nobody waits for its slots.
+            self._settle(held.ask, held.grant, outcome, usage, soon=self._credits.stands(held.credit))
             self._begin_locally()
 
     async def withdraw(self, ledger_id: bytes) -> None:
@@ -181,7 +188,7 @@ class Places:
     def first_token(self, ledger_id: bytes, ttft_ms: int) -> None:
         if self._outbox is not None:
             self._outbox.first_tokens[ledger_id] = ttft_ms
-            self.wake()
+            self.wake_soon()
 
     def progress(self, ledger_id: bytes, completion_tokens: int) -> None:
         held = self._held.get(ledger_id)
@@ -189,7 +196,7 @@ class Places:
             held.completion_tokens = completion_tokens
             if self._outbox is not None:
                 self._outbox.progress[ledger_id] = completion_tokens
-                self.wake()
+                self.wake_soon()
 
     @property
     def is_past_fence(self) -> bool:
@@ -224,8 +231,7 @@ class Places:
     def hello(self, gateway: str, generation: int) -> scheduler_pb2.Hello:
         """The whole truth. From now on it is told what changes, and nothing begins without a scheduler's word."""
         now = self._clock.monotonic()
-        if self._outbox is not None:
-            self._outbox.acted_upon()
+        self._drop_outbox()
         self._outbox = wire.Outbox()
         return scheduler_pb2.Hello(
             gateway=gateway,
@@ -254,9 +260,7 @@ class Places:
     def session_over(self) -> None:
         """Nobody listens any more. What was lent with credits cannot be told in the turn in which it is used, so it is not
         used; allotments last until they expire."""
-        if self._outbox is not None:
-            self._outbox.acted_upon()
-        self._outbox = None
+        self._drop_outbox()
         self._credits.end_all()
         self._begin_locally()
 
@@ -279,6 +283,9 @@ class Places:
 
     def take_outbox(self) -> wire.Outbox:
         """What there is to say. Only while a session stands."""
+        if self._sealed:
+            self.wake()  # for those after it
+            return self._sealed.popleft()
         outbox = self._outbox
         assert outbox is not None
         now = self._clock.monotonic()
@@ -288,8 +295,20 @@ class Places:
         outbox.allotment_returns += self._allotments.take_ended()
         self._outbox = outbox.split_off_later()
         if not self._outbox.is_empty:
-            self.wake()
+            (self.wake if self._outbox.is_pressing or outbox.credit_returns else self.wake_soon)()
         return outbox
+
+    @property
+    def has_news(self) -> bool:
+        """There is something to say. Only while a session stands."""
+        return bool(self._sealed) or (self._outbox is not None and not self._outbox.is_empty)
+
+    def _drop_outbox(self) -> None:
+        """Nobody hears it: the next Hello says how things are."""
+        for outbox in (*self._sealed, *((self._outbox,) if self._outbox is not None else ())):
+            outbox.acted_upon()
+        self._sealed.clear()
+        self._outbox = None
 
     # --- what the scheduler says --------------------------------------------------------------------------------------
 
@@ -388,8 +407,8 @@ class Places:
     # --- beginning without asking -----------------------------------------------------------------------------------
 
     def _begin_on_credit(self, ask: Ask) -> Grant | None:
-        """In the turn in which it is asked for, and told in this turn's frame."""
-        if not self._credits or self._outbox is None or (ask.pool, ask.model) in self._waiting_for:
+        """In the turn in which it is asked for. It is told soon; until then its slots count as held, since they are lent."""
+        if self._outbox is None or (ask.pool, ask.model) in self._waiting_for:
             return None
         is_small = len(ask.prefix_hashes) < _SMALL_PROMPT_BLOCKS and not ask.session_key
         if not is_small and len(self._fleet.serving(ask.model, ask.pool)) > 1:
@@ -403,18 +422,22 @@ class Places:
             return None
         if not self._allotments.spend(ask.key_id, _tokens(ask), now):
             return None
+        while credit.in_use + self._outbox.passed.get(credit.lent.id, 0) + ask.width > credit.lent.slots:
+            self._seal()  # first the scheduler hears what has ended on these slots
         lease = credit.begin(ask.width)
-        self._outbox.credit_starts[ask.ledger_id] = scheduler_pb2.CreditStart(
-            credit_id=credit.lent.id,
-            lease=lease,
-            request=wire.submit_to_wire(ask, now),
-            backend_id=backend_id,
-        )
-        self.wake()
-        self._starts.child("credit").value += 1
+        self._outbox.credit_starts[ask.ledger_id] = wire.credit_start_to_wire(ask, now, credit.lent, lease)
+        self.wake_soon()
+        self._credit_starts.value += 1
         grant = self._own_grant(ask, backend_id, lease, self._lent_by, 1, now)
         self._hold(_Held(ask, grant, [], credit))
         return grant
+
+    def _seal(self) -> None:
+        """What is to be said now goes before all that comes."""
+        assert self._outbox is not None
+        self._sealed.append(self._outbox)
+        self._outbox = self._outbox.split_off_later()
+        self.wake()
 
     def _begin_locally(self) -> None:
         if self._local is None or self._outbox is not None:
@@ -446,7 +469,7 @@ class Places:
             lease=lease,
             epoch=epoch,
             attempt=attempt,
-            queue_ms=max(0, round((now - ask.arrived) * 1000)),
+            queue_ms=round((now - ask.arrived) * 1000) if now > ask.arrived else 0,
             is_limited=self._allotments.is_limited(ask.key_id),
         )
 
@@ -475,15 +498,17 @@ class Places:
         self._held[held.ask.ledger_id] = held
         self._ceilings.take(held.grant.backend_id, held.ask.width)
 
-    def _release(self, ledger_id: bytes) -> _Held | None:
+    def _release(self, ledger_id: bytes, *, is_nacked: bool = False) -> _Held | None:
         held = self._held.pop(ledger_id, None)
         if held is not None:
             self._ceilings.give_back(held.grant.backend_id, held.ask.width)
             if held.credit is not None:
                 held.credit.in_use -= held.ask.width
+                if self._outbox is not None and (is_nacked or ledger_id in self._outbox.credit_starts):
+                    self._outbox.pass_on(held.credit.lent.id, held.ask.width)
         return held
 
-    def _settle(self, ask: Ask, grant: Grant, outcome: Outcome, usage: Usage) -> None:
+    def _settle(self, ask: Ask, grant: Grant, outcome: Outcome, usage: Usage, *, soon: bool) -> None:
         settle = wire.settle_to_wire(grant, outcome, usage)
         self._unconfirmed[grant.ledger_id] = _Ended(ask, settle)
         if len(self._unconfirmed) > MOST_UNCONFIRMED:
@@ -491,7 +516,7 @@ class Places:
         if self._outbox is not None:
             self._outbox.settles.append(settle)
             self._outbox.progress.pop(grant.ledger_id, None)
-            self.wake()
+            (self.wake_soon if soon else self.wake)()
 
 
 def _with_request(ended: _Ended, now: float) -> scheduler_pb2.Settle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from forebay.clock import micros
 from forebay.wire.v1 import scheduler_pb2, types_pb2
@@ -35,27 +36,51 @@ _BLAMES = {
 
 def submit_to_wire(ask: Ask, now: float, excluded: Sequence[str] = (), attempts: int = 0) -> scheduler_pb2.Submit:
     """`now` on the monotonic clock."""
+    submit = scheduler_pb2.Submit()
+    _fill(submit, ask, now)
+    submit.excluded_backends.extend(excluded)
+    submit.attempts = attempts
+    return submit
+
+
+def credit_start_to_wire(ask: Ask, now: float, credit: Lent, lease: int) -> scheduler_pb2.CreditStart:
+    start = scheduler_pb2.CreditStart()
+    start.credit_id, start.lease, start.backend_id = credit.id, lease, credit.backend_id
+    _fill(start.request, ask, now)
+    return start
+
+
+def _fill(submit: scheduler_pb2.Submit, ask: Ask, now: float) -> None:
+    """Field by field, which costs half of what the message's constructor does, after what is the same again and again."""
+    submit.MergeFromString(_usual(ask.pool, ask.model, ask.key_id, ask.user_id, ask.group_id, ask.band, ask.is_plain))
+    submit.ledger_id = ask.ledger_id
+    submit.width = ask.width
+    submit.prompt_tokens = ask.prompt_tokens
+    submit.max_output_tokens = ask.max_output_tokens
+    if ask.prefix_hashes:
+        submit.prefix_hashes.extend(ask.prefix_hashes)
+    if ask.deadline_ms:
+        submit.deadline_ms = ask.deadline_ms
+    if now > ask.arrived:
+        submit.age_ms = round((now - ask.arrived) * 1000)
+    if ask.session_key:
+        submit.session_key = ask.session_key
+    submit.started_at_us = micros(ask.started_at)
+    submit.request_id = ask.request_id
+
+
+@lru_cache(1024)
+def _usual(pool: str, model: str, key_id: str, user_id: str, group_id: str, band: Band, plain: bool) -> bytes:
+    """The part of a Submit that the many asks of one caller for one model have in common, as it is written."""
     return scheduler_pb2.Submit(
-        ledger_id=ask.ledger_id,
-        pool=ask.pool,
-        model=ask.model,
-        key_id=ask.key_id,
-        user_id=ask.user_id,
-        group_id=ask.group_id,
-        band=_BANDS[ask.band],
-        width=ask.width,
-        prompt_tokens=ask.prompt_tokens,
-        max_output_tokens=ask.max_output_tokens,
-        prefix_hashes=ask.prefix_hashes,
-        deadline_ms=ask.deadline_ms,
-        age_ms=max(0, round((now - ask.arrived) * 1000)),
-        session_key=ask.session_key,
-        excluded_backends=excluded,
-        attempts=attempts,
-        started_at_us=micros(ask.started_at),
-        request_id=ask.request_id,
-        plain=ask.is_plain,
-    )
+        pool=pool,
+        model=model,
+        key_id=key_id,
+        user_id=user_id,
+        group_id=group_id,
+        band=_BANDS[band],
+        plain=plain,
+    ).SerializeToString()
 
 
 def held_to_wire(
@@ -173,20 +198,16 @@ class Outbox:
     nacks: list[scheduler_pb2.Nack] = field(default_factory=list)
     ceiling_acks: list[scheduler_pb2.CeilingAck] = field(default_factory=list)
     credit_starts: dict[bytes, scheduler_pb2.CreditStart] = field(default_factory=dict)
+    passed: dict[int, int] = field(default_factory=dict)
+    """Credit → slots on which something was over before others began, and of which that is read after those begin: the ends
+    of what begins in here too, and nacks."""
     credit_returns: list[int] = field(default_factory=list)
     allotment_returns: list[int] = field(default_factory=list)
 
     def to_frame(self) -> scheduler_pb2.GatewayFrame:
-        return scheduler_pb2.GatewayFrame(
+        frame = scheduler_pb2.GatewayFrame(
             submits=self.submits.values(),
             cancels=[scheduler_pb2.Cancel(ledger_id=ledger_id) for ledger_id in self.cancels],
-            first_tokens=[
-                scheduler_pb2.FirstToken(ledger_id=ledger_id, ttft_ms=ms) for ledger_id, ms in self.first_tokens.items()
-            ],
-            progress=[
-                scheduler_pb2.Progress(ledger_id=ledger_id, completion_tokens=tokens)
-                for ledger_id, tokens in self.progress.items()
-            ],
             settles=self.settles,
             nacks=self.nacks,
             ceiling_acks=self.ceiling_acks,
@@ -194,10 +215,17 @@ class Outbox:
             credit_returns=[scheduler_pb2.CreditReturn(id=number) for number in self.credit_returns],
             allotment_returns=[scheduler_pb2.AllotmentReturn(id=number) for number in self.allotment_returns],
         )
+        for ledger_id, ms in self.first_tokens.items():  # many, which cost half like this
+            first = frame.first_tokens.add()
+            first.ledger_id, first.ttft_ms = ledger_id, ms
+        for ledger_id, tokens in self.progress.items():
+            progress = frame.progress.add()
+            progress.ledger_id, progress.completion_tokens = ledger_id, tokens
+        return frame
 
     def split_off_later(self) -> Outbox:
-        """A frame's endings are read before its beginnings. What began and ended within one turn of the loop therefore
-        ends in the frame after this one; gives what that one has to say."""
+        """A frame's endings are read before its beginnings. What begins and ends in here therefore ends in the frame after
+        this one, and what is asked for goes there too, for which that end may make room. Gives what that one has to say."""
         later = Outbox()
         if self.credit_starts:
             later.settles = [s for s in self.settles if s.ledger_id in self.credit_starts]
@@ -207,10 +235,21 @@ class Outbox:
             if later.settles:
                 self.settles = [s for s in self.settles if s.ledger_id not in self.credit_starts]
             if later.nacks:
+                later.passed = dict(self.passed)
                 self.nacks = [n for n in self.nacks if n.ledger_id not in self.credit_starts]
             if later.cancels:
                 self.cancels = [c for c in self.cancels if c not in self.credit_starts]
+            if not later.is_empty:
+                later.submits, self.submits = self.submits, {}
         return later
+
+    def pass_on(self, credit_id: int, slots: int) -> None:
+        self.passed[credit_id] = self.passed.get(credit_id, 0) + slots
+
+    @property
+    def is_pressing(self) -> bool:
+        """Somebody waits for what comes of it."""
+        return bool(self.submits or self.cancels or self.nacks)
 
     def acted_upon(self) -> None:
         """The scheduler has read it, or never will: then its next Hello says how things are."""
