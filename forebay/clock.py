@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Protocol
 
 
@@ -16,16 +17,15 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        # CLOCK_MONOTONIC stands still while a laptop sleeps; a fence that slept with it would let old leases live on.
-        return time.clock_gettime(_BOOTTIME)
-
-
 _BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class SystemClock:
+    """Without a frame of its own: a request looks at it ten times."""
+
+    now = staticmethod(time.time)
+    # CLOCK_MONOTONIC stands still while a laptop sleeps; a fence that slept with it would let old leases live on.
+    monotonic = staticmethod(partial(time.clock_gettime, _BOOTTIME))
 
 
 class ManualClock:

@@ -42,7 +42,10 @@ class Counter:
         self.children: dict[tuple[str, ...], Number] = {}
 
     def child(self, *values: str) -> Number:
-        return self.children.setdefault(values, Number())
+        known = self.children.get(values)
+        if known is None:
+            known = self.children[values] = Number()
+        return known
 
     def collect(self) -> Metric:
         family = CounterMetricFamily(self.name, self.about, labels=self.labels)
@@ -58,7 +61,10 @@ class Histogram:
         self.children: dict[tuple[str, ...], Distribution] = {}
 
     def child(self, *values: str) -> Distribution:
-        return self.children.setdefault(values, Distribution(self.bounds))
+        known = self.children.get(values)
+        if known is None:
+            known = self.children[values] = Distribution(self.bounds)
+        return known
 
     def collect(self) -> Metric:
         family = HistogramMetricFamily(self.name, self.about, labels=self.labels)

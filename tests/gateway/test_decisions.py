@@ -76,6 +76,39 @@ def test_a_key_is_verified_and_each_way_to_fail_has_its_own_error() -> None:
         principals.verify(f"fb-{revoked.public_id}-wrong", now=0)
 
 
+def test_a_key_that_was_right_before_is_asked_again_once_something_changed() -> None:
+    key, other = new_key(), new_key()
+    principals = Principals(PEPPER)
+    principals.replace_all([known(key, expires_at=10.0)], 1)
+    for _ in range(2):
+        assert principals.verify(str(key), now=9.9).key_id == key.public_id
+    with pytest.raises(KeyExpired):
+        principals.verify(str(key), now=10.0)
+    renewed = KnownKey(
+        Principal(key.public_id, "u"),
+        seal_secret(PEPPER, other.secret),
+        old_secret_hmac=seal_secret(PEPPER, key.secret),
+        old_secret_until=20.0,
+    )
+    principals.change([renewed], [], 2)
+    for _ in range(2):
+        assert principals.verify(str(key), now=19.9).key_id == key.public_id
+    with pytest.raises(InvalidKey):
+        principals.verify(str(key), now=20.0)
+    principals.change([known(key)], [], 3)
+    assert principals.verify(str(key), now=0.0).key_id == key.public_id
+    principals.change([known(key, state=KeyState.REVOKED)], [], 4)
+    with pytest.raises(KeyRevoked):
+        principals.verify(str(key), now=0.0)
+    principals.replace_all([known(key)], 5)
+    assert principals.verify(str(key), now=0.0).key_id == key.public_id
+    principals.change([], [key.public_id], 6)
+    with pytest.raises(InvalidKey):
+        principals.verify(str(key), now=0.0)
+    with pytest.raises(InvalidKey):
+        principals.verify(f"{key}\udc80", now=0.0)  # a header may hold bytes that are no text
+
+
 def test_changes_tell_which_keys_ended() -> None:
     one, two, three = new_key(), new_key(), new_key()
     principals = Principals(PEPPER)

@@ -19,10 +19,13 @@ from forebay_gateway.engines.local_speech import OllamaSpeech, TemplateSpeech
 from forebay_gateway.engines.local_words import NOT_OLLAMAS, unspoken_by_ollama
 from forebay_gateway.engines.provider_speech import has_own_wire, providers_speech
 from forebay_gateway.engines.unspoken import Unspoken
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.fleet import Backend, EngineKind, Fleet
 from forebay_gateway.refused import BadField
 from forebay_gateway.rules.model_rules import Rule, Structured
 from forebay_gateway.rules.ruled_fields import output_limit, ruled_fields
+
+_CUT_SHORT = frozenset({EngineKind.LLAMACPP, EngineKind.OLLAMA})
+"""Kinds of engines that leave some parts of requests out, and do not say so."""
 
 
 class Keeping(Protocol):
@@ -132,16 +135,14 @@ class Asked:
         native = self.native.get(kind)
         if native is not None:
             return native
+        if kind.has_templates:
+            return LlamaCppSpeech(self) if kind is EngineKind.LLAMACPP else TemplateSpeech(self)
         if has_own_wire(kind):
             return providers_speech(kind, self)
         if not kind.takes_tool_choice and (forced := tools_to_force(self.fields)) is not None:
             return ForcedToolSpeech(self, forced)
         if kind is EngineKind.OLLAMA:
             return Unspoken(self.form.path, "Ollama") if self.form in NOT_OLLAMAS else OllamaSpeech(self)
-        if kind is EngineKind.LLAMACPP:
-            return LlamaCppSpeech(self)
-        if kind.has_templates:
-            return TemplateSpeech(self, reads_prefill=False)
         return OpenAISpeech(self)
 
     def suits(self, kind: EngineKind) -> bool:
@@ -155,8 +156,17 @@ class Asked:
         if self.untranslated is not None and not any(self.suits(backend.kind) for backend in serving):
             raise self.untranslated
 
+    def excludes(self, fleet: Fleet, model: str, pool: str) -> tuple[str, ...]:
+        """The ids of those that have the model and should not be asked."""
+        unsuited = fleet.unsuited(model, pool, self.suits) if self.untranslated is not None or self.document_at else ()
+        if fleet.kinds(model, pool).isdisjoint(_CUT_SHORT):
+            return unsuited
+        return *unsuited, *self.left_to_others(fleet.serving(model, pool))
+
     def left_to_others(self, serving: Sequence[Backend]) -> tuple[str, ...]:
         """The ids of those that would leave a part of it out. None if all would: then one is asked, and says which."""
+        if not any(map(self._is_cut_short_by, _CUT_SHORT)):
+            return ()  # however many they are
         deaf = [backend.id for backend in serving if self._is_cut_short_by(backend.kind)]
         return tuple(deaf) if len(deaf) < len(serving) else ()
 

@@ -290,13 +290,14 @@ class Attempt:
 
     def _start(self) -> None:
         """In the loop turn in which the request is written to the engine."""
-        self._check_fence()
-        self._means.meters.past_fence.child().value += self._means.slots.is_past_fence
+        if self._means.slots.is_past_fence:
+            self._check_fence()
+            self._means.meters.past_fence.child().value += 1
         self._account.is_running = True
         self.silent_since = self._means.clock.monotonic()  # whatever connecting took, the engine hears of it only now
 
     def _check_fence(self) -> None:
-        if self._means.slots.is_past_fence and self._means.settings.isolation == "refuse":
+        if self._means.settings.isolation == "refuse" and self._means.slots.is_past_fence:
             raise Refused(
                 Refusal.NO_SCHEDULER,
                 "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",

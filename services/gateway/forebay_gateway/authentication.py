@@ -23,8 +23,9 @@ def principal_of(
             raise BadDelegation
         return means.principals.find(delegation.key_id, means.clock.now())  # where its key belongs
     principal = _caller(means, call, ephemeral)
-    principal.demand_address(call.address)
-    return principal.within(call.pool)
+    if principal.terms is not None:
+        principal.demand_address(call.address)
+    return principal if call.pool is None else principal.within(call.pool)
 
 
 def _caller(means: Means, call: Call, ephemeral: EphemeralKey | None) -> Principal:

@@ -38,7 +38,7 @@ class EngineKind(StrEnum):
     @property
     def has_templates(self) -> bool:
         """Whether what is said to it goes through a chat template, with whatever that may know."""
-        return self in (EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMACPP)
+        return self in _HAVE_TEMPLATES
 
     @property
     def takes_documents(self) -> bool:
@@ -50,6 +50,7 @@ class EngineKind(StrEnum):
         return self in _TELLERS.get(capability, ())
 
 
+_HAVE_TEMPLATES = frozenset({EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMACPP})
 _TAKE_DOCUMENTS = (
     EngineKind.OPENAI,
     EngineKind.ANTHROPIC,
@@ -128,6 +129,8 @@ class Fleet:
         self._backends: dict[str, Backend] = {}
         self._serving: dict[tuple[str, str], tuple[Backend, ...]] = {}
         """What `serving` gave since the last change."""
+        self._kinds: dict[tuple[str, str], frozenset[EngineKind]] = {}
+        """Of the same."""
         self._ollamas: dict[str, dict[str, set[str]]] = {}
         """Pool → a name as Ollama reads it → the models of Ollama engines that have it; made when first needed."""
         self.is_known = False
@@ -158,13 +161,15 @@ class Fleet:
         return backend is not None and backend.may_begin
 
     def has(self, model: str, pool: str) -> bool:
-        return bool(self.serving(model, pool))
+        return (model, pool) in self._serving or bool(self.serving(model, pool))
 
     def name_of(self, asked: str, pool: str) -> str | None:
         """The name of the model that a client calls `asked`: that itself or, as Ollama has it, with the tag `latest` added
         or left out. None: the pool has no such model."""
+        if self.has(asked, pool):
+            return asked
         other = asked.removesuffix(USUAL_TAG) if asked.endswith(USUAL_TAG) else f"{asked}{USUAL_TAG}"
-        return next((name for name in (asked, other) if self.serving(name, pool)), None)
+        return other if self.has(other, pool) else None
 
     def ollamas_name_of(self, asked: str, pool: str) -> str | None:
         """The one model of Ollama engines that Ollama itself would take `asked` for: it looks at no letter's case, and its
@@ -180,6 +185,7 @@ class Fleet:
 
     def _forget_found(self) -> None:
         self._serving.clear()
+        self._kinds.clear()
         self._ollamas.clear()
 
     def serving(self, model: str, pool: str) -> tuple[Backend, ...]:
@@ -189,7 +195,13 @@ class Fleet:
             known = tuple(b for b in self._backends.values() if b.enabled and b.pool == pool and model in b.models)
             if known:  # names that clients make up are not remembered
                 self._serving[model, pool] = known
+                self._kinds[model, pool] = frozenset(backend.kind for backend in known)
         return known
+
+    def kinds(self, model: str, pool: str) -> frozenset[EngineKind]:
+        """Of the same: few, of however many backends."""
+        serving = self.serving(model, pool)
+        return self._kinds.get((model, pool)) or frozenset(backend.kind for backend in serving)
 
     def of_kind(self, kind: EngineKind, pool: str) -> list[Backend]:
         """The enabled and healthy backends of a pool that are such engines."""
@@ -219,6 +231,8 @@ class Fleet:
 
     def unsuited(self, model: str, pool: str, suits: Callable[[EngineKind], bool]) -> tuple[str, ...]:
         """The ids of those that serve it and are of a kind that cannot read a request."""
+        if all(map(suits, self.kinds(model, pool))):
+            return ()
         return tuple(backend.id for backend in self.serving(model, pool) if not suits(backend.kind))
 
     def context_length(self, model: str, pool: str) -> int | None:

@@ -85,17 +85,18 @@ class BodyBudget:
 class HeldBody:
     """One request's share, and its bytes where they are on the disk."""
 
+    _size = 0
+    _file: IO[bytes] | None = None
+    _file_size = 0
+    _file_work: asyncio.Future[bytes | None] | None = None
+    """What a thread does with it."""
+    _given: bytes | None = None
+    """What lies there, until its request is put away."""
+    _has_turn = False
+
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
-        self._size = 0
         self._pieces: list[bytes] = []
-        self._file: IO[bytes] | None = None
-        self._file_size = 0
-        self._file_work: asyncio.Future[bytes | None] | None = None
-        """What a thread does with it."""
-        self._given: bytes | None = None
-        """What lies there, until its request is put away."""
-        self._has_turn = False
 
     @property
     def is_spooled(self) -> bool:
@@ -104,6 +105,11 @@ class HeldBody:
     @property
     def is_crowded(self) -> bool:
         return self._budget.is_crowded
+
+    @property
+    def stays_in_memory(self) -> bool:
+        """Nothing would come of putting its request away."""
+        return self._file is None and self._size < _LONG
 
     def grow(self, size: int) -> None:
         """In memory. Raises Refused when the budget is spent."""
@@ -127,8 +133,10 @@ class HeldBody:
 
     async def add(self, piece: bytes) -> None:
         """Raises Refused when both budgets are spent, or the disk is full."""
-        if self._file is None and self._budget.has_room(len(piece)):
-            self.grow(len(piece))
+        size, budget = len(piece), self._budget
+        if self._file is None and budget.has_room(size):
+            budget.held_bytes += size
+            self._size += size
             self._pieces.append(piece)
             return
         if self._file is None:
@@ -203,8 +211,10 @@ class HeldBody:
     def release(self) -> None:
         """May be called again."""
         self._pieces = []
-        self._shrink()
-        self._close_file()
+        if self._size:
+            self._shrink()
+        if self._file is not None or self._has_turn:
+            self._close_file()
 
     def _shrink(self) -> None:
         self._budget.held_bytes -= self._size

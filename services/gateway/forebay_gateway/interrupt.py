@@ -12,10 +12,13 @@ from types import TracebackType
 class Interruptible:
     """Around the waits of one task: `with interruptible: …` raises the error given to `interrupt`."""
 
-    def __init__(self) -> None:
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self._error: Exception | None = None
+    _task: asyncio.Task[object] | None = None
+    _cancelling = 0
+    _error: Exception | None = None
+
+    def __init__(self, outer: Interruptible | None = None) -> None:
+        """`outer`: within which this one is, always."""
+        self._outer = outer
 
     def interrupt(self, error: Exception) -> None:
         """The first error counts. Nothing happens when the waits are over."""
@@ -24,9 +27,9 @@ class Interruptible:
             self._task.cancel()
 
     def __enter__(self) -> Interruptible:
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        self._cancelling = self._task.cancelling()
+        task = self._task = asyncio.current_task() if self._outer is None else self._outer._task
+        assert task is not None
+        self._cancelling = task.cancelling()
         self._error = None
         return self
 

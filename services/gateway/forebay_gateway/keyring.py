@@ -21,6 +21,8 @@ from forebay_gateway.refused import EngineRefused
 
 log = logging.getLogger(__name__)
 
+_ACCEPTED = Accepted()
+
 
 @dataclass(slots=True)
 class Tried:
@@ -57,7 +59,7 @@ class Using:
         return judge(status, self._without_secret(told), retry_after, self.shown_to)
 
     def accepted(self) -> None:
-        self._verdict = Accepted()
+        self._verdict = _ACCEPTED
 
     def hear(self, judged: EngineTrouble | ForebayError) -> bool:
         """What an error answer means for the credential. True when another one may do better."""

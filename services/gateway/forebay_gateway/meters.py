@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from forebay.metrics import Counter, Histogram, Metrics
-from forebay_gateway.accounting import Entry
+from forebay.metrics import Counter, Distribution, Histogram, Metrics, Number
+from forebay_gateway.accounting import Entry, Outcome
 
 _DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+class _Ran(NamedTuple):
+    queue_s: Distribution
+    prompt: Number
+    completion: Number
+
+
+class _Ended(NamedTuple):
+    requests: Number
+    duration_s: Distribution
+    ran: _Ran | None
+    """None: it was never granted a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +38,35 @@ class Meters:
     other_models: Counter
     structured: Counter
     credential_faults: Counter
+    _ended: dict[tuple[str, Outcome | None, str, str | None], _Ended] = field(default_factory=dict, init=False)
+    """(route, outcome, reason, model if it ran) → what counts such a request, looked up once."""
 
     def note_credential(self, backend_id: str, label: str, fault: str) -> None:
         self.credential_faults.child(backend_id, label, fault).value += 1
 
     def note(self, entry: Entry) -> None:
         """One request that is over."""
-        outcome = str(entry.outcome)
-        self.requests.child(entry.route, outcome, entry.reason).value += 1
-        self.duration_s.child(outcome).observe(entry.duration_ms / 1000)
-        if entry.attempts:
-            self.queue_s.child().observe(entry.queue_ms / 1000)
-            self.tokens.child(entry.model, "prompt").value += entry.usage.prompt
-            self.tokens.child(entry.model, "completion").value += entry.usage.completion
+        how = (entry.route, entry.outcome, entry.reason, entry.model if entry.attempts else None)
+        ended = self._ended.get(how)
+        if ended is None:
+            ended = self._ended[how] = self._find(*how)
+        ended.requests.value += 1
+        ended.duration_s.observe(entry.duration_ms / 1000)
+        if ended.ran is not None:
+            queue_s, prompt, completion = ended.ran
+            queue_s.observe(entry.queue_ms / 1000)
+            prompt.value += entry.usage.prompt
+            completion.value += entry.usage.completion
         if entry.ttft_ms is not None:
             self.ttft_s.child().observe(entry.ttft_ms / 1000)
+
+    def _find(self, route: str, outcome: Outcome | None, reason: str, model: str | None) -> _Ended:
+        word = str(outcome)
+        ran = None
+        if model is not None:
+            tokens = self.tokens
+            ran = _Ran(self.queue_s.child(), tokens.child(model, "prompt"), tokens.child(model, "completion"))
+        return _Ended(self.requests.child(route, word, reason), self.duration_s.child(word), ran)
 
 
 def make_meters(metrics: Metrics) -> Meters:

@@ -4,7 +4,7 @@ is gathered here; which one is next, `rules.fallbacks` decides."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from forebay.errors import ForebayError, NotAllowed, Refusal
 from forebay_gateway.asked import Asked
@@ -26,8 +26,7 @@ class HasWaited(ForebayError):
     reason = Refusal.QUEUE_TIMEOUT
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One model's."""
 
     name: str
@@ -39,18 +38,18 @@ class Turn:
 
 
 class OtherModels:
+    _first_error: ForebayError | None = None
+    _left: Turn | None = None
+    """It had no slot in time. It is gone back to when nobody else answers."""
+    _needs: frozenset[str] = frozenset()
+
     def __init__(self, means: Means, principal: Principal, asked: Asked, prompt_bytes: int, *, wants_any: bool) -> None:
         """Raises NotAllowed for one that the client itself names."""
         self._means, self._principal, self._asked = means, principal, asked
-        self._prompt_bytes = prompt_bytes
         self.original = asked.model
         """What was asked for, in the fleet where that has it."""
         self._tried: dict[str, str] = {}
         """In the fleet → as it is called; in the order in which they were asked."""
-        self._first_error: ForebayError | None = None
-        self._left: Turn | None = None
-        """It had no slot in time. It is gone back to when nobody else answers."""
-        self._needs: frozenset[str] = frozenset()
         self._fallback = self._find() if wants_any else None
         self.note_prompt(prompt_bytes)
 

@@ -22,7 +22,7 @@ from forebay_gateway.authentication import principal_of
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
 from forebay_gateway.callers.ephemeral import EphemeralKey, is_ephemeral
 from forebay_gateway.callers.principals import Principal
-from forebay_gateway.canonical.file_parts import has_files
+from forebay_gateway.canonical.file_parts import has_files, has_parts
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
@@ -93,7 +93,7 @@ class Exchange:
         self.on_left: Callable[[Background, Reply], None] | None = None
         """Hears that the answer goes on without its client; with a reply for what the client is told of that."""
         self._interruptible = Interruptible()
-        self._attempting = Interruptible()
+        self._attempting = Interruptible(self._interruptible)
         self._principal: Principal | None = None
         self._recording: Recording | None = None
         self._asked: Asked | None = None
@@ -255,7 +255,7 @@ class Exchange:
         others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
         self._turn = self._first_turn(asked, principal, others)
         asked.demand_suited(self._means.fleet.serving(self._turn.model, principal.pool))
-        if asked.form is CHAT and (names_pictures(asked.fields) or has_files(asked.fields)):
+        if asked.form is CHAT and has_parts(asked.fields) and (names_pictures(asked.fields) or has_files(asked.fields)):
             prompt_bytes += await self._fetch_named(asked)
         others.note_prompt(prompt_bytes)
         while True:
@@ -314,7 +314,8 @@ class Exchange:
         if asked.generates and "response_format" in asked.fields:
             await self._demand_judgeable(asked, turn.model)
         assert self._principal is not None
-        await self._demand_room(asked, self._principal, turn.model, prompt_bytes)
+        if self._means.model_rules.are_there or self._principal.terms is not None:
+            await self._demand_room(asked, self._principal, turn.model, prompt_bytes)
         if asked.background is not None and not self._slot.has_asked:
             await self._leave_client(asked, asked.background)
         ask = self._admit(asked, turn.model, prompt_bytes)
@@ -462,15 +463,12 @@ class Exchange:
             arrived=entry.arrived,
             prefix_hashes=asked.form.prefix_hashes(model, principal.user_id, asked.fields),
             is_plain=not asked.stream,
-            excluded=(
-                *self._means.fleet.unsuited(model, principal.pool, asked.suits),
-                *asked.left_to_others(self._means.fleet.serving(model, principal.pool)),
-            ),
+            excluded=asked.excludes(self._means.fleet, model, principal.pool),
         )
 
     def _name_model(self, model: str) -> None:
         self._entry.model = model
-        self._reply.headers["x-forebay-model"] = model.encode("ascii", "replace").decode()
+        self._reply.headers["x-forebay-model"] = model if model.isascii() else model.encode("ascii", "replace").decode()
 
     def _model_of(self, asked: str, principal: Principal) -> str:
         """Its name in the fleet. Raises NotAllowed, Unavailable, ModelUnknown."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable
 
 from forebay.errors import Refusal
 from forebay_gateway.accounting import Entry
@@ -42,12 +43,15 @@ class SlotWait:
         self.has_asked = True
         self.asked_at = self.asking_since = self._means.clock.monotonic()
         try:
+            if self._body.stays_in_memory:
+                return await self._ask(ask, others, after_s)
             async with self._body.at_rest(asked):
-                if after_s is None:
-                    return await self._means.slots.ask(ask)
-                return await self._ask_patiently(ask, others, after_s)
+                return await self._ask(ask, others, after_s)
         finally:
             self.asking_since = math.inf
+
+    def _ask(self, ask: Ask, others: OtherModels | None, after_s: float | None) -> Awaitable[Grant]:
+        return self._means.slots.ask(ask) if after_s is None else self._ask_patiently(ask, others, after_s)
 
     async def _ask_patiently(self, ask: Ask, others: OtherModels | None, after_s: float) -> Grant:
         asking = asyncio.create_task(self._means.slots.ask(ask), name="ask")

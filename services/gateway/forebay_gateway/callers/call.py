@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from forebay.delegation import SCHEME
 from forebay_gateway.callers.principals import Band, Principal
@@ -19,14 +20,17 @@ _VERSION = re.compile(r"[\w.,: -]{1,1024}", re.ASCII)
 _TITLE = re.compile(r"[\x20-\x7e]{1,512}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
+_DELEGATED = SCHEME.lower()
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 """Anthropic's, Azure's and Google's."""
 _NO_ENDPOINTS = VirtualEndpoints()
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_ANTHROPICS = ("anthropic-version", "anthropic-beta")
+_TITLES = ("http-referer", "x-title")
 LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     method: str
     path: str
     """Without the key and the prefix of a pool that may have stood in front of it, and without `/anthropic`."""
@@ -43,9 +47,9 @@ class Call:
     traceparent: str | None
     is_anthropic: bool
     """By its path, or by the version that Anthropic's clients always send and others never do."""
-    anthropics: Mapping[str, str] = field(default_factory=dict)
+    anthropics: Mapping[str, str] = _NOTHING
     """Headers that say in which version of Anthropic's dialect its body is, and with what that not everybody gets."""
-    titles: Mapping[str, str] = field(default_factory=dict)
+    titles: Mapping[str, str] = _NOTHING
     """Headers that name the application to OpenRouter."""
     delegation: str | None = None
     """What came in a key's place: see `delegates`."""
@@ -59,7 +63,7 @@ class Call:
     @property
     def said(self) -> Mapping[str, str]:
         """Headers that some engine may see."""
-        return {**self.anthropics, **self.titles}
+        return {**self.anthropics, **self.titles} if self.anthropics and self.titles else self.anthropics or self.titles
 
     @property
     def is_anonymous(self) -> bool:
@@ -84,36 +88,38 @@ def read_call(
     pool, path = endpoints.find(headers.get("host", ""), path)
     if key is None and pool is not None:
         key, path = _key_in_path(path)
-    if key is None:
-        key = _key_in(headers)
-    bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
     authorization = headers.get("authorization", "")
-    session = headers.get("x-session-id", "")
-    traceparent = headers.get("traceparent", "")
+    scheme, _, credential = authorization.partition(" ")
+    scheme, credential = scheme.lower(), credential.strip()
+    if key is None:
+        key = credential if scheme == "bearer" and credential else _key_in(headers)
+    bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
+    session = headers.get("x-session-id")
+    traceparent = headers.get("traceparent")
     return Call(
         method=method,
         path=bare,
         query=query,
         key=key,
         signature=authorization if is_signature(authorization) else None,
-        delegation=_delegation_in(authorization),
+        delegation=credential if scheme == _DELEGATED else None,
         request_id=_request_id(headers.get("x-request-id")),
         priority=headers.get("x-forebay-priority"),
         deadline_ms=headers.get("x-forebay-deadline-ms"),
         fallback=headers.get("x-forebay-fallback"),
-        session_key=session if _SESSION.fullmatch(session) else "",
+        session_key=session if session and _SESSION.fullmatch(session) else "",
         is_anthropic=bare is not path or bare.startswith("/v1/messages") or "anthropic-version" in headers,
-        anthropics=_anthropics(headers) if bare.startswith("/v1/messages") else {},
-        titles=_titles(headers),
+        anthropics=_sane(headers, _ANTHROPICS, _VERSION) if bare.startswith("/v1/messages") else _NOTHING,
+        titles=_sane(headers, _TITLES, _TITLE),
         pool=pool,
         origin=headers.get("origin", ""),
         address=address,
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 
 def new_request_id() -> str:
-    return f"req-{secrets.token_hex(12)}"
+    return f"req-{os.urandom(12).hex()}"
 
 
 def wished_band(call: Call, principal: Principal) -> Band:
@@ -168,26 +174,16 @@ def _key_in_path(path: str) -> tuple[str | None, str]:
 
 
 def _key_in(headers: Mapping[str, str]) -> str | None:
-    scheme, _, credential = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and credential.strip():
-        return credential.strip()
-    given = (headers.get(name, "").strip() for name in _KEY_HEADERS)
-    return next((key for key in given if key), None)
+    for name in _KEY_HEADERS:
+        if key := headers.get(name, "").strip():
+            return key
+    return None
 
 
-def _delegation_in(authorization: str) -> str | None:
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == SCHEME.lower() else None
-
-
-def _anthropics(headers: Mapping[str, str]) -> dict[str, str]:
-    given = {name: headers.get(name, "") for name in ("anthropic-version", "anthropic-beta")}
-    return {name: value for name, value in given.items() if _VERSION.fullmatch(value)}
-
-
-def _titles(headers: Mapping[str, str]) -> dict[str, str]:
-    given = {name: headers.get(name, "") for name in ("http-referer", "x-title")}
-    return {name: value for name, value in given.items() if _TITLE.fullmatch(value)}
+def _sane(headers: Mapping[str, str], names: tuple[str, ...], form: re.Pattern[str]) -> Mapping[str, str]:
+    """Those of these headers that are there and have a form."""
+    given = [(name, value) for name in names if (value := headers.get(name))]
+    return {name: value for name, value in given if form.fullmatch(value)} if given else _NOTHING
 
 
 def _request_id(given: str | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Protocol
 
 from forebay.errors import ForebayError, NotAllowed, Unavailable
@@ -145,6 +146,9 @@ class Principals:
         self._keys: dict[str, KeptKey] = {}
         self._in_use: dict[str, KnownKey] = {}
         """Those that somebody called with since it was emptied."""
+        self._proved: dict[bytes, KnownKey] = {}
+        """By SHA-256 of the key as it was sent: those whose secret was right, since anything changed. Of 256 random bits it
+        gives away as little as the HMAC does, at a third of its cost."""
         self._signers: dict[bytes, str] = {}
         """Public key → the id of the key that trusts it."""
         self.version = 0
@@ -159,6 +163,7 @@ class Principals:
         before = self._keys
         self._keys = {key.key_id: key for key in keys}
         self._in_use.clear()
+        self._proved.clear()
         self._signers = {signer: key_id for key_id, key in self._keys.items() for signer in key.signing_keys}
         self.version = version
         return [key_id for key_id, key in before.items() if _ends(key, self._keys.get(key_id))]
@@ -166,6 +171,7 @@ class Principals:
     def change(self, keys: Collection[KeptKey], removed: Collection[str], version: int) -> list[str]:
         """Takes a delta; gives the same."""
         ended = []
+        self._proved.clear()
         for key_id in (*(key.key_id for key in keys), *removed):
             self._forget_signers(key_id)  # of all, before any is known again: one may have passed from key to key
             self._in_use.pop(key_id, None)
@@ -183,12 +189,15 @@ class Principals:
 
     def verify(self, text: str, now: float) -> Principal:
         """The caller whose key this is. Raises InvalidKey, KeyRevoked, KeyExpired, and Unavailable before any keys came.
-        About 3 µs."""
-        self._demand_keys()
-        given = parse_key(text)
-        known = self._find(given.public_id) if given else None
-        if given is None or known is None or not known.has_secret(self._pepper, given.secret, now):
-            raise InvalidKey
+        About 1 µs, and 3 for one that has not called lately."""
+        if not self.version:
+            self._demand_keys()
+        sent = sha256(text.encode(errors="surrogatepass")).digest()
+        known = self._proved.get(sent)
+        if known is None:
+            known = self._prove(text, sent, now)
+        if known.state is KeyState.ACTIVE and known.expires_at is None:
+            return known.principal
         return _working(known, now)
 
     def find(self, key_id: str, now: float) -> Principal:
@@ -214,6 +223,17 @@ class Principals:
         """The error that a request of this key gets whose key stopped working while it waited."""
         known = self._find(key_id)
         return _ended(known) if known is not None else KeyRevoked()
+
+    def _prove(self, text: str, sent: bytes, now: float) -> KnownKey:
+        given = parse_key(text)
+        known = self._find(given.public_id) if given else None
+        if given is None or known is None or not known.has_secret(self._pepper, given.secret, now):
+            raise InvalidKey
+        if not known.old_secret_hmac:  # which works for a while only
+            if len(self._proved) >= _MOST_IN_USE:
+                self._proved.clear()
+            self._proved[sent] = known
+        return known
 
     def _find(self, key_id: str) -> KnownKey | None:
         known = self._in_use.get(key_id)

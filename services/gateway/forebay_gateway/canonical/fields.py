@@ -30,7 +30,7 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
             f"The request's body must be a JSON object with {fields}, not {kind_of(body)}.", code="invalid_type"
         )
     for name in body:
-        if name != "model" and name.casefold() == "model":
+        if len(name) == 5 and name != "model" and name.casefold() == "model":
             # Ollama reads names without regard to case: it would take this model, which nobody here has checked.
             raise BadField(f"`{name}` is not a field; write `model`.", param="model", code="invalid_value")
     return body
@@ -50,7 +50,7 @@ def models_in(body: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     That is taken out of `body`: other engines do not know it. Raises BadField."""
     listed = body.pop("models", None)
     if listed is None:
-        return model_in(body), ()
+        return model_of(body.get("model")), ()
     if not isinstance(listed, list):
         raise wrong_type("models", "a list of models' names", listed)
     if len(listed) > MOST_MODELS:
@@ -101,7 +101,7 @@ def count_in(body: dict[str, Any], name: str, *, least: int = 1, most: int | Non
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
+    if type(value) is not int:
         raise wrong_type(name, "a whole number", value)
     if value < least or (most is not None and value > most) or value >= 1 << 32:
         upto = f" and at most {most}" if most is not None else ""

@@ -93,6 +93,12 @@ class Shown:
     """Not every engine reads it."""
 
 
+def has_parts(fields: Mapping[str, Any]) -> bool:
+    """Whether a chat, whose `messages` are a list of objects, says anything in parts, among which there may be files and
+    pictures."""
+    return list in {type(message.get("content")) for message in fields["messages"]}
+
+
 def has_files(fields: Mapping[str, Any]) -> bool:
     return next(file_parts(fields), None) is not None
 

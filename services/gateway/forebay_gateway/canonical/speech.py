@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -62,8 +61,7 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """An answer that came in one piece."""
 
     body: bytes
@@ -71,6 +69,7 @@ class Whole:
     usage: Usage | None
     """None: the engine reported none."""
     text_bytes: int
+    """Of what was said; 0 where usage was reported."""
     answers: Sequence[Answer] = ()
     """What its choices say, before anything was mended; of a speech with a mending."""
 
@@ -148,10 +147,6 @@ class Said(Protocol):
     continues: bool
 
 
-def _objects(results: Sequence[Any]) -> list[dict[str, Any]]:
-    return [result for result in results if isinstance(result, dict)]
-
-
 def dumped(body: Mapping[str, Any]) -> bytes:
     """As JSON. Raises BadField."""
     try:
@@ -161,12 +156,13 @@ def dumped(body: Mapping[str, Any]) -> bytes:
 
 
 class OpenAISpeech:
+    mending: Mending | None = None
+
     def __init__(self, asked: Said) -> None:
         self._asked = asked
         self.path = self.streamed_path = asked.form.path
         self.comes_in_pieces = asked.form.fold is not None
         self.passes_bytes = asked.form.passes_bytes
-        self.mending: Mending | None = None
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload:
         """A plain request to an engine that is asked plainly passes byte by byte."""
@@ -215,17 +211,20 @@ class OpenAISpeech:
             body = error_body if isinstance(error_body, dict) else None
             message = str((body or {}).get("message", f"Its answer has no `{asked.form.results}`."))
             raise NoAnswer(StreamError(message, body))
-        text_bytes = sum(len(asked.form.text_of(result).encode()) for result in told[asked.form.results])
+        usage = read_usage(told.get("usage"))
+        text_bytes = 0
+        if usage is None:
+            text_bytes = sum(len(asked.form.text_of(result).encode()) for result in told[asked.form.results])
         mended = told if self.mending is None else self.mending.mend(told)
         if asked.translation is not None:
             raw = orjson.dumps(asked.translation.whole({**mended, "model": asked.model}))
         elif (
-            (asked.form is CHAT and name_thoughts(_objects(mended["choices"]), "message"))
+            (asked.form is CHAT and name_thoughts(mended["choices"], "message"))
             or mended is not told
             or told.get("model", asked.model) != asked.model
         ):
             raw = orjson.dumps({**mended, "model": asked.model})
-        return Whole(raw, read_usage(told.get("usage")), text_bytes, answers_in(told) if self.mending else ())
+        return Whole(raw, usage, text_bytes, answers_in(told) if self.mending else ())
 
     def again(self, said: str, remark: str, before: AskedBefore) -> OpenAISpeech | None:
         messages = self._asked.fields.get("messages")

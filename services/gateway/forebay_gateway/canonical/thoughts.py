@@ -11,11 +11,12 @@ from typing import Any
 _NAMES = ("reasoning_content", "reasoning")
 
 
-def name_thoughts(choices: Iterable[dict[str, Any]], said_in: str) -> bool:
-    """Says thoughts by both names. `said_in`: `delta` or `message`. False: there was nothing to change."""
+def name_thoughts(choices: Iterable[Any], said_in: str) -> bool:
+    """Says thoughts by both names. `said_in`: `delta` or `message`; what is no object says nothing. False: there was nothing
+    to change."""
     is_changed = False
     for choice in choices:
-        said = choice.get(said_in)
+        said = choice.get(said_in) if isinstance(choice, dict) else None
         if not isinstance(said, dict) or ("reasoning" not in said and "reasoning_content" not in said):
             continue
         for name, other in (_NAMES, _NAMES[::-1]):

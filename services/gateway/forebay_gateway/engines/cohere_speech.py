@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NoReturn
 
 import orjson
@@ -62,7 +61,7 @@ class CohereRerankSpeech(OpenAISpeech):
 
     def whole(self, raw: bytes) -> Whole:
         # It bills by search and tells no tokens: the gateway's estimate is what counts.
-        return replace(super().whole(orjson.dumps(_answer_in(raw, "results"))), usage=None)
+        return super().whole(orjson.dumps(_answer_in(raw, "results")))._replace(usage=None)
 
 
 def _answer_in(raw: bytes, field: str) -> Json:

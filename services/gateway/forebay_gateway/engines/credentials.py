@@ -19,7 +19,7 @@ _PASSED = {
 def headers_for(kind: EngineKind, credential: str | None, said: Mapping[str, str] = NOTHING) -> dict[str, str]:
     """`credential`: None for an engine that asks for none. `said`: the client's headers that some engine may see; what an
     Anthropic client's say of its body passes to Anthropic as the body does, and the names of applications to OpenRouter."""
-    told = {name: value for name, value in said.items() if name in _PASSED.get(kind, ())}
+    told = {name: value for name, value in said.items() if name in _PASSED.get(kind, ())} if said else {}
     match kind:
         case EngineKind.ANTHROPIC:
             shown = {"x-api-key": credential} if credential is not None else {}

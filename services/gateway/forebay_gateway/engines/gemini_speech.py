@@ -4,7 +4,6 @@ The model is part of the address there, and so is whether the answer is streamed
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -51,7 +50,7 @@ class GeminiEmbeddingSpeech(OpenAISpeech):
         told = _answer_in(raw, "embeddings")
         whole = super().whole(orjson.dumps(embeddings_of(told, self._asked.model)))
         # OpenAI's clients want a usage, and most of Gemini's models tell none: then the gateway's estimate is what counts.
-        return whole if whole.usage is not None and whole.usage.prompt else replace(whole, usage=None)
+        return whole if whole.usage is not None and whole.usage.prompt else whole._replace(usage=None)
 
 
 def address(model: str, method: str) -> str:

@@ -20,8 +20,10 @@ from forebay_gateway.refused import BadField
 
 
 class LlamaCppSpeech(TemplateSpeech):
+    _reads_prefill = True
+
     def __init__(self, asked: Said) -> None:
-        super().__init__(asked, reads_prefill=True)
+        super().__init__(asked)
         self._tells_logprobs = asked.form is COMPLETION and bool(asked.fields.get("logprobs"))
 
     def body(self, *, streamed: bool, ask_usage: bool) -> bytes | Upload:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forebay_gateway.canonical.speech import OpenAISpeech, Said
+from forebay_gateway.canonical.speech import OpenAISpeech
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.local_words import in_ollamas_words, in_templates_words, unspoken_by_ollama
 
@@ -13,17 +13,12 @@ from forebay_gateway.engines.local_words import in_ollamas_words, in_templates_w
 class TemplateSpeech(OpenAISpeech):
     """To what hands everything to a chat template: vLLM, SGLang, llama.cpp."""
 
-    def __init__(self, asked: Said, *, reads_prefill: bool) -> None:
-        """`reads_prefill`: a last message of the model's is gone on with, unasked."""
-        super().__init__(asked)
-        self._reads_prefill = reads_prefill
+    _reads_prefill = False
+    """A last message of the model's is gone on with, unasked."""
 
     def _worded(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         asked = self._asked
         return in_templates_words(fields, asked.form, continues=asked.continues, reads_prefill=self._reads_prefill)
-
-    def _for(self, asked: Said) -> TemplateSpeech:
-        return TemplateSpeech(asked, reads_prefill=self._reads_prefill)
 
 
 class OllamaSpeech(OpenAISpeech):

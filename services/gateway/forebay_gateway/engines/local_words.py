@@ -88,9 +88,10 @@ def _known_roles(fields: Mapping[str, Any], thoughts_as: str = "reasoning_conten
     """`developer` is `system` to the templates of open models; many raise an error for what they do not know."""
     messages = fields.get("messages") or ()
     renames = thoughts_as != "reasoning_content"
-    if not any(
-        message.get("role") == "developer" or (renames and "reasoning_content" in message) for message in messages
-    ):
+    for message in messages:
+        if message.get("role") == "developer" or (renames and "reasoning_content" in message):
+            break
+    else:
         return {}
     told = []
     for message in messages:

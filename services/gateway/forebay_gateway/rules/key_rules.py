@@ -50,7 +50,10 @@ def demand_call(principal: Principal, form: Form) -> None:
 
 def rule_for(rules: ModelRules, model: str, principal: Principal, *, generates: bool) -> Rule | None:
     """What applies to a request of this caller: operators' rules, and within them the key's own limits."""
-    rule, terms = rules.of(model, principal.pool, principal.key_id, generates=generates), principal.terms
+    terms = principal.terms
+    if terms is None and not rules.are_there:
+        return None
+    rule = rules.of(model, principal.pool, principal.key_id, generates=generates)
     if terms is None or (terms.max_output_tokens is None and terms.max_context_tokens is None):
         return rule
     rule = rule or _NOTHING

@@ -103,6 +103,8 @@ class ModelRules:
         self.version = 0
         self._aliases: dict[tuple[str, str], str] = {}
         """(pool, name) → model."""
+        self.are_there = False
+        """Any rules."""
         self._rules: list[ScopedRule] = []
         self._keys: set[str] = set()
         """Those that have a rule of their own."""
@@ -127,6 +129,7 @@ class ModelRules:
         self._rules = sorted(rules, key=lambda scoped: scoped.place)
         self._keys = {scoped.name for scoped in self._rules if scoped.kind is ScopeKind.KEY}
         self._applying.clear()
+        self.are_there = bool(self._rules)
         self.version = version
 
     def resolve(self, name: str, pool: str) -> str | None:
