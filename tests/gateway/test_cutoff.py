@@ -73,6 +73,18 @@ async def test_a_plain_answer_of_a_limited_key_is_what_there_was(tmp_path: Path,
         assert (OUTCOME(row.outcome), row.reason) == ("OUTCOME_FINISHED", "quota_spent")
 
 
+@pytest.mark.parametrize(("most", "is_streamed"), [(64, False), (65, True)])
+async def test_a_plain_answer_of_a_limited_key_is_counted_when_it_may_be_long(
+    tmp_path: Path, most: int, is_streamed: bool
+) -> None:
+    engine = FakeEngine(flavour=Flavour.VLLM)
+    async with open_house(tmp_path, engine) as house:
+        house.scheduler.rate = scheduler_pb2.RateStanding(limit_tokens=1000, remaining_tokens=10)
+        async with house.post(ask(max_tokens=most)) as answer:
+            assert answer.status == 200
+        assert bool(engine.record.requests[-1].streamed) is is_streamed
+
+
 async def test_a_cutoff_before_the_first_token_lets_one_piece_through(tmp_path: Path) -> None:
     engine = FakeEngine(pace=Pace(tokens_per_s=40, answer_tokens=400, ttft_s=0.4))
     async with open_house(tmp_path, engine) as house:

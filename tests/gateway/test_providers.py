@@ -102,9 +102,10 @@ async def test_a_limited_keys_plain_answer_is_streamed_and_folded_and_ends_where
 ) -> None:
     pace = Pace(tokens_per_s=40, ttft_s=0.0, answer_tokens=400)
     async with house_before(tmp_path, made(models=(MODEL,)), kind) as (house, provider):
-        unlimited = await posted(house, path, message())
+        long = message(max_tokens=200)  # a short one is not worth counting
+        unlimited = await posted(house, path, long)
         house.scheduler.rate = scheduler_pb2.RateStanding(limit_tokens=1000, remaining_tokens=10)
-        status, limited = await posted(house, path, message())
+        status, limited = await posted(house, path, long)
         assert status == 200
         changing = ("id", "created")
         assert {k: limited[k] for k in limited if k not in changing} | {"choices": None} == {

@@ -74,9 +74,8 @@ class Attempt:
         self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
         asked.model_at_engines = backend.its_name_of(self._account.entry.model)
         speech = asked.speech(backend.kind)
-        # A limited key's answer is counted as it grows, and may have to end before its engine would end it.
         streamed = asked.stream or (
-            speech.comes_in_pieces and (grant.is_limited or not backend.kind.cancels_plain_requests)
+            speech.comes_in_pieces and (self._must_be_counted() or not backend.kind.cancels_plain_requests)
         )
         held = None
         if asked.generates and "response_format" in asked.fields:
@@ -287,6 +286,12 @@ class Attempt:
         ):
             self._told_tokens, self._told_at = tokens, now
             self._means.slots.progress(self.grant.ledger_id, tokens)
+
+    def _must_be_counted(self) -> bool:
+        """A limited key's answer is counted as it grows, and may have to end before its engine would end it: not one that
+        ends before it would be told of for the first time."""
+        longest = self._asked.max_output_tokens * self._asked.choices
+        return self.grant.is_limited and not 0 < longest <= _PROGRESS_TOKENS
 
     def _start(self) -> None:
         """In the loop turn in which the request is written to the engine."""
