@@ -6,7 +6,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Hundreds of processes are started here, of the same few hundred modules: each is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects clean
+.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath bench-peers clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -142,6 +142,13 @@ targets-admin: .venv/dev.stamp ## measure admin's targets; also build/targets/ad
 
 targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
 	$(BIN)/python benchmarks/dialects.py
+
+# The scheduler behind the gateways is the compiled one, as shipped; everything else is the tree as it lies here.
+targets-hotpath: build/core/.stamp ## measure the hot path beside other gateways; writes docs/performance.md; ARGS=--short is quicker
+	$(BIN)/python -m benchmarks.hotpath $(ARGS)
+
+bench-peers: .venv/dev.stamp ## install the gateways that ours is measured beside, pinned, below ~/.cache/forebay-bench (1 GB)
+	$(BIN)/python -m benchmarks.hotpath.peers $(ARGS)
 
 clean: ## forget the environment and what was built
 	rm -rf .venv build tests/javascript/node_modules

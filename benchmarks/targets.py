@@ -15,7 +15,8 @@ from rich.table import Table
 @dataclass(frozen=True, slots=True)
 class Target:
     metric: str
-    value: float
+    value: float | None
+    """None: it could not be measured, and `how` says why. Then it is not met."""
     limit: float
     sense: Literal["at most", "at least"]
     unit: str
@@ -24,6 +25,8 @@ class Target:
 
     @property
     def ok(self) -> bool:
+        if self.value is None:
+            return False
         return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
 
 
@@ -33,7 +36,8 @@ def tell(name: str, targets: Sequence[Target]) -> None:
     for target in targets:
         verdict = "[green]ok[/]" if target.ok else "[red]missed[/]"
         limit = f"{target.sense} {target.limit:g} {target.unit}"
-        table.add_row(target.metric, f"{target.value:.4g} {target.unit}", limit, verdict, target.how)
+        value = "–" if target.value is None else f"{target.value:.4g} {target.unit}"
+        table.add_row(target.metric, value, limit, verdict, target.how)
     Console(width=150).print(table)
     file = Path("build/targets") / f"{name}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
