@@ -60,12 +60,12 @@ def _lines(
     connection = http.client.HTTPConnection(host, port, timeout=read_s)
     try:
         connection.request(method, path, json.dumps(body), {"content-type": "application/json"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise _refusal(response.status, response.read(_MOST_LINE), str(body["model"]))
-        while line := response.readline(_MOST_LINE):
-            if line.strip():
-                yield _parse(line)
+        with connection.getresponse() as response:
+            if response.status != 200:
+                raise _refusal(response.status, response.read(_MOST_LINE), str(body["model"]))
+            while line := response.readline(_MOST_LINE):
+                if line.strip():
+                    yield _parse(line)
     except (OSError, http.client.HTTPException) as error:
         why = str(error) or type(error).__name__
         raise Unavailable(f"The Ollama at port {port} does not answer: {why}.") from error

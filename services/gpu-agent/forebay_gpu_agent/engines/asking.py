@@ -97,23 +97,26 @@ class _Pages:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._left())
         try:
             connection.request("GET", path, headers={"user-agent": "forebay-gpu-agent", "connection": "close"})
-            response = connection.getresponse()
-            if response.status != 200:
-                return None
-            chunks: list[bytes] = []
-            size = 0
-            while size <= _MOST_BYTES:
-                if connection.sock is not None:
-                    connection.sock.settimeout(self._left())
-                chunk = response.read1(64 << 10)
-                if not chunk:
-                    return b"".join(chunks)
-                self._left()
-                chunks.append(chunk)
-                size += len(chunk)
-            return None
+            # One that ends with its connection outlives it unless it is closed itself.
+            with connection.getresponse() as response:
+                return self._read_whole(connection, response) if response.status == 200 else None
         finally:
             connection.close()
+
+    def _read_whole(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> bytes | None:
+        """None: it is too long."""
+        chunks: list[bytes] = []
+        size = 0
+        while size <= _MOST_BYTES:
+            if connection.sock is not None:
+                connection.sock.settimeout(self._left())
+            chunk = response.read1(64 << 10)
+            if not chunk:
+                return b"".join(chunks)
+            self._left()
+            chunks.append(chunk)
+            size += len(chunk)
+        return None
 
     def _left(self) -> float:
         left = self._until - time.monotonic()
