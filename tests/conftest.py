@@ -4,14 +4,14 @@ and the rule that a test which does not run must name the device or privilege th
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+import certifi
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from forebay.collector import calm
 from forebay.database import open_database
 from forebay.local.nats import Nats, open_nats
 from forebay.local.postgres import Postgres, open_postgres
+from forebay.uncollected import uncollected
 
 T = TypeVar("T")
 
@@ -54,7 +57,7 @@ def free_port() -> int:
         return port
 
 
-class _BackgroundLoop:
+class BackgroundLoop:
     """An event loop on a thread: a server that lasts for the whole run cannot live on the loop of one test."""
 
     def __init__(self) -> None:
@@ -71,7 +74,7 @@ class _BackgroundLoop:
         self.loop.close()
 
 
-def _entered(background: _BackgroundLoop, opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
+def _entered(background: BackgroundLoop, opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """Enters on the background loop, in a task of its own, and leaves in that same task."""
     entered: asyncio.Future[T] = asyncio.run_coroutine_threadsafe(_future(), background.loop).result(5)
     leave = asyncio.run_coroutine_threadsafe(_event(), background.loop).result(5)
@@ -106,10 +109,26 @@ async def _wait(future: asyncio.Future[T]) -> T:
 
 
 @pytest.fixture(scope="session")
-def _background() -> Iterator[_BackgroundLoop]:
-    background = _BackgroundLoop()
+def _background() -> Iterator[BackgroundLoop]:
+    background = BackgroundLoop()
     yield background
     background.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_trust() -> Iterator[None]:
+    """The makers' client libraries read all the web's certificates for each new client. That costs more than most tests, and
+    here nobody shows them one."""
+    make = ssl.create_default_context
+    read = cache(lambda file: make(cafile=file))
+    web = [{"cafile": file} for file in (certifi.where(), os.environ.get("SSL_CERT_FILE"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            ssl,
+            "create_default_context",
+            lambda *of, **more: read(more["cafile"]) if not of and more in web else make(*of, **more),
+        )
+        yield
 
 
 _MEMORY = Path("/dev/shm")  # a folder in memory where there is one; in a container it may have 64 MB
@@ -141,7 +160,7 @@ _NOTHING_IS_KEPT = {"fsync": "off", "full_page_writes": "off", "synchronous_comm
 
 
 @pytest.fixture(scope="session")
-def postgres_server(_background: _BackgroundLoop, _place: Path) -> Iterator[Postgres]:
+def postgres_server(_background: BackgroundLoop, _place: Path) -> Iterator[Postgres]:
     opened = open_postgres(
         _place / "postgres",
         secrets=_place / "secrets",
@@ -179,7 +198,7 @@ Migrated = Callable[[str, Path], str]
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres_server: Postgres, _background: _BackgroundLoop) -> Migrated:
+def migrated(postgres_server: Postgres, _background: BackgroundLoop) -> Migrated:
     """Gives the name of a database with the tables of a schema, made once: to copy it costs a tenth of making them."""
 
     @cache
@@ -211,7 +230,7 @@ class NatsServer:
 
 
 @pytest.fixture(scope="session")
-def nats_server(_background: _BackgroundLoop, _place: Path) -> Iterator[NatsServer]:
+def nats_server(_background: BackgroundLoop, _place: Path) -> Iterator[NatsServer]:
     """Users: admin, registry, scheduler, gateway-1, gateway-2."""
     opened = open_nats(
         _place / "nats",
@@ -258,11 +277,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ("tests/system" not in item.path.as_posix(), item.path.as_posix()))
 
 
-def pytest_collection_finish() -> None:
-    """What importing made stays until the end. Else each full collection of garbage looks through all of it again, which
-    costs a long run minutes."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What importing and collecting make stays until the end. The garbage collector need not look through it while it is
+    made, nor again and again afterwards, which costs a long run minutes."""
+    with uncollected():
+        done = yield
+    calm()
+    return done
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

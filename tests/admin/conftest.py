@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sysconfig
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc.aio
 import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
 
+import forebay.database
+import forebay_admin.recordings.hooks
 import forebay_admin.service
 from forebay.clock import SystemClock
+from forebay.database import open_database
 from forebay.local.postgres import Postgres
 from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
@@ -29,10 +39,33 @@ from forebay.wire.v1.lifecycle_pb2_grpc import add_LifecycleServicer_to_server
 from forebay.wire.v1.status_pb2_grpc import add_StandingServicer_to_server
 from forebay_admin.config import AdminSettings
 from forebay_admin.fleet.agent_wheel import build_wheel
+from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.recordings.recording_store import RecordingStore
 from forebay_admin.service import MIGRATIONS, open_admin
+from forebay_admin.tables import SCHEMA
 from tests.admin.fake_library import FakeLibrary
 from tests.admin.replica import TOKENS, FakeRegistry, FakeScheduler, Running, Site, Start
-from tests.conftest import Migrated, database_like
+from tests.conftest import BackgroundLoop, Migrated, database_like
+
+
+@pytest.fixture(scope="session")
+def admin_template(postgres_server: Postgres, migrated: Migrated, _background: BackgroundLoop) -> str:
+    """The name of a database with admin's tables, and the partitions of these days as admin makes them: for hundreds of
+    admins they are made once, and copied."""
+    name = f"like_admin_today_{os.getpid()}"
+    _background.run(_make_days(postgres_server.superuser_url, name, migrated("admin", MIGRATIONS)))
+    return name
+
+
+async def _make_days(superuser_url: str, name: str, empty: str) -> None:
+    connection = await asyncpg.connect(superuser_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {empty} STRATEGY FILE_COPY")
+    finally:
+        await connection.close()
+    async with open_database(f"{superuser_url.rpartition('/')[0]}/{name}", SCHEMA) as database:
+        for store in (LedgerStore(database), RecordingStore(database)):
+            await store.prepare_days(datetime.now(UTC).date())
 
 
 @pytest.fixture
@@ -43,15 +76,39 @@ async def admin_database_url(postgres_server: Postgres, migrated: Migrated) -> A
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_wheel() -> Iterator[None]:
-    """What an invited node installs is the same bytes each time: for hundreds of admins it is cut out once."""
+def _read_once() -> Iterator[None]:
+    """What is the same for each of hundreds of admins: the wheel that an invited node installs, what is installed here, the
+    migrations, and what SQLAlchemy makes of each query."""
+    compiled: dict[Any, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forebay_admin.service, "build_wheel", cache(build_wheel))
+        patch.setattr(forebay_admin.recordings.hooks, "entry_points", cache(entry_points))
+        read = cache(lambda: ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS / "versions")]))
+        patch.setattr(
+            forebay.database,
+            "ScriptDirectory",
+            lambda place, **more: read() if place == str(MIGRATIONS) else ScriptDirectory(place, **more),
+        )
+        patch.setattr(
+            forebay.database,
+            "create_async_engine",
+            lambda *of, **more: create_async_engine(*of, **more, execution_options={"compiled_cache": compiled}),
+        )
+        # What is compiled is kept by dialect, of which each engine has its own; all of them speak with one server.
+        patch.setattr(PGDialect_asyncpg, "__eq__", lambda one, other: type(one) is type(other))
+        patch.setattr(PGDialect_asyncpg, "__hash__", lambda one: hash(type(one)))
         yield
 
 
 @pytest.fixture
-async def site(tmp_path: Path, admin_database_url: str) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, postgres_server: Postgres, admin_template: str) -> AsyncIterator[Site]:
+    async with database_like(postgres_server, admin_template) as url, open_site(tmp_path, url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_site(tmp_path: Path, admin_database_url: str) -> AsyncIterator[Site]:
+    """What an admin needs around it: files, a database, a registry and two schedulers that are no real ones."""
     (tmp_path / "callers").write_text(render_tokens(TOKENS))
     (tmp_path / "admin.token").write_text(TOKENS["admin"])
     (tmp_path / "pepper").write_text("p" * 64)
@@ -118,7 +175,10 @@ async def site(tmp_path: Path, admin_database_url: str) -> AsyncIterator[Site]:
 @pytest.fixture
 def start(site: Site, free_port: Callable[[], int]) -> Start:
     """`async with start() as admin:`, as often as replicas are wanted; keyword arguments are settings."""
+    return starting(site, free_port)
 
+
+def starting(site: Site, free_port: Callable[[], int]) -> Start:
     @asynccontextmanager
     async def started(*, wait: bool = True, **changed: Any) -> AsyncIterator[Running]:
         settings = replace(

@@ -1,4 +1,6 @@
-"""Installations that the system tests share: one with the real llama.cpp and two gateways, and one before a fake engine."""
+"""Installations that the system tests share: one with the real llama.cpp and two gateways, and one before a fake engine.
+
+They end with the last of these tests, not with the run: nine idle processes each cost all tests that come after them."""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Everything real: `forebay up` with llama.cpp (2 slots) and two gateways."""
     data_dir = tmp_path_factory.mktemp("real") / "data"
@@ -70,7 +72,7 @@ def before_fake(fake_engine: FakeEngineProcess, tmp_path_factory: pytest.TempPat
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def own_engine() -> Iterator[FakeEngineProcess]:
     """Four slots, a token each 50 ms, and nobody else's."""
     engine = FakeEngineProcess("--slots", "4", "--tokens-per-s", "20")
@@ -78,7 +80,7 @@ def own_engine() -> Iterator[FakeEngineProcess]:
     engine.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def with_standby(own_engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """`forebay up` with two schedulers and two gateways before a fake engine, `fake`."""
     directory = tmp_path_factory.mktemp("standby")

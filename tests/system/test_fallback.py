@@ -14,7 +14,7 @@ BODY = ask("Go on.", model="fake-model", max_tokens=60)
 
 
 async def test_who_has_waited_for_long_enough_is_answered_by_another_model(
-    before_fake: Installation, client: aiohttp.ClientSession
+    with_standby: Installation, client: aiohttp.ClientSession
 ) -> None:
     other = FakeEngineProcess("--slots", "2", "--tokens-per-s", "200")
     try:
@@ -30,16 +30,16 @@ async def test_who_has_waited_for_long_enough_is_answered_by_another_model(
             "--model",
             "small=fake-model",
         )
-        await asyncio.to_thread(before_fake.cli, *added)
-        await asyncio.to_thread(before_fake.cli, "model", "fallback", "set", "fake-model", "small", "--after", "0.5")
+        await asyncio.to_thread(with_standby.cli, *added)
+        await asyncio.to_thread(with_standby.cli, "model", "fallback", "set", "fake-model", "small", "--after", "0.5")
 
         def is_known() -> bool:
-            models = {model["name"]: model["healthy_backends"] for model in before_fake.cli("model", "list")}
+            models = {model["name"]: model["healthy_backends"] for model in with_standby.cli("model", "list")}
             return models.get("small") == 1
 
         await eventually(is_known, 15, "the other model did not come", every_s=0.2)
         await asyncio.sleep(1)  # the gateways hear of it as the operator does
-        key, url = before_fake.make_key("patient"), before_fake.gateway_url(1)
+        key, url = with_standby.make_key("patient"), with_standby.gateway_url(1)
         begun = [asyncio.Event() for _ in range(4)]
         first = [asyncio.create_task(stream(client, url, key, BODY, f"first-{n}", begun[n])) for n in range(4)]
         await asyncio.gather(*(event.wait() for event in begun))
@@ -47,18 +47,18 @@ async def test_who_has_waited_for_long_enough_is_answered_by_another_model(
         assert late.is_done
         assert 0.5 <= late.arrivals[0] < 1.5, late.arrivals[0]
         assert all(result.is_done for result in await asyncio.gather(*first))
-        rows = {row["request_id"]: row for row in before_fake.ledger_rows()}
+        rows = {row["request_id"]: row for row in with_standby.ledger_rows()}
         assert (rows["late"]["model_requested"], rows["late"]["model"]) == ("fake-model", "small")
         assert {rows[f"first-{n}"]["model"] for n in range(4)} == {"fake-model"}
-        (told,) = await asyncio.to_thread(before_fake.cli, "explain", "late")
+        (told,) = await asyncio.to_thread(with_standby.cli, "explain", "late")
         assert told["state"] == "finished"
         assert [attempt["backend_name"] for attempt in told["attempts"]] == ["other"]
-        shown = await asyncio.to_thread(before_fake.cli, "queue")
+        shown = await asyncio.to_thread(with_standby.cli, "queue")
         assert shown["waiting"] == []
         assert all(held["held"] == held["lent"] for held in shown["held"]), (
             "but for what is lent ahead, all slots are free"
         )
     finally:
-        await asyncio.to_thread(before_fake.cli, "model", "fallback", "remove", "fake-model")
-        await asyncio.to_thread(before_fake.cli, "backend", "remove", "other")
+        await asyncio.to_thread(with_standby.cli, "model", "fallback", "remove", "fake-model")
+        await asyncio.to_thread(with_standby.cli, "backend", "remove", "other")
         other.stop()
