@@ -20,17 +20,27 @@ from tests.conftest import free_port
 
 
 class One(RegistryServicer):
-    """A registry that says what the test wants."""
+    """A registry that says what the test wants. As the real one, it begins each stream with how it stands: what a stream was
+    told whose reader had just gone is told to the next."""
 
     def __init__(self) -> None:
         self.address = f"127.0.0.1:{free_port()}"
-        self.says: asyncio.Queue[wire.FleetUpdate] = asyncio.Queue()
+        self.told: list[wire.FleetUpdate] = []
+        """Since the last that says how it stands, that one included."""
+        self.streams: set[asyncio.Queue[wire.FleetUpdate]] = set()
         self.error: Exception | None = None
         self.asked = 0
 
     async def WatchFleet(self, request: Any, context: Any) -> AsyncIterator[wire.FleetUpdate]:
-        while True:
-            yield await self.says.get()
+        says: asyncio.Queue[wire.FleetUpdate] = asyncio.Queue()
+        for update in self.told:
+            says.put_nowait(update)
+        self.streams.add(says)
+        try:
+            while True:
+                yield await says.get()
+        finally:
+            self.streams.discard(says)
 
     async def ListBackends(self, request: Any, context: Any) -> wire.ListBackendsResponse:
         self.asked += 1
@@ -45,7 +55,14 @@ class One(RegistryServicer):
 
     def tell(self, epoch: int, *names: str, snapshot: bool = False, **more: Any) -> None:
         backends = [wire.Backend(id=name, name=name) for name in names]
-        self.says.put_nowait(wire.FleetUpdate(epoch=epoch, snapshot=snapshot, backends=backends, **more))
+        self.say(wire.FleetUpdate(epoch=epoch, snapshot=snapshot, backends=backends, **more))
+
+    def say(self, update: wire.FleetUpdate) -> None:
+        if update.snapshot or update.stands_by:
+            self.told.clear()
+        self.told.append(update)
+        for says in self.streams:
+            says.put_nowait(update)
 
 
 @pytest.fixture
@@ -129,7 +146,7 @@ async def test_when_nobody_is_there_it_is_said_and_a_registry_without_epochs_is_
         await until(lambda: heard)
         assert set(heard) == {"-"}
         async with one.serving():
-            one.says.put_nowait(wire.FleetUpdate(term_us=9, snapshot=True, backends=[wire.Backend(name="a")]))
+            one.say(wire.FleetUpdate(term_us=9, snapshot=True, backends=[wire.Backend(name="a")]))
             await until(lambda: heard[-1] == "a")
 
 

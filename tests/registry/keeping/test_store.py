@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def row(sequence: int, heard_at: float, node: Node = NODE) -> Row:
 
 
 async def test_the_migrations_make_the_tables_that_the_queries_name(database: Database) -> None:
+    import_module("forebay_registry.service")  # with all parts of it that have tables of their own
+
     def differences(connection: Connection) -> list[object]:
         options = {
             "include_schemas": True,
