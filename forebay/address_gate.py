@@ -93,7 +93,8 @@ class AddressGate:
         self._own: dict[Network, Ban] = {}
         self._own_by_network: Networks[Ban] = Networks()
         self._remembered: dict[str, Ban | Denied | None] = {}
-        self._is_open = True
+        self.is_open = True
+        """Nothing speaks against anybody."""
         self._forgot_at = float("-inf")
 
     @property
@@ -136,7 +137,7 @@ class AddressGate:
 
     def look(self, address: str, now: float) -> Ban | Denied | None:
         """What speaks against it; None: nothing."""
-        if self._is_open:
+        if self.is_open:
             return None
         try:
             found = self._remembered[address]
@@ -184,7 +185,7 @@ class AddressGate:
 
     def _changed(self) -> None:
         self._remembered.clear()
-        self._is_open = self._mode is Mode.PERMISSIVE and not (self._denied or self._told or self._own)
+        self.is_open = self._mode is Mode.PERMISSIVE and not (self._denied or self._told or self._own)
 
 
 def _weight(ban: Ban) -> tuple[bool, float]:

@@ -220,9 +220,9 @@ def test_a_key_in_the_path_is_taken_out_of_it() -> None:
     assert (call.path, call.key) == ("/v1/models", "fb-1-2")
     assert read_call("GET", "/k/fb-1-2", {}).path == "/"
     told = {"anthropic-version": "2026-10-21", "anthropic-beta": "a-2026,b"}
-    assert read_call("POST", "/anthropic/v1/messages", told).anthropics == told
-    assert read_call("POST", "/v1/messages", {"anthropic-beta": "a\r\nb"}).anthropics == {}
-    assert read_call("POST", "/v1/chat/completions", told).anthropics == {}
+    assert read_call("POST", "/anthropic/v1/messages", told).said == told
+    assert read_call("POST", "/v1/messages", {"anthropic-beta": "a\r\nb"}).said == {}
+    assert read_call("POST", "/v1/chat/completions", told).said == {}
     assert read_call("GET", "/v1/models", {"authorization": "Basic x", "x-api-key": "k"}).key == "k"
 
 
@@ -317,14 +317,14 @@ def test_the_clients_own_fault_keeps_the_engines_status_and_words() -> None:
 
 def test_the_fence_counts_from_the_frame_that_was_acknowledged() -> None:
     fence = Fence(90)
-    assert fence.is_past(0), "nothing was ever heard"
+    assert fence.past_at < 0, "nothing was ever heard"
     fence.sent(1, now=100.0)
     fence.sent(2, now=101.0)
     fence.heard(1, renewed_ago_s=0.5)
-    assert not fence.is_past(189.4)
-    assert fence.is_past(189.6)
+    assert fence.past_at >= 189.4
+    assert fence.past_at < 189.6
     fence.heard(2, renewed_ago_s=0.5)
-    assert not fence.is_past(190.4)
+    assert fence.past_at >= 190.4
 
 
 def test_a_frame_that_lay_in_a_buffer_extends_nothing() -> None:
@@ -333,9 +333,9 @@ def test_a_frame_that_lay_in_a_buffer_extends_nothing() -> None:
     fence.heard(1, renewed_ago_s=1.0)
     # The machine sleeps for an hour; the same leader's old answer is read only now.
     fence.heard(1, renewed_ago_s=1.0)
-    assert fence.is_past(3700.0)
+    assert fence.past_at < 3700.0
     fence.heard(7, renewed_ago_s=0.0)
-    assert fence.is_past(3700.0), "an acknowledgement of what was never sent says nothing"
+    assert fence.past_at < 3700.0, "an acknowledgement of what was never sent says nothing"
 
 
 def test_bytes_per_token_are_learnt() -> None:

@@ -92,7 +92,7 @@ class Echo:
         self.idle_s = 60.0
         self.reads = True
 
-    def find(self, head: Head, peer: str) -> Answer | None:
+    def find(self, head: Head, peer: str, before: Answer | None) -> Answer | None:
         if head.path == "/cold":
             return None
 
@@ -397,7 +397,7 @@ async def test_no_header_of_an_answer_can_be_more_than_one() -> None:
     desk = Desk()
     connection, wire = desk.connect()
 
-    def find(head: Head, peer: str) -> Answer:
+    def find(head: Head, peer: str, before: Answer | None) -> Answer:
         async def answer(request: Incoming, client: Outgoing) -> None:
             told: Mapping[str, str] = {**TYPE, "x-a": "b\r\nx-c: d"}
             with pytest.raises(ValueError, match="control character"):

@@ -11,7 +11,8 @@ from forebay_gateway.interrupt import Interruptible
 
 async def test_the_inner_wait_ends_alone_and_may_be_begun_again() -> None:
     outer = Interruptible()
-    inner = Interruptible(outer)
+    inner = Interruptible()
+    inner.outer = outer
     went_on = 0
     with outer:
         for _ in range(2):
@@ -25,7 +26,8 @@ async def test_the_inner_wait_ends_alone_and_may_be_begun_again() -> None:
 
 async def test_the_outer_wait_takes_the_inner_one_with_it() -> None:
     outer = Interruptible()
-    inner = Interruptible(outer)
+    inner = Interruptible()
+    inner.outer = outer
     asyncio.get_running_loop().call_soon(outer.interrupt, ValueError("outer"))
     with pytest.raises(ValueError, match="outer"), outer, inner:
         await asyncio.Event().wait()
@@ -33,7 +35,8 @@ async def test_the_outer_wait_takes_the_inner_one_with_it() -> None:
 
 async def test_a_cancellation_from_elsewhere_passes() -> None:
     outer = Interruptible()
-    inner = Interruptible(outer)
+    inner = Interruptible()
+    inner.outer = outer
     began = asyncio.Event()
 
     async def wait() -> None:

@@ -87,9 +87,14 @@ async def test_bytes_that_an_engine_does_not_take_do_not_keep_its_connection(tmp
     async with server, open_upstream(Keyring(lambda _: (), SystemClock()), 5.0) as upstream:
         open_before = len(os.listdir("/dev/fd"))
         sent = upstream.send(
-            backend, "/", lambda _: b"x" * (24 << 20), request_id="r", traceparent=None, before_write=lambda: None
+            backend,
+            "/",
+            lambda *, ask_usage: b"x" * (24 << 20),
+            request_id="r",
+            traceparent=None,
+            before_write=lambda: None,
         )
-        sending = asyncio.ensure_future(sent.__aenter__())
+        sending = asyncio.ensure_future(sent)
         await asyncio.wait_for(began.wait(), 30)
         await asyncio.sleep(0.2)
         sending.cancel()

@@ -138,9 +138,9 @@ async def test_what_nobody_waits_for_is_said_soon_and_all_else_at_once() -> None
     gateway.places.first_token(ask.ledger_id, 5)
     gateway.places.progress(ask.ledger_id, 64)
     gateway.places.end(ask.ledger_id, Outcome.FINISHED, USED)
-    assert said == ["soon"] * 4
+    assert said == ["soon"], "once is enough until it comes"
     gateway.frame()
-    assert said == ["soon"] * 5, "its end is left to be told"
+    assert said == ["soon"] * 2, "its end is left to be told"
     said.clear()
     with asking(gateway, gateway.ask(model="other")):
         await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +193,13 @@ async def test_it_is_tried_again_by_one_request_when_its_rest_is_over() -> None:
             sent = upstream.send(
                 backend,
                 "/v2/chat",
-                lambda _: body,
+                lambda *, ask_usage: body,
                 model="fake-model",
                 request_id="r",
                 traceparent=None,
                 before_write=lambda: None,
             )
-            async with sent as answer:
+            with closing(await sent) as answer:
                 await answer.read_all(1 << 20)
 
         for rest_s in (60, 120, 240):

@@ -10,14 +10,14 @@ import orjson
 
 from forebay.errors import ForebayError
 from forebay_gateway.canonical.dialect import Json, Translation
-from forebay_gateway.canonical.forms import CHAT, COMPLETION, Form
+from forebay_gateway.canonical.forms import Form
 from forebay_gateway.canonical.speech import OpenAISpeech, Speech
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.engines.llamacpp_speech import LlamaCppSpeech, unspoken_by_llamacpp
 from forebay_gateway.engines.local_speech import OllamaSpeech, TemplateSpeech
 from forebay_gateway.engines.local_words import NOT_OLLAMAS, unspoken_by_ollama
-from forebay_gateway.engines.provider_speech import has_own_wire, providers_speech
+from forebay_gateway.engines.provider_speech import providers_speech
 from forebay_gateway.engines.unspoken import Unspoken
 from forebay_gateway.fleet import Backend, EngineKind, Fleet
 from forebay_gateway.refused import BadField
@@ -132,12 +132,12 @@ class Asked:
         self.model_at_engines = self.model_at_engines or self.model
 
     def speech(self, kind: EngineKind) -> Speech:
-        native = self.native.get(kind)
+        native = self.native.get(kind) if self.native else None
         if native is not None:
             return native
         if kind.has_templates:
             return LlamaCppSpeech(self) if kind is EngineKind.LLAMACPP else TemplateSpeech(self)
-        if has_own_wire(kind):
+        if kind.has_own_wire:
             return providers_speech(kind, self)
         if not kind.takes_tool_choice and (forced := tools_to_force(self.fields)) is not None:
             return ForcedToolSpeech(self, forced)
@@ -159,9 +159,10 @@ class Asked:
     def excludes(self, fleet: Fleet, model: str, pool: str) -> tuple[str, ...]:
         """The ids of those that have the model and should not be asked."""
         unsuited = fleet.unsuited(model, pool, self.suits) if self.untranslated is not None or self.document_at else ()
-        if fleet.kinds(model, pool).isdisjoint(_CUT_SHORT):
+        served = fleet.served(model, pool)
+        if served is None or served.kinds.isdisjoint(_CUT_SHORT):
             return unsuited
-        return *unsuited, *self.left_to_others(fleet.serving(model, pool))
+        return *unsuited, *self.left_to_others(served.backends)
 
     def left_to_others(self, serving: Sequence[Backend]) -> tuple[str, ...]:
         """The ids of those that would leave a part of it out. None if all would: then one is asked, and says which."""
@@ -186,7 +187,7 @@ class Asked:
 
     @property
     def generates(self) -> bool:
-        return self.form in (CHAT, COMPLETION)
+        return self.form.generates
 
     def obey(self, rule: Rule) -> None:
         """Does to the request what an operator's rule says, in the words of every engine that it may go to; not to one that
@@ -266,5 +267,6 @@ class Asked:
     def forget_body(self) -> None:
         """It is not sent again, since an engine has begun to answer. It may be megabytes, and the answer may take long."""
         self.fields, self.raw, self._as_it_came = {}, b"", None
-        for speech in self.native.values():
-            speech.forget_body()
+        if self.native:
+            for speech in self.native.values():
+                speech.forget_body()

@@ -4,7 +4,8 @@ along. Whoever makes it decides what comes of a failure, and closes the record w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from forebay.errors import Refusal
 from forebay_gateway.accounting import Outcome, Usage, UsageSource
@@ -36,6 +37,7 @@ class Attempt:
         call: Call,
         asked: Asked,
         grant: Grant,
+        backend: Backend | None,
         *,
         account: Account,
         reply: Reply,
@@ -43,9 +45,9 @@ class Attempt:
         asked_at: float,
         finish: Callable[[Outcome, str], None],
     ) -> None:
-        """`asked_at`: when a slot was asked for, on the monotonic clock. `finish` closes the record with a reason, and is
-        called before the last byte goes out."""
-        self._means, self._call, self._asked, self.grant = means, call, asked, grant
+        """`backend`: the one that was granted; None: it is not known here. `asked_at`: when a slot was asked for, on the
+        monotonic clock. `finish` closes the record with a reason, and is called before the last byte goes out."""
+        self._means, self._call, self._asked, self.grant, self._backend = means, call, asked, grant, backend
         self._account, self._reply, self._body = account, reply, body
         self._asked_at, self._finish = asked_at, finish
         self.has_begun = False
@@ -62,50 +64,57 @@ class Attempt:
         """The answer ends with what there is of it."""
         self._cutoff = why
 
-    async def run(self) -> None:
-        """Raises TroubledEngine, or the ForebayError that the client gets."""
-        grant, asked = self.grant, self._asked
-        backend = self._means.fleet.get(grant.backend_id)
+    def run(self) -> Awaitable[object]:
+        """To be awaited at once. Raises TroubledEngine, or the ForebayError that the client gets."""
+        asked, backend = self._asked, self._backend
         if backend is None:
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, "This gateway does not know that backend yet."))
-        if not asked.suits(backend.kind):
+        if (asked.document_at or asked.untranslated is not None) and not asked.suits(backend.kind):
             what = asked.document_at or (asked.untranslated and asked.untranslated.param) or "something in it"
             raise TroubledEngine(EngineTrouble(Blame.UNKNOWN_BACKEND, f"Engines of its kind cannot read `{what}`."))
-        self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
+        if self._means.settings.isolation == "refuse":
+            self._check_fence()  # and once more in `_start`; a connection that is made to be refused would stay open unused
         asked.model_at_engines = backend.its_name_of(self._account.entry.model)
         speech = asked.speech(backend.kind)
         streamed = asked.stream or (
-            speech.comes_in_pieces and (self._must_be_counted() or not backend.kind.cancels_plain_requests)
+            speech.comes_in_pieces
+            and (not backend.kind.cancels_plain_requests or (self.grant.is_limited and self._must_be_counted()))
         )
-        held = None
-        if asked.generates and "response_format" in asked.fields:
-            held = hold(asked.fields, asked.structured, backend, self._means.meters, streams=asked.stream)
-        self._held = held
-        if held is not None:
-            held.prepare(speech)
+        self._held = None
+        if "response_format" in asked.fields and asked.form.generates:
+            self._held = hold(asked.fields, asked.structured, backend, self._means.meters, streams=asked.stream)
+            if self._held is not None:
+                return self._say_until_good(self._held, backend, asked, speech, streamed=streamed)
+        return self._say(backend, asked, speech, streamed=streamed)
+
+    async def _say_until_good(
+        self, held: HeldAnswer, backend: Backend, asked: Asked, speech: Speech, *, streamed: bool
+    ) -> None:
+        held.prepare(speech)
         again: Speech | None = speech
         while again is not None:
             speech = again
             try:
                 again = await self._say(backend, asked, speech, streamed=streamed)
             except (ContextTooLong, EngineRefused) as refused:
-                again = held.in_words(speech, refused) if held is not None else None
+                again = held.in_words(speech, refused)
                 if again is None:
                     raise
 
     async def _say(self, backend: Backend, asked: Asked, speech: Speech, *, streamed: bool) -> Speech | None:
         """What is to be said then, if the answer was not good enough."""
         self.silent_since = self._means.clock.monotonic()
-        async with self._means.upstream.send(
+        answer = await self._means.upstream.send(
             backend,
             speech.streamed_path if streamed else speech.path,
-            lambda ask_usage: speech.body(streamed=streamed, ask_usage=ask_usage),
+            partial(speech.body, streamed=streamed),
             model=asked.model_at_engines,
             request_id=self._call.request_id,
             traceparent=self._call.traceparent,
             before_write=self._start,
             said=self._call.said,
-        ) as answer:
+        )
+        try:
             if speech.passes_bytes:
                 await self._relay_bytes(answer)
             elif asked.stream:
@@ -114,13 +123,15 @@ class Attempt:
                 return await self._relay_folded(answer, speech)
             else:
                 return await self._relay_plain(answer, asked, speech)
+        finally:
+            answer.close()
         return None
 
     async def _relay_stream(self, answer: EngineAnswer, speech: Speech) -> None:
         stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        relayed = _Relayed(self, answer, stream, is_bounded=self._asked.keeping is not None)
+        relayed = _Relayed(self, self._reply, answer, stream, is_bounded=self._asked.keeping is not None)
         while not stream.is_done:
             if self.has_begun and self._reply.takes_now:
                 await self._pour(answer, relayed.pass_now)
@@ -142,7 +153,7 @@ class Attempt:
         stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        await self._pour(answer, _Relayed(self, answer, stream, is_bounded=True).gather)
+        await self._pour(answer, _Relayed(self, self._reply, answer, stream, is_bounded=True).gather)
         reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
         if stream.gathers is not None and not stream.is_cut:
             again = await self._judge(speech, stream.gathers.answers(), body)
@@ -161,10 +172,12 @@ class Attempt:
         self._account.reported = whole.usage or self._account.estimate_answer(
             self._account.entry.model, whole.text_bytes
         )
-        again = await self._judge(speech, whole.answers, whole.body)
-        if again is None:
-            await self._send_whole(whole.body)
-        return again
+        if self._held is not None:
+            again = await self._judge(speech, whole.answers, whole.body)
+            if again is not None:
+                return again
+        await self._send_whole(whole.body)
+        return None
 
     async def _judge(self, speech: Speech, answers: Sequence[Answer], body: bytes) -> Speech | None:
         """What is to be asked again. None: the answer is good. Raises OutputInvalid."""
@@ -209,20 +222,19 @@ class Attempt:
         if reason:
             self._reply.headers["x-forebay-reason"] = reason
         self._finish(Outcome.FINISHED, reason)
-        await self._reply.send(200, await self._kept(body))
+        await self._reply.send(200, body if self._asked.keeping is None else await self._kept(body))
 
     async def _kept(self, last: bytes) -> bytes:
         return last if self._asked.keeping is None else await self._asked.keeping.ended(last)
 
-    def write_now(self, piece: bytes) -> bool:
-        """True when nothing more should be written before the client has taken it."""
-        self._reply.write_now(piece)
-        return self._reply.is_full
-
     def hear_of_piece(self, counted: int) -> bool:
         """`counted`: the tokens so far. True when the answer should be cut here."""
         self.silent_since = now = self._means.clock.monotonic()
-        self._tell_progress(counted, now)
+        tokens = counted + self._account.spent_tokens
+        more = tokens - self._told_tokens
+        if more >= _PROGRESS_TOKENS or (more > 0 and now - self._told_at >= _PROGRESS_S):
+            self._told_tokens, self._told_at = tokens, now
+            self._means.slots.progress(self.grant.ledger_id, tokens)
         return self._cutoff is not None
 
     def demand_bounded(self, size: int) -> None:
@@ -279,30 +291,23 @@ class Attempt:
             )
         self._means.slots.first_token(self.grant.ledger_id, round((now - self._granted_at) * 1000))
 
-    def _tell_progress(self, tokens: int, now: float) -> None:
-        tokens += self._account.spent_tokens
-        if tokens - self._told_tokens >= _PROGRESS_TOKENS or (
-            tokens > self._told_tokens and now - self._told_at >= _PROGRESS_S
-        ):
-            self._told_tokens, self._told_at = tokens, now
-            self._means.slots.progress(self.grant.ledger_id, tokens)
-
     def _must_be_counted(self) -> bool:
         """A limited key's answer is counted as it grows, and may have to end before its engine would end it: not one that
         ends before it would be told of for the first time."""
         longest = self._asked.max_output_tokens * self._asked.choices
-        return self.grant.is_limited and not 0 < longest <= _PROGRESS_TOKENS
+        return not 0 < longest <= _PROGRESS_TOKENS
 
     def _start(self) -> None:
         """In the loop turn in which the request is written to the engine."""
         if self._means.slots.is_past_fence:
-            self._check_fence()
+            if self._means.settings.isolation == "refuse":
+                self._check_fence()
             self._means.meters.past_fence.child().value += 1
         self._account.is_running = True
         self.silent_since = self._means.clock.monotonic()  # whatever connecting took, the engine hears of it only now
 
     def _check_fence(self) -> None:
-        if self._means.settings.isolation == "refuse" and self._means.slots.is_past_fence:
+        if self._means.slots.is_past_fence:
             raise Refused(
                 Refusal.NO_SCHEDULER,
                 "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",
@@ -320,9 +325,12 @@ def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
 class _Relayed:
     """A stream on its way through: what is done with a piece in the loop turn in which it comes."""
 
-    def __init__(self, attempt: Attempt, answer: EngineAnswer, stream: Stream, *, is_bounded: bool) -> None:
+    def __init__(
+        self, attempt: Attempt, reply: Reply, answer: EngineAnswer, stream: Stream, *, is_bounded: bool
+    ) -> None:
         """`is_bounded`: it grows here, whether or not a client holds it back."""
         self._attempt, self._answer, self._is_bounded = attempt, answer, is_bounded
+        self._write_now = reply.write_now
         self.stream = stream
         self._size = 0
         self.out = b""
@@ -351,7 +359,7 @@ class _Relayed:
         self.hear(piece)
         if self.stream.is_done:
             return True
-        is_full = bool(self.out) and self._attempt.write_now(self.out)
+        is_full = bool(self.out) and self._write_now(self.out)
         self.go_on()
         return self.stream.is_done or is_full
 

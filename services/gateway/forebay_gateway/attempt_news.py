@@ -5,6 +5,7 @@ Hints that nobody waits for: while the bus is away they are lost, and the regist
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from contextlib import suppress
 from enum import StrEnum
 
@@ -39,14 +40,13 @@ class AttemptNews:
         self._clock = clock
         self._started_us = micros(clock.now())
         self._sequence = 0
-        self._counts: dict[str, dict[How, int]] = {}
+        self._counts = _none()
         self._hurried_at: dict[str, float] = {}
         """Backend → when a failure of it was last told at once, on the monotonic clock."""
         self._hurry = asyncio.Event()
 
     def note(self, backend_id: str, how: How) -> None:
-        counts = self._counts.setdefault(backend_id, {})
-        counts[how] = counts.get(how, 0) + 1
+        self._counts[backend_id][how] += 1
         if how is not How.SERVED:
             now = self._clock.monotonic()
             if now - self._hurried_at.get(backend_id, float("-inf")) >= EVERY_S:
@@ -64,7 +64,7 @@ class AttemptNews:
                 await self._bus.publish(subjects.attempts(self._gateway), self._report().SerializeToString())
 
     def _report(self) -> lifecycle_pb2.AttemptsReport:
-        counts, self._counts = self._counts, {}
+        counts, self._counts = self._counts, _none()
         self._hurried_at = {backend_id: at for backend_id, at in self._hurried_at.items() if backend_id in counts}
         self._sequence += 1
         return lifecycle_pb2.AttemptsReport(
@@ -77,3 +77,7 @@ class AttemptNews:
                 for backend_id, told in counts.items()
             ],
         )
+
+
+def _none() -> defaultdict[str, defaultdict[How, int]]:
+    return defaultdict(lambda: defaultdict(int))

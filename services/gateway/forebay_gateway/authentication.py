@@ -6,7 +6,7 @@ from __future__ import annotations
 from forebay.delegation import Delegation
 from forebay.errors import NotAllowed
 from forebay_gateway.callers.call import Call
-from forebay_gateway.callers.ephemeral import EphemeralKey, is_ephemeral
+from forebay_gateway.callers.ephemeral import EphemeralKey
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.callers.signed_call import signer_of
 from forebay_gateway.refused import BadDelegation
@@ -22,20 +22,17 @@ def principal_of(
         if delegation is None:
             raise BadDelegation
         return means.principals.find(delegation.key_id, means.clock.now())  # where its key belongs
-    principal = _caller(means, call, ephemeral)
-    if principal.terms is not None:
-        principal.demand_address(call.address)
-    return principal if call.pool is None else principal.within(call.pool)
-
-
-def _caller(means: Means, call: Call, ephemeral: EphemeralKey | None) -> Principal:
     now = means.clock.now()
-    if is_ephemeral(call.key):
+    if call.has_ephemeral_key:
         if ephemeral is None:
             raise NotAllowed("An ephemeral key is for one request to a model. This address takes API keys only.")
         whose = means.principals.find(ephemeral.key_id, now)
-        return ephemeral.principal(whose, origin=call.origin, address=call.address)
-    if call.key is None and call.signature is not None:
+        principal = ephemeral.principal(whose, origin=call.origin, address=call.address)
+    elif call.key is None and call.signature is not None:
         signer = signer_of(call.signature, method=call.method, path=call.path, query=call.query, now=now)
-        return means.principals.find_signer(signer, now)
-    return means.principals.verify(call.demand_key(), now)
+        principal = means.principals.find_signer(signer, now)
+    else:
+        principal = means.principals.verify(call.key or call.demand_key(), now)
+    if principal.terms is not None:
+        principal.demand_address(call.address)
+    return principal if call.pool is None else principal.within(call.pool)

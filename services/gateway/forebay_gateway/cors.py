@@ -26,6 +26,8 @@ class Origins:
     def __init__(self, allowed: Iterable[str]) -> None:
         patterns = [origin.lower().rstrip("/") if origin != "*" else origin for origin in allowed]
         self._any = "*" in patterns
+        self.without_origin: Mapping[str, str] = {} if self._any else {"vary": "origin"}
+        """What is added to an answer to no page at all."""
         self._allowed = re.compile("|".join(map(_as_regex, patterns)) or r"(?!)")
 
     def allow(self, origin: str | None) -> bool:
@@ -33,7 +35,7 @@ class Origins:
 
     def headers(self, origin: str | None, told: Iterable[str]) -> dict[str, str]:
         """What is added to an answer, whose own headers are `told`."""
-        headers = {} if self._any else {"vary": "origin"}
+        headers = dict(self.without_origin)
         if origin is not None and self.allow(origin):
             headers["access-control-allow-origin"] = "*" if self._any else origin
             seen = sorted(name for name in map(str.lower, told) if name in _TOLD or name.startswith(_FAMILIES_TOLD))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from forebay.errors import ForebayError
 from forebay_gateway.broken_connection import why_broken
@@ -30,11 +31,13 @@ class TroubledEngine(Exception):
 class EngineAnswer:
     """A status, 200 but for `pass_on`, and a body, read as fast as it is asked for and no faster."""
 
-    __slots__ = ("_response", "_using")
+    __slots__ = ("_response", "_using", "close")
 
     def __init__(self, response: Response, using: Using | None = None) -> None:
         self._response = response
         self._using = using
+        self.close = response.close
+        """At once, whatever is under way. The connection may be used again if the answer had come whole."""
 
     @property
     def shown_to(self) -> EngineKind | None:
@@ -52,7 +55,7 @@ class EngineAnswer:
 
     @property
     def is_stream(self) -> bool:
-        return self.content_type.partition(";")[0].strip().lower() in _STREAMS
+        return _is_stream(self._response.headers.get(b"content-type"))
 
     @property
     def content_type(self) -> str:
@@ -104,9 +107,11 @@ class EngineAnswer:
         except OSError:
             self.close()
 
-    def close(self) -> None:
-        """At once, whatever is under way. The connection may be used again if the answer had come whole."""
-        self._response.close()
+
+@lru_cache(maxsize=64)
+def _is_stream(content_type: bytes | None) -> bool:
+    told = content_type.decode("latin-1") if content_type else ""
+    return bool(_SANE_TYPE.fullmatch(told)) and told.partition(";")[0].strip().lower() in _STREAMS
 
 
 async def read_error(response: Response) -> bytes:

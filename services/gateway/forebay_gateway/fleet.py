@@ -24,40 +24,28 @@ class EngineKind(StrEnum):
     AZURE = "azure"
     OPENROUTER = "openrouter"
 
-    @property
-    def cancels_plain_requests(self) -> bool:
-        """Whether closing the connection of a request that is not streamed stops the generation. llama.cpp's server
-        looks at the connection only while it streams and generates to the end otherwise."""
-        return self is not EngineKind.LLAMACPP
+    cancels_plain_requests: bool
+    """Whether closing the connection of a request that is not streamed stops the generation. llama.cpp's server looks at
+    the connection only while it streams and generates to the end otherwise."""
+    takes_tool_choice: bool
+    """Whether a tool can be forced by `tool_choice`. Ollama leaves the field aside."""
+    has_templates: bool
+    """Whether what is said to it goes through a chat template, with whatever that may know."""
+    takes_documents: bool
+    """Whether its models may read PDFs. What speaks OpenAI's dialect is left to judge for itself."""
+    has_own_wire: bool
+    """A provider's, which is not OpenAI's."""
 
-    @property
-    def takes_tool_choice(self) -> bool:
-        """Whether a tool can be forced by `tool_choice`. Ollama leaves the field aside."""
-        return self is not EngineKind.OLLAMA
-
-    @property
-    def has_templates(self) -> bool:
-        """Whether what is said to it goes through a chat template, with whatever that may know."""
-        return self in _HAVE_TEMPLATES
-
-    @property
-    def takes_documents(self) -> bool:
-        """Whether its models may read PDFs. What speaks OpenAI's dialect is left to judge for itself."""
-        return self in _TAKE_DOCUMENTS
+    def __init__(self, name: str) -> None:
+        self.cancels_plain_requests = name != "llamacpp"
+        self.takes_tool_choice = name != "ollama"
+        self.has_templates = name in ("vllm", "sglang", "llamacpp")
+        self.takes_documents = name in ("openai", "anthropic", "gemini", "azure", "openrouter")
+        self.has_own_wire = name in ("anthropic", "gemini", "cohere")
 
     def tells_of(self, capability: str) -> bool:
         """Whether what such an engine does not say of a model, which it says something of, is not there."""
         return self in _TELLERS.get(capability, ())
-
-
-_HAVE_TEMPLATES = frozenset({EngineKind.VLLM, EngineKind.SGLANG, EngineKind.LLAMACPP})
-_TAKE_DOCUMENTS = (
-    EngineKind.OPENAI,
-    EngineKind.ANTHROPIC,
-    EngineKind.GEMINI,
-    EngineKind.AZURE,
-    EngineKind.OPENROUTER,
-)
 
 
 _TELLERS = {
@@ -102,10 +90,10 @@ class Backend:
     has_credential: bool = False
     models: Mapping[str, ModelOnBackend] = field(default_factory=dict)
     """By their names in the fleet."""
+    may_begin: bool = field(init=False)
 
-    @property
-    def may_begin(self) -> bool:
-        return not self.is_unhealthy and not self.is_barred
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "may_begin", not self.is_unhealthy and not self.is_barred)
 
     def its_name_of(self, model: str) -> str:
         """What the engine calls a model of the fleet."""
@@ -124,13 +112,20 @@ class OfferedModel:
     """The model that this is another name of; empty: it is no alias."""
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model, in one pool."""
+
+    backends: tuple[Backend, ...]
+    kinds: frozenset[EngineKind]
+    """Of these: few, of however many backends."""
+
+
 class Fleet:
     def __init__(self) -> None:
         self._backends: dict[str, Backend] = {}
-        self._serving: dict[tuple[str, str], tuple[Backend, ...]] = {}
-        """What `serving` gave since the last change."""
-        self._kinds: dict[tuple[str, str], frozenset[EngineKind]] = {}
-        """Of the same."""
+        self._served: dict[tuple[str, str], Served] = {}
+        """What `served` found since the last change."""
         self._ollamas: dict[str, dict[str, set[str]]] = {}
         """Pool → a name as Ollama reads it → the models of Ollama engines that have it; made when first needed."""
         self.is_known = False
@@ -161,7 +156,7 @@ class Fleet:
         return backend is not None and backend.may_begin
 
     def has(self, model: str, pool: str) -> bool:
-        return (model, pool) in self._serving or bool(self.serving(model, pool))
+        return self.served(model, pool) is not None
 
     def name_of(self, asked: str, pool: str) -> str | None:
         """The name of the model that a client calls `asked`: that itself or, as Ollama has it, with the tag `latest` added
@@ -184,24 +179,22 @@ class Fleet:
         return next(iter(names)) if len(names) == 1 else None
 
     def _forget_found(self) -> None:
-        self._serving.clear()
-        self._kinds.clear()
+        self._served.clear()
         self._ollamas.clear()
 
     def serving(self, model: str, pool: str) -> tuple[Backend, ...]:
         """The enabled backends of this pool that have the model, healthy or not."""
-        known = self._serving.get((model, pool))
-        if known is None:
-            known = tuple(b for b in self._backends.values() if b.enabled and b.pool == pool and model in b.models)
-            if known:  # names that clients make up are not remembered
-                self._serving[model, pool] = known
-                self._kinds[model, pool] = frozenset(backend.kind for backend in known)
-        return known
+        served = self.served(model, pool)
+        return served.backends if served is not None else ()
 
-    def kinds(self, model: str, pool: str) -> frozenset[EngineKind]:
-        """Of the same: few, of however many backends."""
-        serving = self.serving(model, pool)
-        return self._kinds.get((model, pool)) or frozenset(backend.kind for backend in serving)
+    def served(self, model: str, pool: str) -> Served | None:
+        """The same, and what they have in common. None: there are none."""
+        known = self._served.get((model, pool))
+        if known is None:
+            found = tuple(b for b in self._backends.values() if b.enabled and b.pool == pool and model in b.models)
+            if found:  # names that clients make up are not remembered
+                known = self._served[model, pool] = Served(found, frozenset(backend.kind for backend in found))
+        return known
 
     def of_kind(self, kind: EngineKind, pool: str) -> list[Backend]:
         """The enabled and healthy backends of a pool that are such engines."""
@@ -231,7 +224,8 @@ class Fleet:
 
     def unsuited(self, model: str, pool: str, suits: Callable[[EngineKind], bool]) -> tuple[str, ...]:
         """The ids of those that serve it and are of a kind that cannot read a request."""
-        if all(map(suits, self.kinds(model, pool))):
+        served = self.served(model, pool)
+        if served is None or all(map(suits, served.kinds)):
             return ()
         return tuple(backend.id for backend in self.serving(model, pool) if not suits(backend.kind))
 

@@ -47,7 +47,7 @@ class BodyBudget:
 
     def __init__(self, most_bytes: int, most_spooled_bytes: int = 0, directory: Path | None = None) -> None:
         """`directory`: where bodies are spooled; None: the system's, for temporary files."""
-        self._most_bytes, self._most_spooled_bytes = most_bytes, most_spooled_bytes
+        self.most_bytes, self._most_spooled_bytes = most_bytes, most_spooled_bytes
         self._directory = directory
         self.held_bytes = 0
         self.spooled_bytes = 0
@@ -58,10 +58,10 @@ class BodyBudget:
 
     @property
     def is_crowded(self) -> bool:
-        return self.held_bytes > _CROWDED * self._most_bytes
+        return self.held_bytes > _CROWDED * self.most_bytes
 
     def has_room(self, size: int) -> bool:
-        return self.held_bytes + size <= self._most_bytes
+        return self.held_bytes + size <= self.most_bytes
 
     def take(self, size: int) -> None:
         if not self.has_room(size):
@@ -128,6 +128,15 @@ class HeldBody:
         more = max(0, size - self._size)
         self._size += more
         self._budget.held_bytes += more
+
+    def take_whole(self, body: bytes) -> bool:
+        """All of it at once, and nothing of it here: it is somebody's already. False: there is no memory for it."""
+        budget, size = self._budget, len(body)
+        if budget.held_bytes + size > budget.most_bytes:
+            return False
+        budget.held_bytes += size
+        self._size += size
+        return True
 
     # --- as it comes ------------------------------------------------------------------------------------------------
 
@@ -211,8 +220,8 @@ class HeldBody:
     def release(self) -> None:
         """May be called again."""
         self._pieces = []
-        if self._size:
-            self._shrink()
+        size, self._size = self._size, 0
+        self._budget.held_bytes -= size
         if self._file is not None or self._has_turn:
             self._close_file()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from forebay.client_addresses import client_address
 from forebay.errors import ForebayError
-from forebay_gateway.callers.call import Call, read_call
+from forebay_gateway.callers.call import Call, new_request_id, read_call
 from forebay_gateway.cors import Origins
 from forebay_gateway.http_in.connections import Answer
 from forebay_gateway.http_in.framer import Head
@@ -35,27 +34,46 @@ class HotRoutes:
         self._proxies = means.settings.proxies
         self._routes = {route.path: route for route in routes if route.path in HOT_PATHS}
 
-    def find(self, head: Head, peer: str) -> Answer | None:
+    def find(self, head: Head, peer: str, before: Answer | None) -> Answer | None:
+        version = self._means.endpoints.version
+        if type(before) is _Answering and before.version == version:
+            call, route = before.call, before.route
+            if not before.has_id:
+                call = call._replace(request_id=new_request_id())
+            return _Answering(self._means, call, route, version, has_id=before.has_id)
         if not head.path.rstrip("/").endswith(HOT_PATHS):
             return None
         headers, proxies = head.headers, self._proxies
         lines = (headers[proxies.header],) if proxies.networks and proxies.header in headers else ()
         address = client_address(peer, lines, proxies)
         call = read_call("POST", head.path, headers, "", self._means.endpoints, address)
-        route = self._routes.get(call.path.rstrip("/"))
-        return partial(self._answer, call, route) if route is not None else None
+        found = self._routes.get(call.path.rstrip("/"))
+        if found is None:
+            return None
+        return _Answering(self._means, call, found, version, has_id=headers.get("x-request-id") == call.request_id)
 
-    async def _answer(self, call: Call, route: Route, request: Incoming, client: Outgoing) -> None:
+
+class _Answering:
+    """One request."""
+
+    __slots__ = ("_means", "call", "has_id", "route", "version")
+
+    def __init__(self, means: Means, call: Call, route: Route, version: int, *, has_id: bool) -> None:
+        """`version`: of the virtual endpoints by which its address was understood. `has_id`: its client named it."""
+        self._means, self.call, self.route, self.version, self.has_id = means, call, route, version, has_id
+
+    def __call__(self, request: Incoming, client: Outgoing) -> Coroutine[Any, Any, None]:
+        means, call = self._means, self.call
         try:
-            self._means.guard.demand(call)
-            await Exchange(self._means, request, client, call, route).serve()
-            return
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+            if not means.guard.gate.is_open:
+                means.guard.demand(call)
+            return Exchange(means, request, client, call, self.route).serve()
         except ForebayError as error:
-            self._means.guard.note(call, error)
-            told = error
+            means.guard.note(call, error)
+            return self._refuse(client, error)
         except Exception:
             log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
-            told = mistake(call.request_id)
-        await client.send(*answer_to(dialect_of(call), told, call.request_id))
+            return self._refuse(client, mistake(call.request_id))
+
+    async def _refuse(self, client: Outgoing, error: ForebayError) -> None:
+        await client.send(*answer_to(dialect_of(self.call), error, self.call.request_id))

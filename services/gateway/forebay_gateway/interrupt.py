@@ -15,10 +15,8 @@ class Interruptible:
     _task: asyncio.Task[object] | None = None
     _cancelling = 0
     _error: Exception | None = None
-
-    def __init__(self, outer: Interruptible | None = None) -> None:
-        """`outer`: within which this one is, always."""
-        self._outer = outer
+    outer: Interruptible | None = None
+    """Within which this one is, always."""
 
     def interrupt(self, error: Exception) -> None:
         """The first error counts. Nothing happens when the waits are over."""
@@ -27,7 +25,8 @@ class Interruptible:
             self._task.cancel()
 
     def __enter__(self) -> Interruptible:
-        task = self._task = asyncio.current_task() if self._outer is None else self._outer._task
+        outer = self.outer
+        task = self._task = asyncio.current_task() if outer is None else outer._task
         assert task is not None
         self._cancelling = task.cancelling()
         self._error = None

@@ -40,6 +40,10 @@ class Meters:
     credential_faults: Counter
     _ended: dict[tuple[str, Outcome | None, str, str | None], _Ended] = field(default_factory=dict, init=False)
     """(route, outcome, reason, model if it ran) → what counts such a request, looked up once."""
+    _first_token_s: Distribution = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_first_token_s", self.ttft_s.child())
 
     def note_credential(self, backend_id: str, label: str, fault: str) -> None:
         self.credential_faults.child(backend_id, label, fault).value += 1
@@ -58,7 +62,7 @@ class Meters:
             prompt.value += entry.usage.prompt
             completion.value += entry.usage.completion
         if entry.ttft_ms is not None:
-            self.ttft_s.child().observe(entry.ttft_ms / 1000)
+            self._first_token_s.observe(entry.ttft_ms / 1000)
 
     def _find(self, route: str, outcome: Outcome | None, reason: str, model: str | None) -> _Ended:
         word = str(outcome)

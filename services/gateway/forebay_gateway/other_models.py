@@ -4,6 +4,7 @@ is gathered here; which one is next, `rules.fallbacks` decides."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from forebay.errors import ForebayError, NotAllowed, Refusal
@@ -35,6 +36,10 @@ class Turn(NamedTuple):
     """In the fleet."""
     after_s: float | None = None
     """How long it waits for a slot; None: for as long as it may."""
+
+
+only_turn = lru_cache(maxsize=1024)(Turn)
+"""Of a model that nobody else can answer for: nearly all are the same few again and again."""
 
 
 class OtherModels:

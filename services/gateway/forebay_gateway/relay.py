@@ -20,7 +20,7 @@ from forebay_gateway.attempt import Attempt
 from forebay_gateway.attempt_news import How
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
-from forebay_gateway.callers.ephemeral import EphemeralKey, is_ephemeral
+from forebay_gateway.callers.ephemeral import EphemeralKey
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.file_parts import has_files, has_parts
 from forebay_gateway.canonical.forms import CHAT
@@ -31,12 +31,13 @@ from forebay_gateway.engine_answer import TroubledEngine
 from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence
 from forebay_gateway.fleet import EngineKind
 from forebay_gateway.held_answer import demand_judgeable
+from forebay_gateway.held_body import HeldBody
 from forebay_gateway.http_in.incoming import Incoming
 from forebay_gateway.http_in.outgoing import Outgoing
 from forebay_gateway.interrupt import Interruptible
 from forebay_gateway.keeping.named_files import Reader
 from forebay_gateway.ledger.account import Account
-from forebay_gateway.other_models import HasWaited, OtherModels, Turn
+from forebay_gateway.other_models import HasWaited, OtherModels, Turn, only_turn
 from forebay_gateway.pages.ollama import load_or_unload
 from forebay_gateway.pages.prompt_room import demand_room
 from forebay_gateway.pictures import names_pictures
@@ -89,17 +90,19 @@ class Exchange:
             meters=means.meters,
         )
         self._reply = Reply(client, call.request_id, route.dialect)
-        self._body = means.bodies.hold()
+        self._body = HeldBody(means.bodies)
         self.on_left: Callable[[Background, Reply], None] | None = None
         """Hears that the answer goes on without its client; with a reply for what the client is told of that."""
         self._interruptible = Interruptible()
-        self._attempting = Interruptible(self._interruptible)
+        self._attempting = Interruptible()
+        self._attempting.outer = self._interruptible
         self._principal: Principal | None = None
         self._recording: Recording | None = None
         self._asked: Asked | None = None
         self._attempt: Attempt | None = None
         self._slot = SlotWait(means, self._entry, self._body)
         self._others: OtherModels | None = None
+        """None: nobody has said of any."""
         self._turn: Turn | None = None
         """The model that is asked for now."""
         self._attempts_before = 0
@@ -182,7 +185,8 @@ class Exchange:
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
-            self._reply.close()
+            if self._reply.has_comments:
+                self._reply.close()
             self._attempt = None  # which knows us too: a circle would be left to the collector
             if self._others is not None:
                 self._others.forget()
@@ -197,7 +201,13 @@ class Exchange:
             await self._means.spending.spend(self._ephemeral)
         settings, route = self._means.settings, self._route
         if route.parse is not None:
-            asked, size = await self._read(route.parse)
+            raw = self._request.read_now(self._body, most_bytes=settings.max_body_bytes)
+            if raw is None:
+                raw = await self._read_raw()
+            elif self._recording is not None:
+                self._recording.request.add(raw)
+            asked, size = route.parse(raw), len(raw)
+            del raw  # which nobody else keeps
             if isinstance(asked, Loading):
                 await self._load(asked)
             else:
@@ -215,11 +225,6 @@ class Exchange:
                     self._recording.request.add(orjson.dumps(dict(upload.texts)))
                     self._recording.body_bytes = self._request.content_length or 0
                 await self._answer(route.parse_upload(upload), upload.text_bytes)
-
-    async def _read(self, parse: Callable[[bytes], Asked | Loading]) -> tuple[Asked | Loading, int]:
-        """The request, and of how many bytes it was made, which nobody else keeps."""
-        raw = await self._read_raw()
-        return parse(raw), len(raw)
 
     async def _prepare(self, prepare: Prepare) -> tuple[Asked, int]:
         assert self._principal is not None
@@ -249,22 +254,33 @@ class Exchange:
         if not asked.model:
             means = self._means
             asked.answer_as(usual_model(principal, asked.form, means.fleet, means.model_rules))
-        demand_call(principal, asked.form)
+        if principal.terms is not None:
+            demand_call(principal, asked.form)
         self._entry.model_requested = asked.model
-        wants_any = wants_fallback(self._call)
-        others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
-        self._turn = self._first_turn(asked, principal, others)
-        asked.demand_suited(self._means.fleet.serving(self._turn.model, principal.pool))
+        wants_any = self._call.fallback is None or wants_fallback(self._call)
+        others = None
+        if asked.instead or self._means.model_rules.has_fallbacks:
+            others = self._others = OtherModels(self._means, principal, asked, prompt_bytes, wants_any=wants_any)
+            turn = self._first_turn(asked, principal, others)
+        else:
+            turn = only_turn(asked.model, self._model_of(asked.model, principal))
+        self._turn = turn
+        if asked.untranslated is not None:
+            asked.demand_suited(self._means.fleet.serving(turn.model, principal.pool))
         if asked.form is CHAT and has_parts(asked.fields) and (names_pictures(asked.fields) or has_files(asked.fields)):
             prompt_bytes += await self._fetch_named(asked)
-        others.note_prompt(prompt_bytes)
+        if others is not None:
+            others.note_prompt(prompt_bytes)
         while True:
             try:
-                await self._take_turn(asked, self._turn, prompt_bytes)
+                await self._take_turn(asked, turn, prompt_bytes)
             except (ModelUnknown, ContextTooLong, Refused, HasWaited) as error:
                 if self.has_begun:
                     raise
-                self._turn = await self._next_turn(asked, others, error)
+                if others is None:
+                    self._name_model(turn.model)
+                    raise
+                self._turn = turn = await self._next_turn(asked, others, error)
             else:
                 return
 
@@ -311,7 +327,7 @@ class Exchange:
 
     async def _take_turn(self, asked: Asked, turn: Turn, prompt_bytes: int) -> None:
         """With one model."""
-        if asked.generates and "response_format" in asked.fields:
+        if "response_format" in asked.fields and asked.form.generates:
             await self._demand_judgeable(asked, turn.model)
         assert self._principal is not None
         if self._means.model_rules.are_there or self._principal.terms is not None:
@@ -323,7 +339,10 @@ class Exchange:
             self._account.open()
             if asked.stream:
                 self._reply.comment_while_waiting(self._means.settings.waiting_s)
-        attempt = self._take(await self._slot.ask(ask, asked, self._others, turn.after_s), asked)
+        grant = self._slot.begin(ask)
+        if grant is None:
+            grant = await self._slot.ask(ask, asked, self._others, turn.after_s)
+        attempt = self._take(grant, asked)
         while True:
             try:
                 with self._attempting:
@@ -411,7 +430,7 @@ class Exchange:
 
     def _authenticate(self) -> None:
         means = self._means
-        if is_ephemeral(self._call.key):
+        if self._call.has_ephemeral_key:
             self._ephemeral = means.ephemerals.read(self._call.key or "", means.clock.now())
         principal = principal_of(means, self._call, self._delegation, self._ephemeral)
         self._principal = principal
@@ -430,12 +449,17 @@ class Exchange:
         assert principal is not None
         self._asked = asked
         entry.stream, entry.width = asked.stream, asked.width
-        band, deadline_ms = wished_band(self._call, principal), wished_deadline_ms(self._call)
+        call = self._call
+        says_none = call.priority is None and call.delegation is None
+        band = principal.usual_band if says_none else wished_band(call, principal)
+        deadline_ms = wished_deadline_ms(call) if call.deadline_ms is not None else 0
         asked.arrived_at = int(entry.started_at)
         asked.model_at_engines = model
         self._name_model(model)
-        rule = rule_for(self._means.model_rules, model, principal, generates=asked.generates)
-        own = asked.native.get(EngineKind.OLLAMA)
+        rule = None
+        if self._means.model_rules.are_there or principal.terms is not None:
+            rule = rule_for(self._means.model_rules, model, principal, generates=asked.form.generates)
+        own = asked.native.get(EngineKind.OLLAMA) if asked.native else None
         if own is not None and not principal.may_manage_models:
             own.said = within_rights(own.said, is_limited=rule is not None and rule.keep_alive_s is not None)
         if rule is not None:
@@ -473,12 +497,13 @@ class Exchange:
     def _model_of(self, asked: str, principal: Principal) -> str:
         """Its name in the fleet. Raises NotAllowed, Unavailable, ModelUnknown."""
         fleet = self._means.fleet
-        model = find_model(asked, principal.pool, fleet, self._means.model_rules) or asked
-        if not may_ask(principal, asked, model):
+        is_there = fleet.served(asked, principal.pool) is not None
+        model = asked if is_there else find_model(asked, principal.pool, fleet, self._means.model_rules) or asked
+        if not principal.may_use_all and not may_ask(principal, asked, model):
             raise NotAllowed(f"This API key does not allow the model {asked}. `GET /v1/models` lists what it allows.")
         if not fleet.is_known:
             raise Unavailable("This gateway has just started and knows no backends yet. Try again in a moment.")
-        if not fleet.has(model, principal.pool):
+        if not is_there and not fleet.has(model, principal.pool):
             raise ModelUnknown(f"No backend has the model {asked}. `GET /v1/models` lists those there are.")
         return model
 
@@ -522,6 +547,7 @@ class Exchange:
             self._call,
             asked,
             grant,
+            backend,
             account=self._account,
             reply=self._reply,
             body=self._body,
@@ -562,7 +588,7 @@ class Exchange:
 
     def _finish(self, outcome: Outcome, reason: str) -> None:
         """Closes the record and gives the slots back, once. No await: a cancellation cannot come in between."""
-        if self._account.close(outcome, reason, self._reply.status) and self._slot.has_asked:
+        if self._account.close(outcome, reason, self._entry.http_status or self._reply.status) and self._slot.has_asked:
             self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
 
     def _end_wait(self) -> None:

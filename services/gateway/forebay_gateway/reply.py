@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from forebay.errors import ForebayError
 from forebay_gateway.asked import Background
@@ -34,7 +34,9 @@ class Reply:
         self._takes_events = True
         """A stream that has begun may end with an error."""
         self._writing: asyncio.Lock | None = None
-        """There once there are comments."""
+        """There once a comment is written."""
+        self.has_comments = False
+        """Or will have, unless it is closed."""
         self._alarm: asyncio.TimerHandle | None = None
         self._commenting: asyncio.Task[None] | None = None
 
@@ -56,10 +58,12 @@ class Reply:
             self._commenting = loop.create_task(self._comment(every_s), name="comment")
 
         self._alarm = loop.call_later(every_s, start)
+        self.has_comments = True
 
     async def begin_stream(self) -> None:
         """Status and headers, unless a comment took them out already. No comment is written after this."""
-        await self._end_comments()
+        if self.has_comments:
+            await self._end_comments()
         if not self._status:
             await self._open_stream(self._dialect.stream_type)
 
@@ -87,15 +91,15 @@ class Reply:
         return self._client.takes_now
 
     @property
-    def is_full(self) -> bool:
-        """The client is slow: nothing more should be written before `drained`."""
-        return self._client.is_full
+    def write_now(self) -> Callable[[bytes], bool]:
+        """Writes a piece. True when the client is slow: nothing more should be written before `drained`. Raises
+        ConnectionError when it has gone."""
+        return self._client.write_now if self.recording is None else self._take_down_and_write
 
-    def write_now(self, piece: bytes) -> None:
-        """Raises ConnectionError when the client has gone."""
+    def _take_down_and_write(self, piece: bytes) -> bool:
         if self.recording is not None:
             self.recording.answer.add(piece)
-        self._client.write_now(piece)
+        return self._client.write_now(piece)
 
     def drained(self) -> Awaitable[None] | None:
         """Waits until it is not full. Raises ConnectionError when the client has gone. None: it is not full."""

@@ -70,8 +70,8 @@ class Serving(Protocol):
 class Running:
     def __init__(self) -> None:
         self._all: dict[bytes, Serving] = {}
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied: asyncio.Event | None = None
+        """There once somebody waits for it."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -81,12 +81,11 @@ class Running:
 
     def add(self, one: Serving) -> None:
         self._all[one.ledger_id] = one
-        self._empty.clear()
 
     def remove(self, ledger_id: bytes) -> None:
         self._all.pop(ledger_id, None)
-        if not self._all:
-            self._empty.set()
+        if self._emptied is not None and not self._all:
+            self._emptied.set()
 
     def interrupt(self, ledger_id: bytes, error: ForebayError) -> None:
         one = self._all.get(ledger_id)
@@ -157,7 +156,10 @@ class Running:
     async def wait_empty(self, within_s: float) -> bool:
         try:
             async with asyncio.timeout(within_s):
-                await self._empty.wait()
+                emptied = self._emptied = self._emptied or asyncio.Event()
+                while self._all:
+                    emptied.clear()
+                    await emptied.wait()
         except TimeoutError:
             return False
         return True

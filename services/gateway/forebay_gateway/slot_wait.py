@@ -38,6 +38,11 @@ class SlotWait:
     def is_asking(self) -> bool:
         return self.asking_since < math.inf
 
+    def begin(self, ask: Ask) -> Grant | None:
+        """Without waiting, where that can be. None: it has to be asked for."""
+        self.has_asked, self.asked_at = True, self._means.clock.monotonic()
+        return self._means.slots.begin(ask) if self._body.stays_in_memory else None
+
     async def ask(self, ask: Ask, asked: Asked, others: OtherModels | None, after_s: float | None) -> Grant:
         """Raises HasWaited when none is there in `after_s` and another model can be asked."""
         self.has_asked = True

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -22,6 +22,7 @@ from forebay_gateway.engines.credentials import NOTHING, headers_for
 from forebay_gateway.engines.errors import (
     Blame,
     EngineTrouble,
+    judge,
     mentions_stream_options,
 )
 from forebay_gateway.fleet import Backend
@@ -35,6 +36,10 @@ _MOST_ASKED = 16 << 20
 """Bytes of a small answer: a list of many models, or the tokens of a long prompt."""
 _JSON = b"content-type: application/json\r\n"
 _BYTES = b"content-type: application/octet-stream\r\n"
+
+
+class Body(Protocol):
+    def __call__(self, *, ask_usage: bool) -> bytes | Upload: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,57 +59,73 @@ class Upstream:
         self._without_usage: set[str] = set()
         """Backends that refuse `stream_options`."""
 
-    def tells_usage(self, backend: Backend) -> bool:
-        """Whether this backend may be asked for usage in a stream."""
-        return backend.id not in self._without_usage
-
-    def send(
+    async def send(
         self,
         backend: Backend,
         path: str,
-        body: Callable[[bool], bytes | Upload],
+        body: Body,
         *,
         model: str = "",
         request_id: str,
         traceparent: str | None,
         before_write: Callable[[], None],
         said: Mapping[str, str] = NOTHING,
-    ) -> AbstractAsyncContextManager[EngineAnswer]:
-        """Posts and waits for status 200; `body(ask_usage)` gives the request, `said` the client's headers that go with it.
-        What a credential is refused for is asked again with another one of the backend. `before_write` is called in each
-        loop turn in which the request is written. Raises TroubledEngine, or the ForebayError that the client gets."""
+    ) -> EngineAnswer:
+        """Posts and waits for status 200; `body(ask_usage=…)` gives the request, `said` the client's headers that go with
+        it. What a credential is refused for is asked again with another one of the backend. `before_write` is called in each
+        loop turn in which the request is written. Whoever has the answer closes it. Raises TroubledEngine, or the
+        ForebayError that the client gets."""
+        if backend.has_credential:
+            return await self._send_with_one(backend, path, body, model, request_id, traceparent, before_write, said)
+        headers = _headers(backend, request_id, traceparent, None, said)
+        answered = await self._post_asking_usage(backend, path, body, headers, before_write)
+        if isinstance(answered, Response):
+            return EngineAnswer(answered)
+        raise _as_error(judge(answered.status, answered.told, answered.retry_after, None))
 
-        async def ask() -> EngineAnswer:
-            tried = Tried()
-            while True:
-                with self._take(backend, model, tried) as using:
-                    headers = self._headers(backend, request_id, traceparent, using, said)
-                    answered = await self._post_asking_usage(backend, path, body, headers, before_write)
-                    if isinstance(answered, Response):
-                        using.accepted()
-                        return EngineAnswer(answered, using)
-                    judged = using.judge(answered.status, answered.told, answered.retry_after)
-                    if not using.hear(judged) or not isinstance(judged, EngineTrouble):
-                        raise _as_error(judged)
-                tried.said = judged
-
-        return _Asking(ask)
+    async def _send_with_one(
+        self,
+        backend: Backend,
+        path: str,
+        body: Body,
+        model: str,
+        request_id: str,
+        traceparent: str | None,
+        before_write: Callable[[], None],
+        said: Mapping[str, str],
+    ) -> EngineAnswer:
+        tried = Tried()
+        while True:
+            with self._take(backend, model, tried) as using:
+                headers = _headers(backend, request_id, traceparent, using.secret, said)
+                answered = await self._post_asking_usage(backend, path, body, headers, before_write)
+                if isinstance(answered, Response):
+                    using.accepted()
+                    return EngineAnswer(answered, using)
+                judged = using.judge(answered.status, answered.told, answered.retry_after)
+                if not using.hear(judged) or not isinstance(judged, EngineTrouble):
+                    raise _as_error(judged)
+            tried.said = judged
 
     async def _post_asking_usage(
         self,
         backend: Backend,
         path: str,
-        body: Callable[[bool], bytes | Upload],
+        body: Body,
         headers: dict[str, str],
         before_write: Callable[[], None],
     ) -> Response | _ErrorAnswer:
-        asks = self.tells_usage(backend)
-        response = await self._ask(backend, "POST", path, body(asks), headers, before_write)
+        asks = backend.id not in self._without_usage
+        request = self._request(backend, "POST", path, body(ask_usage=asks), headers)
+        try:
+            response = await self._pool.ask(request, before_write)
+        except OSError as error:
+            raise _no_answer(error) from error
         if response.status == 200:
             return response
         told = await read_error(response)
         if asks and mentions_stream_options(response.status, told):
-            response = await self._ask(backend, "POST", path, body(False), headers, before_write)
+            response = await self._ask(backend, "POST", path, body(ask_usage=False), headers, before_write)
             if response.status == 200:  # else it was the client's own `stream_options` that the engine did not like
                 self._without_usage.add(backend.id)
                 return response
@@ -119,7 +140,7 @@ class Upstream:
 
         async def ask() -> EngineAnswer:
             with self._take(backend) as using:
-                headers = self._headers(backend, request_id, None, using)
+                headers = _headers(backend, request_id, None, using.secret)
                 sent = body if isinstance(body, bytes) else BodyPieces(lambda: body, None, can_repeat=False)
                 response = await self._ask(backend, method, path, sent, headers, _nothing)
                 if response.status < 400:
@@ -157,7 +178,7 @@ class Upstream:
         self, backend: Backend, path: str, body: bytes | None, request_id: str, said: Mapping[str, str]
     ) -> bytes:
         with self._take(backend) as using:
-            headers = self._headers(backend, request_id, None, using, said)
+            headers = _headers(backend, request_id, None, using.secret, said)
             method = "GET" if body is None else "POST"
             response = await self._ask(backend, method, path, body or b"", headers, _nothing)
             try:
@@ -178,19 +199,6 @@ class Upstream:
             return taken
         raise _as_error(taken)
 
-    def _headers(
-        self,
-        backend: Backend,
-        request_id: str,
-        traceparent: str | None,
-        using: Using,
-        said: Mapping[str, str] = NOTHING,
-    ) -> dict[str, str]:
-        headers = {"x-request-id": request_id, **headers_for(backend.kind, using.secret, said)}
-        if traceparent is not None:
-            headers["traceparent"] = traceparent
-        return headers
-
     async def _ask(
         self,
         backend: Backend,
@@ -201,6 +209,21 @@ class Upstream:
         before_write: Callable[[], None],
     ) -> Response:
         """Its head has come. Raises TroubledEngine."""
+        request = self._request(backend, method, path, body, headers)
+        try:
+            return await self._pool.ask(request, before_write)
+        except OSError as error:
+            raise _no_answer(error) from error
+
+    def _request(
+        self,
+        backend: Backend,
+        method: str,
+        path: str,
+        body: bytes | Upload | BodyPieces,
+        headers: dict[str, str],
+    ) -> Request:
+        """Raises TroubledEngine."""
         if isinstance(body, bytes):
             lines = _JSON + header_lines(headers)
         elif isinstance(body, Upload):
@@ -209,13 +232,9 @@ class Upstream:
         else:
             lines = _BYTES + header_lines(headers)
         try:
-            request = Request(self._targets.get(method, backend.url, path), lines, body)
+            return Request(self._targets.get(method, backend.url, path), lines, body)
         except ValueError as error:
             raise TroubledEngine(EngineTrouble(Blame.UNREACHABLE, f"No answer came: {error}")) from error
-        try:
-            return await self._pool.ask(request, before_write)
-        except OSError as error:
-            raise _no_answer(error) from error
 
 
 class _Asking:
@@ -245,6 +264,19 @@ async def open_upstream(
     # The registry refuses such addresses when they are told; what a name leads to may be another one by now.
     async with open_pool(connect_s, allow_link_local=allow_link_local) as pool:
         yield Upstream(pool, keyring)
+
+
+def _headers(
+    backend: Backend,
+    request_id: str,
+    traceparent: str | None,
+    secret: str | None,
+    said: Mapping[str, str] = NOTHING,
+) -> dict[str, str]:
+    headers = {"x-request-id": request_id, **headers_for(backend.kind, secret, said)}
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
+    return headers
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from forebay.delegation import SCHEME
+from forebay_gateway.callers.ephemeral import is_ephemeral
 from forebay_gateway.callers.principals import Band, Principal
 from forebay_gateway.callers.signed_call import is_signature
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
@@ -37,6 +38,7 @@ class Call(NamedTuple):
     query: str
     """As it was sent, and without the ?."""
     key: str | None
+    has_ephemeral_key: bool
     signature: str | None
     """What came in a key's place: see `signed_call`."""
     request_id: str
@@ -47,10 +49,9 @@ class Call(NamedTuple):
     traceparent: str | None
     is_anthropic: bool
     """By its path, or by the version that Anthropic's clients always send and others never do."""
-    anthropics: Mapping[str, str] = _NOTHING
-    """Headers that say in which version of Anthropic's dialect its body is, and with what that not everybody gets."""
-    titles: Mapping[str, str] = _NOTHING
-    """Headers that name the application to OpenRouter."""
+    said: Mapping[str, str] = _NOTHING
+    """Headers that some engine may see: those that say in which version of Anthropic's dialect its body is, and with what
+    that not everybody gets; those that name the application to OpenRouter."""
     delegation: str | None = None
     """What came in a key's place: see `delegates`."""
     pool: str | None = None
@@ -59,11 +60,6 @@ class Call(NamedTuple):
     """Of the page whose browser sent it."""
     address: str = ""
     """Of the client, as `client_address` gives it."""
-
-    @property
-    def said(self) -> Mapping[str, str]:
-        """Headers that some engine may see."""
-        return {**self.anthropics, **self.titles} if self.anthropics and self.titles else self.anthropics or self.titles
 
     @property
     def is_anonymous(self) -> bool:
@@ -94,6 +90,8 @@ def read_call(
     if key is None:
         key = credential if scheme == "bearer" and credential else _key_in(headers)
     bare = path.removeprefix("/anthropic") if path.startswith("/anthropic/") else path
+    anthropics = _sane(headers, _ANTHROPICS, _VERSION) if bare.startswith("/v1/messages") else _NOTHING
+    titles = _sane(headers, _TITLES, _TITLE)
     session = headers.get("x-session-id")
     traceparent = headers.get("traceparent")
     return Call(
@@ -101,6 +99,7 @@ def read_call(
         path=bare,
         query=query,
         key=key,
+        has_ephemeral_key=is_ephemeral(key),
         signature=authorization if is_signature(authorization) else None,
         delegation=credential if scheme == _DELEGATED else None,
         request_id=_request_id(headers.get("x-request-id")),
@@ -109,8 +108,7 @@ def read_call(
         fallback=headers.get("x-forebay-fallback"),
         session_key=session if session and _SESSION.fullmatch(session) else "",
         is_anthropic=bare is not path or bare.startswith("/v1/messages") or "anthropic-version" in headers,
-        anthropics=_sane(headers, _ANTHROPICS, _VERSION) if bare.startswith("/v1/messages") else _NOTHING,
-        titles=_sane(headers, _TITLES, _TITLE),
+        said={**anthropics, **titles} if anthropics and titles else anthropics or titles,
         pool=pool,
         origin=headers.get("origin", ""),
         address=address,
@@ -127,7 +125,7 @@ def wished_band(call: Call, principal: Principal) -> Band:
     if call.delegation is not None:
         return Band.BATCH
     if call.priority is None:
-        return max(Band.STANDARD, principal.band_cap)
+        return principal.usual_band
     try:
         asked = Band[call.priority.strip().upper()]
     except KeyError:

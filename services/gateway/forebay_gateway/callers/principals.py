@@ -5,9 +5,10 @@ Pure: where the keys come from is the watch's business. No await and no lock bet
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
+from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
@@ -63,6 +64,21 @@ class Principal:
     """None: nothing beyond the above."""
     only_models: frozenset[str] = frozenset()
     """Of an ephemeral key: names that it allows, within those that are allowed; none: all of these."""
+    may_use_all: bool = field(init=False)
+    """Nothing says which models it may use, so that none need be looked at."""
+    sees_backends: bool = field(init=False)
+    usual_band: Band = field(init=False)
+    """Of requests that ask for none."""
+    may_manage_models: bool = field(init=False)
+    """Pull, create and delete them on the pool's engines."""
+
+    def __post_init__(self) -> None:
+        sees = self.role in (Role.OPERATOR, Role.ADMIN)
+        know = partial(object.__setattr__, self)
+        know("may_use_all", not (self.terms or self.only_models or self.allowed_models))
+        know("sees_backends", sees)
+        know("usual_band", max(Band.STANDARD, self.band_cap))
+        know("may_manage_models", sees and (self.terms is None or not self.terms.calls))
 
     def may_use(self, *names: str) -> bool:
         """A model with these names: by any of them, if it is denied by none."""
@@ -88,15 +104,6 @@ class Principal:
                 "of your own pool, or the gateway's general one."
             )
         return replace(self, pool=pool, is_visiting=True)
-
-    @property
-    def sees_backends(self) -> bool:
-        return self.role in (Role.OPERATOR, Role.ADMIN)
-
-    @property
-    def may_manage_models(self) -> bool:
-        """Pull, create and delete them on the pool's engines."""
-        return self.sees_backends and (self.terms is None or not self.terms.calls)
 
 
 @dataclass(frozen=True, slots=True)

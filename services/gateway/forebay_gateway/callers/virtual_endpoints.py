@@ -23,10 +23,13 @@ class VirtualEndpoints:
         self._of_prefix: dict[str, str] = {}
         self._deepest = 0
         """Parts of the longest prefix."""
+        self.version = 0
+        """Another one after each change."""
         self.replace_all(endpoints)
 
     def replace_all(self, endpoints: Iterable[VirtualEndpoint]) -> None:
         known = list(endpoints)
+        self.version += 1
         self._of_host = {host: endpoint.pool for endpoint in known for host in endpoint.hosts}
         self._of_prefix = {endpoint.path_prefix: endpoint.pool for endpoint in known if endpoint.path_prefix}
         self._deepest = max((prefix.count("/") for prefix in self._of_prefix), default=0)

@@ -18,7 +18,7 @@ from forebay_gateway.canonical.forms import CHAT, Form
 from forebay_gateway.canonical.repeated_chunk import RepeatedChunk
 from forebay_gateway.canonical.sse import Event, EventTooLong, Splitter
 from forebay_gateway.canonical.structured import Gathered, Mending
-from forebay_gateway.canonical.thoughts import name_thoughts
+from forebay_gateway.canonical.thoughts import may_tell_thoughts, name_thoughts
 
 _CHARACTERS_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
@@ -101,7 +101,12 @@ class AnswerStream:
 
     def feed(self, piece: bytes) -> bytes:
         """What the client gets for this; the tail of the answer (`tail`) excepted."""
-        if self._splitter.is_between and (told := self._repeated.told(piece)) is not None and not self._is_over:
+        if (
+            self._splitter.is_between
+            and not self.is_done
+            and self.error is None
+            and (told := self._repeated.told(piece)) is not None
+        ):
             self.counted += 1
             return told
         try:
@@ -207,10 +212,6 @@ class AnswerStream:
             estimated_prompt = self.reading.prompt_tokens
         return Usage(prompt=estimated_prompt, completion=self.counted, source=source)
 
-    @property
-    def _is_over(self) -> bool:
-        return self.is_done or self.error is not None
-
     def _take(self, event: Event) -> bytes:
         if self.is_done or self.error is not None:
             return b""
@@ -288,7 +289,7 @@ class AnswerStream:
             return b""
         if self._writer is not None:
             return self._writer.write(chunk)
-        if self._may_tell_thoughts(event) and choices and name_thoughts(choices, "delta"):
+        if choices and self._form is CHAT and may_tell_thoughts(event.data) and name_thoughts(choices, "delta"):
             out = b"data: " + orjson.dumps({**chunk, "model": self._model}) + b"\n\n"
         else:
             out = self._named_as_asked(event, chunk)
@@ -304,10 +305,6 @@ class AnswerStream:
     def _passes(self) -> bool:
         """Nobody looks at its chunks, or changes them, but for the model's name."""
         return self.reading is None and self.reword is None and self.gathers is None
-
-    def _may_tell_thoughts(self, event: Event) -> bool:
-        """Names are looked for in the bytes, which is cheap; an escape might hide one."""
-        return self._form is CHAT and (b"reasoning" in event.data or b"\\" in event.data)
 
     def _note_in_passing(self, usage: dict[str, Any], ended: list[int]) -> None:
         """Beside a part of the answer. llama.cpp tells of each text, at its end, what that one used."""
@@ -345,7 +342,7 @@ class AnswerStream:
 
 def read_usage(reported: Any) -> Usage | None:
     """OpenAI's usage object. None when it is not one, or says nothing."""
-    if not isinstance(reported, dict):
+    if type(reported) is not dict:
         return None
     prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
     details = reported.get("prompt_tokens_details")

@@ -42,7 +42,7 @@ class Dialect:
     """How a stream that has begun ends with a refusal, where that hangs on what it told before."""
 
     def id_headers(self, request_id: str) -> dict[str, str]:
-        return dict.fromkeys(("x-request-id", self.id_header), request_id)
+        return {"x-request-id": request_id, self.id_header: request_id}
 
 
 class ChunkWriter(Protocol):

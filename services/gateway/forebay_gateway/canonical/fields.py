@@ -5,6 +5,7 @@ Fields that are unknown here travel on untouched; the engine judges them. Every 
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ LONGEST_MODEL_NAME = 256
 MOST_CHOICES = 128
 MOST_MODELS = 16
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OTHER_CASES = frozenset(map("".join, product(*zip("model", "MODEL", strict=True)))) - {"model"}
 
 
 def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
@@ -25,14 +27,14 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
         raise BadField(
             f"The request's body is not valid JSON: {error}. Send one JSON object with {fields}.", code="invalid_json"
         ) from error
-    if not isinstance(body, dict):
+    if type(body) is not dict:
         raise BadField(
             f"The request's body must be a JSON object with {fields}, not {kind_of(body)}.", code="invalid_type"
         )
-    for name in body:
-        if len(name) == 5 and name != "model" and name.casefold() == "model":
-            # Ollama reads names without regard to case: it would take this model, which nobody here has checked.
-            raise BadField(f"`{name}` is not a field; write `model`.", param="model", code="invalid_value")
+    if not _OTHER_CASES.isdisjoint(body):
+        # Ollama reads names without regard to case: it would take this model, which nobody here has checked.
+        name = next(name for name in body if name in _OTHER_CASES)
+        raise BadField(f"`{name}` is not a field; write `model`.", param="model", code="invalid_value")
     return body
 
 
@@ -75,7 +77,7 @@ def model_of(model: Any) -> str:
             param="model",
             code="missing_required_parameter",
         )
-    if not isinstance(model, str):
+    if type(model) is not str:
         raise wrong_type("model", "a string", model)
     if len(model) > LONGEST_MODEL_NAME:
         raise BadField(

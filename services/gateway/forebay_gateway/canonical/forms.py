@@ -40,6 +40,8 @@ class Form:
     """(model, tenant, body)."""
     passes_bytes: bool = False
     """An answer is not looked into: it may be sound, or subtitles."""
+    generates: bool = False
+    """A text, token by token."""
 
 
 def _delta_has_text(choice: Json) -> bool:
@@ -76,6 +78,7 @@ CHAT = Form(
     text_of=_message_text,
     fold=fold_chat,
     prefix_hashes=chat_hashes,
+    generates=True,
 )
 COMPLETION = Form(
     path="/v1/completions",
@@ -88,6 +91,7 @@ COMPLETION = Form(
     text_of=_plain_text,
     fold=fold_completion,
     prefix_hashes=completion_hashes,
+    generates=True,
 )
 
 

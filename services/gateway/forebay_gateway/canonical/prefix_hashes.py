@@ -54,7 +54,7 @@ def hashes_of(model: str, tenant: str, text: bytes) -> tuple[int, ...]:
 
 def _is_surely_short(fields: Mapping[str, Any]) -> bool:
     """It has not a block of text, as is seen without writing it."""
-    if fields.get("tools") or fields.get("functions"):
+    if (fields.get("tools")) or (fields.get("functions")):
         return False
     room = BLOCK_BYTES
     for message in fields["messages"]:

@@ -16,7 +16,7 @@ from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError, r
 from forebay_gateway.canonical.dialect import Translation
 from forebay_gateway.canonical.forms import CHAT, RERANK, Form
 from forebay_gateway.canonical.structured import Answer, AskedBefore, Gathered, Mending, WantedForm, answers_in
-from forebay_gateway.canonical.thoughts import name_thoughts
+from forebay_gateway.canonical.thoughts import may_tell_thoughts, name_thoughts
 from forebay_gateway.canonical.upload import Upload
 from forebay_gateway.refused import BadField
 
@@ -206,7 +206,7 @@ class OpenAISpeech:
             raise NoAnswer(StreamError("Its answer is not valid JSON.")) from error
         if asked.form is RERANK and isinstance(told, list):
             told = {"results": told}  # SGLang's ranking is the bare list
-        if not isinstance(told, dict) or not isinstance(told.get(asked.form.results), list):
+        if type(told) is not dict or type(told.get(asked.form.results)) is not list:
             error_body = told.get("error") if isinstance(told, dict) else None
             body = error_body if isinstance(error_body, dict) else None
             message = str((body or {}).get("message", f"Its answer has no `{asked.form.results}`."))
@@ -219,7 +219,7 @@ class OpenAISpeech:
         if asked.translation is not None:
             raw = orjson.dumps(asked.translation.whole({**mended, "model": asked.model}))
         elif (
-            (asked.form is CHAT and name_thoughts(mended["choices"], "message"))
+            (asked.form is CHAT and may_tell_thoughts(raw) and name_thoughts(mended["choices"], "message"))
             or mended is not told
             or told.get("model", asked.model) != asked.model
         ):

@@ -30,6 +30,8 @@ class Splitter:
         self._pending = bytearray()
         self._searched = 0
         self._longest = longest
+        self.is_between = True
+        """No part of an event has come without its end."""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that this chunk completes. Raises EventTooLong."""
@@ -55,18 +57,15 @@ class Splitter:
 
     def _note_searched(self) -> None:
         self._searched = len(self._pending)
+        self.is_between = not self._searched
         if self._searched > self._longest:
             raise EventTooLong
-
-    @property
-    def is_between(self) -> bool:
-        """No part of an event has come without its end."""
-        return not self._pending
 
     def rest(self) -> Event | None:
         """What came after the last blank line, as an event: some servers leave the last blank line out."""
         rest = bytes(self._pending)
         self._pending.clear()
+        self.is_between = True
         return _parse(rest + b"\n\n") if rest.strip() else None
 
 

@@ -11,6 +11,11 @@ from typing import Any
 _NAMES = ("reasoning_content", "reasoning")
 
 
+def may_tell_thoughts(raw: bytes) -> bool:
+    """Names are looked for in the bytes, which is cheap; an escape might hide one."""
+    return b"reasoning" in raw or b"\\" in raw
+
+
 def name_thoughts(choices: Iterable[Any], said_in: str) -> bool:
     """Says thoughts by both names. `said_in`: `delta` or `message`; what is no object says nothing. False: there was nothing
     to change."""

@@ -21,10 +21,6 @@ _SPEECHES = {
 _NAMES = {EngineKind.ANTHROPIC: "Anthropic", EngineKind.GEMINI: "Google", EngineKind.COHERE: "Cohere"}
 
 
-def has_own_wire(kind: EngineKind) -> bool:
-    return kind in _NAMES
-
-
 def providers_speech(kind: EngineKind, asked: Said) -> Speech:
     made = _SPEECHES.get((kind, asked.form.path))
     return made(asked) if made is not None else Unspoken(asked.form.path, _NAMES[kind])

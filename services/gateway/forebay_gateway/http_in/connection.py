@@ -31,6 +31,7 @@ _IDLE_S = 3630.0
 class HotConnection(asyncio.Protocol):
     __slots__ = (
         "_ahead",
+        "_answer",
         "_drains",
         "_has_dropped",
         "_head",
@@ -65,6 +66,8 @@ class HotConnection(asyncio.Protocol):
         self._head: Head | None = None
         """Of the request before: clients say the same again and again."""
         self._head_bytes = b""
+        self._answer: Answer | None = None
+        """To the same."""
         self._drains: asyncio.Future[None] | None = None
         self._is_closing = False
         self._has_dropped = False
@@ -130,8 +133,9 @@ class HotConnection(asyncio.Protocol):
             return
         if not came:
             return
+        before = None
         if self._head is not None and came.startswith(self._head_bytes):
-            head = self._head
+            head, before = self._head, self._answer
         else:
             read = read_head(came, len(self._ahead))
             if read is NotHot.MORE:
@@ -143,22 +147,26 @@ class HotConnection(asyncio.Protocol):
                 self._hand_over(came)
                 return
             head, self._head, self._head_bytes = read, read, came[: read.size]
-        answer = self._others.hot.find(head, self._peer)
+        answer = self._answer = self._others.hot.find(head, self._peer, before)
         if answer is None:
             self._hand_over(came)
             return
         self._begin(head, answer, came)
 
     def _begin(self, head: Head, answer: Answer, came: bytes) -> None:
-        origin = head.headers.get("origin")
+        end, size = head.size + head.content_length, len(came)
         visit = self._visit = Visit(
-            self, head.content_length, self._others.hot.origins, origin, keeps_alive=head.keeps_alive
+            self,
+            head.content_length,
+            self._others.hot.origins,
+            head.headers.get("origin"),
+            body=came[head.size : end] if size >= end else None,
+            keeps_alive=head.keeps_alive,
         )
-        end = head.size + head.content_length
         self._ahead = b""
-        if len(came) > head.size:
-            visit.feed(came[head.size : end])
-        if len(came) > end:
+        if head.size < size < end:
+            visit.feed(came[head.size :])
+        elif size > end:
             self._keep(came[end:])
         self._task = self._loop.create_task(self._serve(visit, answer), name="hot-request")
 
@@ -211,13 +219,13 @@ class HotConnection(asyncio.Protocol):
 
     # --- for the one that is answered (visit.Line) ------------------------------------------------------------------
 
-    def write(self, *parts: bytes) -> None:
+    def write(self, part: bytes, *more: bytes) -> None:
         if self._transport is None or self._is_closing:
             raise ConnectionResetError("the client has gone")
-        if len(parts) == 1:
-            self._transport.write(parts[0])
+        if more:
+            self._transport.writelines((part, *more))
         else:
-            self._transport.writelines(parts)
+            self._transport.write(part)
 
     def drained(self) -> Awaitable[None] | None:
         if not self.is_full or self._transport is None:

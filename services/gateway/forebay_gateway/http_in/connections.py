@@ -22,8 +22,9 @@ Answer = Callable[[Incoming, Outgoing], Coroutine[Any, Any, None]]
 class Hot(Protocol):
     origins: Origins
 
-    def find(self, head: Head, peer: str) -> Answer | None:
-        """None: it is not one of the hot addresses. `peer`: the address of the connection's other end."""
+    def find(self, head: Head, peer: str, before: Answer | None) -> Answer | None:
+        """None: it is not one of the hot addresses. `peer`: the address of the connection's other end. `before`: what was
+        found there for the very same head, if that was the last one."""
         ...
 
 

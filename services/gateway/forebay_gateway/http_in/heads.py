@@ -26,7 +26,9 @@ def answer_head(
 ) -> bytes:
     """With the empty line. `now`: seconds since the epoch. `body_bytes`: None for a body that comes in chunks. Raises
     ValueError when a header would be more than one."""
-    lines = [f"{name}: {value}" for told in (headers, added) for name, value in told.items()]
+    lines = [*map(": ".join, headers.items())]
+    if added:
+        lines += map(": ".join, added.items())
     if _CONTROL.search("\t".join(lines)):
         raise ValueError("a header of the answer has a control character in it")
     said = "\r\n".join(lines)

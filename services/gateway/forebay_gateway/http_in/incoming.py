@@ -16,6 +16,11 @@ class Incoming(Protocol):
         """In bytes, as its head says it; None: it does not say."""
         ...
 
+    def read_now(self, held: HeldBody, *, most_bytes: int) -> bytes | None:
+        """Its body, if all of it is there and fits into memory. None: it has to be waited for, by `read`, which then refuses
+        it too, should there be a reason."""
+        ...
+
     async def read(self, held: HeldBody, *, most_bytes: int, idle_s: float) -> bytes:
         """Its body, once. Raises BodyTooLarge, BodyStalled, BadInput, and Refused when memory and disk are spent."""
         ...

@@ -15,19 +15,15 @@ class Outgoing(Protocol):
         """Whether `write_now` is there."""
         ...
 
-    @property
-    def is_full(self) -> bool:
-        """The client is slow: so much is on its way to it that nothing should be written now."""
-        ...
-
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """All of it. `headers`: with the content-type, and without those of the framing."""
         ...
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None: ...
     async def write(self, piece: bytes) -> None: ...
-    def write_now(self, piece: bytes) -> None:
-        """In this turn of the loop, whether or not the client is slow."""
+    def write_now(self, piece: bytes) -> bool:
+        """In this turn of the loop, whether or not the client is slow. True: it is, and so much is on its way to it that
+        nothing more should be written now."""
         ...
 
     def drained(self) -> Awaitable[None] | None:

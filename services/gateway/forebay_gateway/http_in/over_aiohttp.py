@@ -21,6 +21,9 @@ class RequestOverAiohttp:
     def content_length(self) -> int | None:
         return self._request.content_length
 
+    def read_now(self, held: HeldBody, *, most_bytes: int) -> None:
+        return None
+
     async def read(self, held: HeldBody, *, most_bytes: int, idle_s: float) -> bytes:
         return await read_body(self._request, held, most_bytes=most_bytes, idle_s=idle_s)
 
@@ -32,7 +35,6 @@ class RequestOverAiohttp:
 
 class AnswerOverAiohttp:
     takes_now = False
-    is_full = False
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
@@ -60,7 +62,7 @@ class AnswerOverAiohttp:
     async def write(self, piece: bytes) -> None:
         await self.response.write(piece)
 
-    def write_now(self, piece: bytes) -> None:
+    def write_now(self, piece: bytes) -> bool:
         raise NotImplementedError("aiohttp's answers are written by waiting for them")
 
     def drained(self) -> Awaitable[None] | None:

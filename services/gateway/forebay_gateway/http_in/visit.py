@@ -29,7 +29,7 @@ class Line(Protocol):
     is_last: bool
     """No request is taken after this one."""
 
-    def write(self, *parts: bytes) -> None:
+    def write(self, part: bytes, *more: bytes) -> None:
         """Raises ConnectionError when the client has gone."""
         ...
 
@@ -62,13 +62,20 @@ class Visit:
     takes_now = True
 
     def __init__(
-        self, line: Line, content_length: int, origins: Origins, origin: str | None, *, keeps_alive: bool
+        self,
+        line: Line,
+        content_length: int,
+        origins: Origins,
+        origin: str | None,
+        *,
+        body: bytes | None = None,
+        keeps_alive: bool,
     ) -> None:
-        """`origin`: of the page whose browser sent it."""
+        """`origin`: of the page whose browser sent it. `body`: None: it comes with `feed`."""
         self._line: Line | None = line
         self._origins, self._origin = origins, origin
         self.content_length = content_length
-        self.missing = content_length
+        self.missing = content_length if body is None else 0
         """Bytes of the body that have not come yet."""
         self.keeps_alive = keeps_alive
         self.closes = False
@@ -78,8 +85,8 @@ class Visit:
         """The answer was written to its end."""
         self._head = b""
         """Of the answer, as long as it waits for what goes out together with it."""
-        self._pieces: list[bytes] = []
-        self._unread = 0
+        self._pieces: list[bytes] = [body] if body else []
+        self._unread = content_length - self.missing
         self._wakes: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._heard_at = self._idle_s = 0.0
@@ -99,6 +106,15 @@ class Visit:
         if self._unread > _MOST_UNREAD and self.missing and not self._is_held and self._line is not None:
             self._is_held = True
             self._line.hold_reading(True)
+
+    def read_now(self, held: HeldBody, *, most_bytes: int) -> bytes | None:
+        if self.missing or self.content_length > most_bytes or len(self._pieces) != 1:
+            return None
+        (body,) = self._pieces
+        if self._is_held or not held.take_whole(body):
+            return None
+        self._pieces, self._unread = [], 0
+        return body
 
     async def read(self, held: HeldBody, *, most_bytes: int, idle_s: float) -> bytes:
         if self.content_length > most_bytes:
@@ -147,35 +163,42 @@ class Visit:
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    @property
-    def is_full(self) -> bool:
-        return self._line is not None and self._line.is_full
-
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        line = self._there()
-        head = self._begin(line, status, headers, len(body))
+        line = self._line
+        if line is None:
+            raise _ended()
+        size = len(body)
+        head = self._begin(line, status, headers, size)
         self.is_whole = True
-        if len(body) <= _SMALL:
+        if size <= _SMALL:
             line.write(head + body)
         else:
             line.write(head, body)
-        await self._drain()
+        if line.is_full:
+            await self._drain()
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        self._head = self._begin(self._there(), status, headers, None)
+        if self._line is None:
+            raise _ended()
+        self._head = self._begin(self._line, status, headers, None)
         asyncio.get_running_loop().call_soon(self._send_head)
 
     async def write(self, piece: bytes) -> None:
         self.write_now(piece)
         await self._drain()
 
-    def write_now(self, piece: bytes) -> None:
-        if piece:
-            head, self._head = self._head, b""
-            if len(piece) <= _SMALL:
-                self._under_way().write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece))
-            else:
-                self._under_way().write(b"%b%x\r\n" % (head, len(piece)), piece, b"\r\n")
+    def write_now(self, piece: bytes) -> bool:
+        if not piece:
+            return False
+        line, size = self._line, len(piece)
+        if line is None or not self.has_begun:
+            line = self._under_way()
+        head, self._head = self._head, b""
+        if size <= _SMALL:
+            line.write(b"%b%x\r\n%b\r\n" % (head, size, piece))
+        else:
+            line.write(b"%b%x\r\n" % (head, size), piece, b"\r\n")
+        return line.is_full
 
     def drained(self) -> Awaitable[None] | None:
         return self._line.drained() if self._line is not None else None
@@ -208,10 +231,11 @@ class Visit:
         if self.has_begun:
             raise RuntimeError("an answer has only one beginning")
         self.closes = line.is_last or not self.keeps_alive
+        origin, origins = self._origin, self._origins
         head = answer_head(
             status,
             headers,
-            self._origins.headers(self._origin, headers),
+            origins.without_origin if origin is None else origins.headers(origin, headers),
             now=time.time(),
             body_bytes=body_bytes,
             keeps_alive=not self.closes,
@@ -230,12 +254,13 @@ class Visit:
         if self._line is not None and self._line.is_full and (drained := self._line.drained()) is not None:
             await drained
 
-    def _there(self) -> Line:
-        if self._line is None:
-            raise ConnectionResetError("the request has ended")
-        return self._line
-
     def _under_way(self) -> Line:
         if not self.has_begun:
             raise RuntimeError("an answer goes on before it has begun")
-        return self._there()
+        if self._line is None:
+            raise _ended()
+        return self._line
+
+
+def _ended() -> ConnectionResetError:
+    return ConnectionResetError("the request has ended")

@@ -242,7 +242,8 @@ class Connection(asyncio.Protocol):
             self._headers, self._head_bytes = {}, 0
             self._has_head = self._is_over = self._ends_by_closing = False
             self._inflating = None
-            self.resume()
+            if self._is_paused:
+                self.resume()
             self._keeper.freed(self)
         else:
             self.abort()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from yarl import URL
 
@@ -15,8 +16,7 @@ _MOST_TARGETS = 4096
 _BODILESS = ("GET", "HEAD")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where connections go to. The same for all backends at one host and port."""
 
     host: str
@@ -45,28 +45,24 @@ class BodyPieces:
 
 
 class Request:
-    __slots__ = ("body", "can_repeat", "is_in_pieces", "lines", "target")
+    __slots__ = ("body", "can_repeat", "head", "is_in_pieces", "target")
 
     def __init__(self, target: Target, lines: bytes, body: bytes | BodyPieces) -> None:
         """`lines`: of the head, those that `target` does not have."""
-        self.target, self.lines, self.body = target, lines, body
+        self.target, self.body = target, body
         if isinstance(body, bytes):
-            self.can_repeat, self.is_in_pieces = True, len(body) > LARGE
+            size = len(body)
+            length: int | None = size
+            self.can_repeat, self.is_in_pieces, has_none = True, size > LARGE, not size and not target.has_body
         else:
-            self.can_repeat, self.is_in_pieces = body.can_repeat, True
-
-    @property
-    def head(self) -> bytes:
+            length, self.can_repeat, self.is_in_pieces, has_none = body.length, body.can_repeat, True, False
+        if has_none:
+            self.head = b"%s%s\r\n" % (target.start, lines)
+        elif length is None:
+            self.head = b"%s%stransfer-encoding: chunked\r\n\r\n" % (target.start, lines)
+        else:
+            self.head = b"%s%scontent-length: %d\r\n\r\n" % (target.start, lines, length)
         """With the framing of the body, and the empty line."""
-        if isinstance(self.body, bytes):
-            length: int | None = len(self.body)
-            if not length and not self.target.has_body:
-                return b"%s%s\r\n" % (self.target.start, self.lines)
-        else:
-            length = self.body.length
-        if length is None:
-            return b"%s%stransfer-encoding: chunked\r\n\r\n" % (self.target.start, self.lines)
-        return b"%s%scontent-length: %d\r\n\r\n" % (self.target.start, self.lines, length)
 
 
 class Targets:
@@ -101,7 +97,7 @@ def target_of(method: str, url: str) -> Target:
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
     """Raises ValueError for what cannot be one header."""
-    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    text = "\r\n".join((*map(": ".join, headers.items()), ""))
     if not text.count("\r") == text.count("\n") == len(headers) or "\0" in text:
         raise ValueError("A header to an engine has a line break or a null byte in it.")
     return text.encode("utf-8", "surrogateescape")  # bytes that a client sent pass as they came

@@ -33,7 +33,7 @@ class Response:
     error: OSError | None = None
     """Why no more comes."""
 
-    _headers: Mapping[bytes, bytes] = MappingProxyType({})
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
     _waiter: asyncio.Future[None] | None = None
     _take: Callable[[bytes], bool] | None = None
     _size = 0
@@ -53,7 +53,7 @@ class Response:
 
     def header(self, name: bytes) -> str | None:
         """`name`: in lower case. The first one, if it comes several times."""
-        value = self._headers.get(name)
+        value = self.headers.get(name)
         return value.decode("latin-1") if value is not None else None
 
     # --- read by one task -------------------------------------------------------------------------------------------
@@ -159,24 +159,42 @@ class Response:
     # --- fed by its connection --------------------------------------------------------------------------------------
 
     def begun(self, status: int, headers: Mapping[bytes, bytes]) -> None:
-        self.status, self._headers = status, headers
-        self.wake()
+        self.status, self.headers = status, headers
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def arrived(self, piece: bytes) -> None:
         """Once in each turn at most."""
-        if self._take is not None and self._gave(piece):
+        waiter, take = self._waiter, self._take
+        # One that is done was woken: its task is on its way to something else.
+        if take is not None and waiter is not None and not waiter.done():
+            try:
+                is_enough = take(piece)
+            except Exception as error:
+                self._take = None
+                waiter.set_exception(error)
+            else:
+                if is_enough or not piece:
+                    self._take = None
+                    waiter.set_result(None)
             return
         self._pieces.append(piece)
         self._size += len(piece)
-        if self._size > self._wake_above:
-            self.wake()
+        if self._size > self._wake_above and waiter is not None and not waiter.done():
+            waiter.set_result(None)
         if self._size > _MOST_UNREAD and not self._gathers and self._line is not None:
             self._line.pause()
 
     def completed(self) -> None:
         self._line, self.is_complete = None, True
-        if self._take is None or not self._gave(b""):
-            self.wake()
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._take is not None:
+            self.arrived(b"")
+        else:
+            waiter.set_result(None)
 
     def broke(self, error: OSError) -> None:
         self._line, self.error = None, error
@@ -185,18 +203,3 @@ class Response:
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    def _gave(self, piece: bytes) -> bool:
-        waiter, take = self._waiter, self._take
-        if waiter is None or take is None or waiter.done():  # its task is on its way to something else
-            return False
-        try:
-            is_enough = take(piece)
-        except Exception as error:
-            self._take = None
-            waiter.set_exception(error)
-        else:
-            if is_enough or not piece:
-                self._take = None
-                waiter.set_result(None)
-        return True

@@ -30,6 +30,8 @@ class Account:
     """Of an answer that is about sound."""
     _spent: Usage | None = None
     """On answers that were asked for again."""
+    spent_tokens = 0
+    """Completion tokens of these."""
 
     def __init__(
         self, entry: Entry, *, clock: Clock, journal: Journal, form: RecordForm, ratios: TokenRatios, meters: Meters
@@ -63,21 +65,25 @@ class Account:
     def forget_attempt(self) -> None:
         """An engine failed it and the client has seen nothing: whatever was made there is nobody's to pay."""
         self.stream, self.reported, self.is_running, self._spent = None, None, False, None
-        self.sound = None
-
-    @property
-    def spent_tokens(self) -> int:
-        """Completion tokens of answers that were asked for again."""
-        return self._spent.completion if self._spent is not None else 0
+        self.sound, self.spent_tokens = None, 0
 
     @property
     def used(self) -> Usage:
         """So far, on all times that an answer was asked for."""
-        return self._used() if self._spent is None else added(self._spent, self._used())
+        if self.reported is not None:
+            used = self.reported
+        elif self.stream is not None:
+            used = self.stream.usage(self.estimated_prompt)
+        elif self.is_running:
+            used = Usage(prompt=self.estimated_prompt, source=UsageSource.ESTIMATED)
+        else:
+            used = NOTHING_USED
+        return used if self._spent is None else added(self._spent, used)
 
     def ask_again(self) -> None:
         """An answer came, and the same engine is asked once more."""
-        self._spent = self.used
+        self._spent = used = self.used
+        self.spent_tokens = used.completion
         self.stream = self.reported = None
 
     def close(self, outcome: Outcome, reason: str, http_status: int) -> bool:
@@ -99,12 +105,3 @@ class Account:
             self._ratios.learn(entry.model, self._body_bytes, entry.usage.prompt)
         self._meters.note(entry)
         return True
-
-    def _used(self) -> Usage:
-        if self.reported is not None:
-            return self.reported
-        if self.stream is not None:
-            return self.stream.usage(self.estimated_prompt)
-        if self.is_running:
-            return Usage(prompt=self.estimated_prompt, source=UsageSource.ESTIMATED)
-        return NOTHING_USED

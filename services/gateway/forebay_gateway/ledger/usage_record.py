@@ -55,17 +55,6 @@ class RecordForm:
 
     def write(self, entry: Entry, naming: bytes = b"") -> bytes:
         """A serialized UsageRecord; without an outcome it is the opening one. `naming`: what `naming` gave for it."""
-        return self._usual(entry) + (naming or self.naming(entry)) + _so_far(entry)
-
-    def naming(self, entry: Entry) -> bytes:
-        """Which request it is: a part of all its records."""
-        record = usage_pb2.UsageRecord()  # filled field by field, which costs half of what its constructor does
-        record.ledger_id = entry.ledger_id
-        record.request_id = entry.request_id
-        record.started_at_us = micros(entry.started_at)
-        return record.SerializeToString()
-
-    def _usual(self, entry: Entry) -> bytes:
         place = (
             entry.key_id,
             entry.user_id,
@@ -77,39 +66,45 @@ class RecordForm:
             entry.stream,
             entry.width,
         )
-        known = self._known.get(place)
-        if known is None:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            known = self._known[place] = usage_pb2.UsageRecord(
-                gateway=self._gateway,
-                generation=self._generation,
-                key_id=entry.key_id,
-                user_id=entry.user_id,
-                group_id=entry.group_id,
-                pool=entry.pool,
-                model_requested=entry.model_requested,
-                model=entry.model,
-                dialect="openai",
-                route=entry.route,
-                stream=entry.stream,
-                width=entry.width,
-            ).SerializeToString()
+        usual = self._known.get(place) or self._learn(place, entry)
+        so_far = _NOTHING_YET if entry.outcome is None and entry.usage is NOTHING_USED else _so_far(entry)
+        return usual + (naming or self.naming(entry)) + so_far
+
+    def naming(self, entry: Entry) -> bytes:
+        """Which request it is: a part of all its records."""
+        record = usage_pb2.UsageRecord()  # filled field by field, which costs half of what its constructor does
+        record.ledger_id = entry.ledger_id
+        record.request_id = entry.request_id
+        record.started_at_us = micros(entry.started_at)
+        return record.SerializeToString()
+
+    def _learn(self, place: tuple[str | int, ...], entry: Entry) -> bytes:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        known = self._known[place] = usage_pb2.UsageRecord(
+            gateway=self._gateway,
+            generation=self._generation,
+            key_id=entry.key_id,
+            user_id=entry.user_id,
+            group_id=entry.group_id,
+            pool=entry.pool,
+            model_requested=entry.model_requested,
+            model=entry.model,
+            dialect="openai",
+            route=entry.route,
+            stream=entry.stream,
+            width=entry.width,
+        ).SerializeToString()
         return known
 
 
 def _so_far(entry: Entry) -> bytes:
     """What became of it."""
-    if entry.outcome is None and entry.usage is NOTHING_USED:
-        return _NOTHING_YET
     record = usage_pb2.UsageRecord()
     fill_usage(record.usage, entry.usage)
-    if entry.outcome is not None:
-        _fill_end(record, entry, entry.outcome)
-    return record.SerializeToString()
-
-
-def _fill_end(record: usage_pb2.UsageRecord, entry: Entry, outcome: Outcome) -> None:
+    outcome = entry.outcome
+    if outcome is None:
+        return record.SerializeToString()
     record.backend_id = entry.backend_id
     record.outcome = OUTCOMES[outcome]
     record.reason = entry.reason
@@ -123,6 +118,7 @@ def _fill_end(record: usage_pb2.UsageRecord, entry: Entry, outcome: Outcome) -> 
         record.images = entry.width
     if entry.audio_ms is not None:
         record.audio_ms = entry.audio_ms
+    return record.SerializeToString()
 
 
 def as_lost(opened: bytes) -> bytes:

@@ -112,6 +112,7 @@ class ModelRules:
         """What `of` gave since the last change."""
         self._fallbacks: dict[tuple[str, str], Fallback] = {}
         """(pool, model) →"""
+        self.has_fallbacks = False
         self.prices: Mapping[str, Price] = {}
         """By model."""
 
@@ -124,6 +125,7 @@ class ModelRules:
         prices: Mapping[str, Price] | None = None,
     ) -> None:
         self._fallbacks = {(fallback.pool, fallback.model): fallback for fallback in fallbacks}
+        self.has_fallbacks = bool(self._fallbacks)
         self.prices = prices or {}
         self._aliases = {(alias.pool, alias.name): alias.model for alias in aliases}
         self._rules = sorted(rules, key=lambda scoped: scoped.place)
@@ -141,10 +143,6 @@ class ModelRules:
             if place in self._aliases:
                 return self._aliases[place]
         return None
-
-    @property
-    def has_fallbacks(self) -> bool:
-        return bool(self._fallbacks)
 
     def fallback(self, pool: str, *names: str) -> Fallback | None:
         """What is asked instead of a model with these names; a pool's own before every pool's."""

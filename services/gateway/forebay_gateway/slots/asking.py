@@ -68,8 +68,12 @@ class Grant(NamedTuple):
 class Slots(Protocol):
     """What relaying needs of the scheduler."""
 
+    def begin(self, ask: Ask) -> Grant | None:
+        """Without waiting for anyone, where that is allowed. None: it has to be asked for."""
+        ...
+
     async def ask(self, ask: Ask) -> Grant:
-        """Waits until slots are granted. Raises Refused. Whoever asked calls `end`, whatever happens."""
+        """The same, and else waits until slots are granted. Raises Refused. Whoever asked calls `end`, whatever happens."""
         ...
 
     async def ask_again(self, grant: Grant, blame: Blame, retry_after_s: float | None) -> Grant:

@@ -5,6 +5,7 @@ leader, is never beyond them; a ceiling that nobody told is none."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Ceiling:
 class Ceilings:
     def __init__(self) -> None:
         self._told: dict[str, Ceiling] = {}
-        self._held: dict[str, int] = {}
+        self._held: defaultdict[str, int] = defaultdict(int)
 
     def __iter__(self) -> Iterator[Ceiling]:
         return iter(self._told.values())
@@ -35,14 +36,11 @@ class Ceilings:
         return self.held(ceiling.backend_id)
 
     def take(self, backend_id: str, slots: int) -> None:
-        self._held[backend_id] = self._held.get(backend_id, 0) + slots
+        self._held[backend_id] += slots
 
     def give_back(self, backend_id: str, slots: int) -> None:
-        left = self._held.get(backend_id, 0) - slots
-        if left > 0:
-            self._held[backend_id] = left
-        else:
-            self._held.pop(backend_id, None)
+        left = self._held[backend_id] - slots
+        self._held[backend_id] = left if left > 0 else 0
 
     def held(self, backend_id: str) -> int:
         return self._held.get(backend_id, 0)
@@ -50,7 +48,7 @@ class Ceilings:
     def room(self, backend_id: str) -> int:
         """Slots that may still be taken there; below zero when a lowered ceiling is not reached yet."""
         told = self._told.get(backend_id)
-        return (told.slots if told is not None else 0) - self._held.get(backend_id, 0)
+        return (told.slots if told is not None else 0) - self._held[backend_id]
 
     @property
     def total(self) -> int:

@@ -53,10 +53,6 @@ class Credit:
         """Slots; whoever began on it takes them off again, also when the credit has ended."""
         self.used_leases = 0
 
-    def has_room(self, width: int, now: float) -> bool:
-        lent = self.lent
-        return now < lent.expires_at and self.in_use + width <= lent.slots and self.used_leases < lent.leases
-
     def begin(self, width: int) -> int:
         """Gives the lease."""
         lease = self.lent.first_lease + self.used_leases
@@ -103,7 +99,8 @@ class Credits:
     def find(self, pool: str, model: str, width: int, now: float) -> Credit | None:
         """One on which a request of this width can begin now."""
         for credit in self._by_model.get((pool, model), ()):
-            if credit.has_room(width, now):
+            lent = credit.lent
+            if now < lent.expires_at and credit.in_use + width <= lent.slots and credit.used_leases < lent.leases:
                 return credit
         return None
 

@@ -6,6 +6,7 @@ machine was suspended extends nothing."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 _REMEMBERED = 4096  # frames that wait for their acknowledgement; of an older one nothing is concluded
@@ -14,7 +15,8 @@ _REMEMBERED = 4096  # frames that wait for their acknowledgement; of an older on
 class Fence:
     def __init__(self, fence_s: float) -> None:
         self.fence_s = fence_s
-        self._renewed_at: float | None = None
+        self.past_at = -math.inf
+        """On the monotonic clock."""
         self._sent: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
 
     def session_begins(self) -> None:
@@ -32,8 +34,4 @@ class Fence:
             return
         _, sent_at = self._sent[0]
         renewed_at = sent_at - renewed_ago_s
-        if self._renewed_at is None or renewed_at > self._renewed_at:
-            self._renewed_at = renewed_at
-
-    def is_past(self, now: float) -> bool:
-        return self._renewed_at is None or now - self._renewed_at > self.fence_s
+        self.past_at = max(self.past_at, renewed_at + self.fence_s)

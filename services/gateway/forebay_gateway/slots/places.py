@@ -114,11 +114,13 @@ class Places:
         """Called when there is something to say."""
         self.wake_soon: Callable[[], None] = _nobody
         """The same for what may wait for a moment, to go with more of its kind: nobody waits for what comes of it."""
+        self._is_woken = False
+        """Something has woken it soon, and it has not come yet."""
 
     # --- asking (asking.Slots) --------------------------------------------------------------------------------------
 
     async def ask(self, ask: Ask) -> Grant:
-        grant = self._begin_on_credit(ask) if not ask.excluded else None
+        grant = self.begin(ask)
         if grant is not None:
             return grant
         waiting = _Waiting(ask, asyncio.get_running_loop().create_future(), list(ask.excluded))
@@ -152,7 +154,7 @@ class Places:
 
     def end(self, ledger_id: bytes, outcome: Outcome, usage: Usage) -> None:
         outbox = self._outbox
-        was_waiting = self._stop_waiting(ledger_id) is not None
+        was_waiting = ledger_id in self._waiting and self._stop_waiting(ledger_id) is not None
         # What was not asked yet is not asked: a frame's cancels are read before its submits, so both would leave it queued.
         if was_waiting and outbox is not None and outbox.submits.pop(ledger_id, None) is None:
             outbox.cancels.append(ledger_id)
@@ -161,7 +163,8 @@ class Places:
         if held is not None:
             # Where a credit stands nobody waits for its slots.
             self._settle(held.ask, held.grant, outcome, usage, soon=self._credits.stands(held.credit))
-            self._begin_locally()
+            if self._local is not None:
+                self._begin_locally()
 
     async def withdraw(self, ledger_id: bytes) -> None:
         outbox = self._outbox
@@ -188,7 +191,9 @@ class Places:
     def first_token(self, ledger_id: bytes, ttft_ms: int) -> None:
         if self._outbox is not None:
             self._outbox.first_tokens[ledger_id] = ttft_ms
-            self.wake_soon()
+            if not self._is_woken:
+                self._is_woken = True
+                self.wake_soon()
 
     def progress(self, ledger_id: bytes, completion_tokens: int) -> None:
         held = self._held.get(ledger_id)
@@ -196,11 +201,13 @@ class Places:
             held.completion_tokens = completion_tokens
             if self._outbox is not None:
                 self._outbox.progress[ledger_id] = completion_tokens
-                self.wake_soon()
+                if not self._is_woken:
+                    self._is_woken = True
+                    self.wake_soon()
 
     @property
     def is_past_fence(self) -> bool:
-        return self._fence.is_past(self._clock.monotonic())
+        return self._clock.monotonic() > self._fence.past_at
 
     @property
     def waiting(self) -> int:
@@ -283,6 +290,7 @@ class Places:
 
     def take_outbox(self) -> wire.Outbox:
         """What there is to say. Only while a session stands."""
+        self._is_woken = False
         if self._sealed:
             self.wake()  # for those after it
             return self._sealed.popleft()
@@ -309,6 +317,7 @@ class Places:
             outbox.acted_upon()
         self._sealed.clear()
         self._outbox = None
+        self._is_woken = False
 
     # --- what the scheduler says --------------------------------------------------------------------------------------
 
@@ -406,9 +415,9 @@ class Places:
 
     # --- beginning without asking -----------------------------------------------------------------------------------
 
-    def _begin_on_credit(self, ask: Ask) -> Grant | None:
-        """In the turn in which it is asked for. It is told soon; until then its slots count as held, since they are lent."""
-        if self._outbox is None or (ask.pool, ask.model) in self._waiting_for:
+    def begin(self, ask: Ask) -> Grant | None:
+        """On a credit, in this turn. It is told soon; until then its slots count as held, since they are lent."""
+        if self._outbox is None or ask.excluded or (ask.pool, ask.model) in self._waiting_for:
             return None
         is_small = len(ask.prefix_hashes) < _SMALL_PROMPT_BLOCKS and not ask.session_key
         if not is_small and len(self._fleet.serving(ask.model, ask.pool)) > 1:
@@ -426,7 +435,9 @@ class Places:
             self._seal()  # first the scheduler hears what has ended on these slots
         lease = credit.begin(ask.width)
         self._outbox.credit_starts[ask.ledger_id] = wire.credit_start_to_wire(ask, now, credit.lent, lease)
-        self.wake_soon()
+        if not self._is_woken:
+            self._is_woken = True
+            self.wake_soon()
         self._credit_starts.value += 1
         grant = self._own_grant(ask, backend_id, lease, self._lent_by, 1, now)
         self._hold(_Held(ask, grant, [], credit))
@@ -505,7 +516,8 @@ class Places:
             if held.credit is not None:
                 held.credit.in_use -= held.ask.width
                 if self._outbox is not None and (is_nacked or ledger_id in self._outbox.credit_starts):
-                    self._outbox.pass_on(held.credit.lent.id, held.ask.width)
+                    passed, credit_id = self._outbox.passed, held.credit.lent.id
+                    passed[credit_id] = passed.get(credit_id, 0) + held.ask.width
         return held
 
     def _settle(self, ask: Ask, grant: Grant, outcome: Outcome, usage: Usage, *, soon: bool) -> None:
@@ -515,8 +527,13 @@ class Places:
             del self._unconfirmed[next(iter(self._unconfirmed))]
         if self._outbox is not None:
             self._outbox.settles.append(settle)
-            self._outbox.progress.pop(grant.ledger_id, None)
-            (self.wake_soon if soon else self.wake)()
+            if self._outbox.progress:
+                self._outbox.progress.pop(grant.ledger_id, None)
+            if not soon:
+                self.wake()
+            elif not self._is_woken:
+                self._is_woken = True
+                self.wake_soon()
 
 
 def _with_request(ended: _Ended, now: float) -> scheduler_pb2.Settle:

@@ -243,9 +243,6 @@ class Outbox:
                 later.submits, self.submits = self.submits, {}
         return later
 
-    def pass_on(self, credit_id: int, slots: int) -> None:
-        self.passed[credit_id] = self.passed.get(credit_id, 0) + slots
-
     @property
     def is_pressing(self) -> bool:
         """Somebody waits for what comes of it."""

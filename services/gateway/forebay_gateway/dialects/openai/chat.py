@@ -10,6 +10,7 @@ from forebay_gateway.canonical.fields import (
     count_in,
     flag_in,
     include_usage_in,
+    model_of,
     models_in,
     parse_object,
     wrong_type,
@@ -22,10 +23,13 @@ def parse_chat(raw: bytes) -> Asked:
     """Raises BadField."""
     body = parse_object(raw, "`model` and `messages`")
     has_list = "models" in body
-    (model, instead), stream = models_in(body), flag_in(body, "stream")
-    choices = count_in(body, "n", most=MOST_CHOICES) or 1
-    max_output_tokens = count_in(body, "max_completion_tokens") or count_in(body, "max_tokens") or 0
-    include_usage = include_usage_in(body)
+    model, instead = models_in(body) if has_list else (model_of(body.get("model")), ())
+    stream = "stream" in body and flag_in(body, "stream")
+    choices = ("n" in body and count_in(body, "n", most=MOST_CHOICES)) or 1
+    max_output_tokens = ("max_completion_tokens" in body and count_in(body, "max_completion_tokens")) or 0
+    if "max_tokens" in body and not max_output_tokens:
+        max_output_tokens = count_in(body, "max_tokens") or 0
+    include_usage = ("stream_options" in body or "usage" in body) and include_usage_in(body)
     demand_messages(body)
     return Asked(
         CHAT,
@@ -51,10 +55,10 @@ def demand_messages(body: dict[str, Any]) -> None:
             param="messages",
             code="missing_required_parameter",
         )
-    if not isinstance(messages, list):
+    if type(messages) is not list:
         raise wrong_type("messages", "a list of objects", messages)
     if not messages:
         raise BadField("`messages` is empty: it needs at least one message.", param="messages", code="invalid_value")
     for place, message in enumerate(messages):
-        if not isinstance(message, dict):
+        if type(message) is not dict:
             raise wrong_type(f"messages[{place}]", "an object with `role` and `content`", message)
