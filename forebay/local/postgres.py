@@ -31,8 +31,8 @@ _SETTINGS = {
     # may well exceed.
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # A laptop's memory belongs to the model.
-    "shared_buffers": "32MB",
+    # A laptop's memory belongs to the model; what a month's sums take of it is taken when they are first asked for.
+    "shared_buffers": "128MB",
     "max_connections": "50",
     "max_wal_size": "256MB",
     "max_parallel_workers_per_gather": "0",
