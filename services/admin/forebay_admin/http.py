@@ -1,5 +1,4 @@
-"""Admin's HTTP port: a page that says what this is, the door through which invited nodes come in, the REST API, and
-whatever else it is given.
+"""Admin's HTTP port: the pages, the door through which invited nodes come in, the REST API, and whatever else it is given.
 
 Tokens stand in paths here, so requests are not logged. No page of another origin is let in."""
 
@@ -24,6 +23,7 @@ from forebay_admin.fleet.join_script import JoinScript, refusal_script
 from forebay_admin.rest.api import PREFIX, RestApi
 from forebay_admin.rest.docs_page import STYLE_SOURCE
 from forebay_admin.security.visitor import visitor_address
+from forebay_admin.web.pages import Pages
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ async def open_http(
     listen: str,
     join: JoinRoutes,
     rest: RestApi,
+    pages: Pages,
     ops: Ops,
     others: Sequence[web.RouteDef],
     *,
@@ -104,10 +105,10 @@ async def open_http(
     entrance: Middleware,
 ) -> AsyncIterator[str]:
     """Serves until left; gives HOST:PORT. `entrance`: what each request passes first. Raises CannotStart."""
-    app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[entrance, _errors_as_json])
+    app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[entrance, _failures(pages)])
     app.on_response_prepare.append(_guard)
     docs = (web.get("/docs", rest.docs), web.get("/docs/postman.json", rest.postman))
-    app.add_routes([web.get("/", _front_page(ops)), *docs, *join.routes(), *others])
+    app.add_routes([web.get("/", _front_page(ops)), *docs, *join.routes(), *pages.routes, *others])
     app.add_subapp(PREFIX, rest.application())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
     await runner.setup()
@@ -143,16 +144,21 @@ async def _guard(_: web.Request, response: web.StreamResponse) -> None:
         response.headers.setdefault(name, value)
 
 
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except ForebayError as error:
-        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-        headers = {"retry-after": "2"} if status == 503 else {}
-        return web.json_response({"error": error.message}, status=status, headers=headers)
-    except web.HTTPException as error:
-        return web.json_response({"error": error.reason}, status=error.status)
-    except Exception:
-        log.exception("request failed", extra={"action": "http_failed", "method": request.method})
-        return web.json_response({"error": "Something went wrong in Forebay."}, status=500)
+def _failures(pages: Pages) -> Middleware:
+    @web.middleware
+    async def failures_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ForebayError as error:
+            status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+            headers = {"retry-after": "2"} if status == 503 else {}
+            return web.json_response({"error": error.message}, status=status, headers=headers)
+        except web.HTTPException as error:
+            if error.status == 404 and pages.wants_page(request):
+                return pages.visits.not_found(request)
+            return web.json_response({"error": error.reason}, status=error.status)
+        except Exception:
+            log.exception("request failed", extra={"action": "http_failed", "method": request.method})
+            return web.json_response({"error": "Something went wrong in Forebay."}, status=500)
+
+    return failures_as_json

@@ -78,6 +78,9 @@ from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.opening import open_sign_in, session_lives
 from forebay_admin.tables import SCHEMA
 from forebay_admin.watch import WatchServicer
+from forebay_admin.web.assets import Assets
+from forebay_admin.web.pages import open_pages
+from forebay_admin.web.rendering import Rendering
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +111,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
     join_url = _join_url(settings)
     http_pin = settings.http_pin if join_url.startswith("https:") else None
     badges = Badges(session_lives(settings), pepper, ground.clock)
+    assets = await asyncio.to_thread(Assets)
+    rendering = Rendering(assets)
     async with (
         open_database(url, SCHEMA) as database,
         ground.open_bus(
@@ -270,10 +275,12 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             try:
                 async with (
                     open_server(settings.listen, add, access, examine=demand_text) as grpc_address,
+                    open_pages(operator, access, assets, rendering, pepper, ground.clock, own_url=join_url) as pages,
                     open_http(
                         settings.http_listen,
                         join,
                         rest,
+                        pages,
                         ground.ops,
                         [*sign_in.routes.routes(), *seeds.routes()],
                         tls=tls,

@@ -27,6 +27,8 @@ class Interface(StrEnum):
     """The HTTP port that an invited node enrols through."""
     SIGN_IN = "sign_in"
     """The HTTP port that people sign in at."""
+    WEB = "web"
+    """A page of the HTTP port."""
     START = "start"
     """Nobody's call: admin did it itself when it started."""
     SCHEDULE = "schedule"

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-
-from forebay.errors import BadInput
+from forebay_admin.durations import parse_duration as parse_duration
 from forebay_admin.json_form import moment as moment
-
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
 
 _COLOURS = {
     "healthy": "green",
@@ -81,14 +75,3 @@ def milliseconds(ms: int) -> str:
 
 def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
-
-
-def parse_duration(text: str) -> timedelta:
-    """`90s`, `30m`, `24h`, `7d`, `2w`. Raises BadInput."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    if found is None:
-        raise BadInput(f"{text!r} is not a length of time: write 90s, 30m, 24h, 7d or 2w.")
-    seconds = int(found[1]) * _UNITS[found[2]]
-    if seconds > 100 * 366 * 86_400:
-        raise BadInput(f"{text!r} is longer than a hundred years.")
-    return timedelta(seconds=seconds)

@@ -128,6 +128,11 @@ class Access:
             return False
         return True
 
+    def look(self, bearer: str) -> str:
+        """The name of a session or token, of which this is no use: for what goes on without anybody's doing. Raises
+        NotAuthenticated, Unavailable."""
+        return self._badges.demand(bearer, is_use=False).name
+
     def _admit(self, method: str, bearer: str | None) -> str:
         service, _, call = method.rpartition("/")
         if service == OPERATOR and (bearer is None or bearer.startswith("fb-")):

@@ -60,8 +60,9 @@ class Badges(Abreast):
         """What custom roles give this user."""
         return self._given.get(user_id, ())
 
-    def demand(self, text: str) -> Badge:
-        """Whose session or token it is; it was used now. Raises NotAuthenticated, Unavailable."""
+    def demand(self, text: str, *, is_use: bool = True) -> Badge:
+        """Whose session or token it is; it was used now, unless `is_use` says that nobody did. Raises NotAuthenticated,
+        Unavailable."""
         if not self.is_loaded:
             raise Unavailable("Admin has not read its database yet; it usually takes seconds.", retry_after_s=1.0)
         bearer = parse_bearer(text)
@@ -72,7 +73,8 @@ class Badges(Abreast):
         why = why_not(badge, self._seen.get(badge.name), now)
         if why:
             raise NotAuthenticated(why)
-        self._seen[badge.name] = now
+        if is_use:
+            self._seen[badge.name] = now
         return badge
 
     def forget_past(self) -> None:

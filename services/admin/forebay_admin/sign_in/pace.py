@@ -1,4 +1,4 @@
-"""How often one address may ask: a few at once, then one every while. Pure: time is an argument. Of one replica."""
+"""How often one address or user may ask: a few at once, then one every while. Pure: time is an argument. Of one replica."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ class Pace:
         self._every_s = every_s
         self._free_at: OrderedDict[str, float] = OrderedDict()
 
-    def demand(self, address: str, now: float) -> None:
-        """`now`: of a clock that never goes back. Raises TooOften."""
+    def demand(self, address: str, now: float, who: str = "this address") -> None:
+        """`now`: of a clock that never goes back. `who`: as whoever asks is told. Raises TooOften."""
         free_at = max(self._free_at.pop(address, now), now)
         if free_at + self._every_s - now > self._slack_s:
             self._free_at[address] = free_at
             wait = free_at + self._every_s - now - self._slack_s
-            raise TooOften(
-                f"Too many requests from this address: try again in {max(1, round(wait))} s.", retry_after_s=wait
-            )
+            raise TooOften(f"Too many requests from {who}: try again in {max(1, round(wait))} s.", retry_after_s=wait)
         self._free_at[address] = free_at + self._every_s
         if len(self._free_at) > _MOST_ADDRESSES:
             self._free_at.popitem(last=False)

@@ -29,6 +29,8 @@ dt { opacity: .7; } dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
 STYLE_SOURCE = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
 POLICY = f"default-src 'none'; style-src {STYLE_SOURCE}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 """The content security policy of these pages."""
+THEME_COOKIE = "forebay_theme"
+THEMES = ("light", "dark")
 
 
 def sign_in(next_path: str, providers: Iterable[tuple[str, str]], problem: str = "") -> str:
