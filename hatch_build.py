@@ -1,4 +1,8 @@
-"""Compiles the scheduler's core to native code while a wheel is built, if FOREBAY_COMPILE=1.
+"""Demands that the pages' scripts were built before a wheel is, and compiles the scheduler's core to native code while it
+is, if FOREBAY_COMPILE=1.
+
+Scripts are made by `make web`, with Node, and not by a build of the wheel, which would need npm's registry. FOREBAY_NO_WEB=1
+makes a wheel without them: its pages work, and have no plots and no chat.
 
 The core is pure and strictly typed, so mypyc can compile it as it is; the same files run interpreted everywhere else. Such a
 wheel is for one Python and one platform, and needs no compiler where it is installed. Here one is needed, and what
@@ -45,9 +49,18 @@ MODULES = (
 FOLDERS = ("fairness", "lending", "limits", "placing")
 
 
+SCRIPTS = Path("services/admin/forebay_admin/web/static/built/app.js")
+
+
 class CompiledCore(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable" or os.environ.get("FOREBAY_COMPILE") != "1":
+        if version == "editable":
+            return
+        if os.environ.get("FOREBAY_NO_WEB") != "1" and not (Path(self.root) / SCRIPTS).is_file():
+            raise RuntimeError(
+                "The pages' scripts were not built: run `make web` first, or build with FOREBAY_NO_WEB=1."
+            )
+        if os.environ.get("FOREBAY_COMPILE") != "1":
             return
         os.chdir(self.root)
         built = _compile(Path("build") / "mypyc")

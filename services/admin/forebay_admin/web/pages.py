@@ -15,6 +15,7 @@ from forebay_admin.people.access import Access
 from forebay_admin.web.assets import Assets
 from forebay_admin.web.live import Live
 from forebay_admin.web.rendering import Rendering
+from forebay_admin.web.styleguide import StyleguidePages
 from forebay_admin.web.visit import Visits
 
 
@@ -43,7 +44,7 @@ async def open_pages(
     """`own_url`: where browsers reach this port."""
     visits = Visits(operator, access, rendering, pepper, clock, own_url=own_url)
     live = Live(visits)
-    areas: tuple[Any, ...] = ()
+    areas: tuple[Any, ...] = (StyleguidePages(visits, live),)
     routes = [*assets.routes(), *live.routes(), *(route for area in areas for route in area.routes())]
     try:
         yield Pages(visits, live, routes)
