@@ -1828,21 +1828,43 @@ class ListUsersRequest(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """0: all"""
     after: _builtins.str
     """only those that come after the user with this id"""
+    text: _builtins.str
+    """only those with this in their name, whatever its letters' case"""
+    group: _builtins.str
+    """name; only its members"""
+    role: Global___Role.ValueType
+    """only those who have it"""
+    disabled: _builtins.bool
+    """only those who are, or who are not"""
+    name: _builtins.str
+    """only this one"""
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
         after: _builtins.str = ...,
+        text: _builtins.str = ...,
+        group: _builtins.str = ...,
+        role: Global___Role.ValueType = ...,
+        disabled: _builtins.bool | None = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disabled", b"_disabled", "disabled", b"disabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disabled", b"_disabled", "after", b"after", "disabled", b"disabled", "group", b"group", "limit", b"limit", "name", b"name", "role", b"role", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__disabled: _TypeAlias = _typing.Literal["disabled"]  # noqa: Y015
+    _WhichOneofArgType__disabled: _TypeAlias = _typing.Literal["_disabled", b"_disabled"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disabled) -> _WhichOneofReturnType__disabled | None: ...
 
 Global___ListUsersRequest: _TypeAlias = ListUsersRequest  # noqa: Y015
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from forebay.wire.v1 import access_requests_pb2 as forebay_dot_wire_dot_v1_dot_access__requests__pb2
 from forebay.wire.v1 import admin_pb2 as forebay_dot_wire_dot_v1_dot_admin__pb2
 from forebay.wire.v1 import alerts_pb2 as forebay_dot_wire_dot_v1_dot_alerts__pb2
 from forebay.wire.v1 import audit_pb2 as forebay_dot_wire_dot_v1_dot_audit__pb2
@@ -712,6 +713,11 @@ class OperatorStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.FromString,
                 _registered_method=True)
+        self.ProbeBackend = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ProbeBackend',
+                request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowResponse.FromString,
+                _registered_method=True)
         self.StartModelJob = channel.unary_unary(
                 '/forebay.wire.v1.Operator/StartModelJob',
                 request_serializer=forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobRequest.SerializeToString,
@@ -816,6 +822,16 @@ class OperatorStub:
                 '/forebay.wire.v1.Operator/ShowUser',
                 request_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserResponse.FromString,
+                _registered_method=True)
+        self.ListAccessRequests = channel.unary_unary(
+                '/forebay.wire.v1.Operator/ListAccessRequests',
+                request_serializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.ListAccessRequestsRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.ListAccessRequestsResponse.FromString,
+                _registered_method=True)
+        self.DecideAccessRequest = channel.unary_unary(
+                '/forebay.wire.v1.Operator/DecideAccessRequest',
+                request_serializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.DecideAccessRequestRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.DecideAccessRequestResponse.FromString,
                 _registered_method=True)
         self.AddServiceAccount = channel.unary_unary(
                 '/forebay.wire.v1.Operator/AddServiceAccount',
@@ -1549,6 +1565,12 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProbeBackend(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartModelJob(self, request, context):
         """Models on the engines; asked of the registry.
         """
@@ -1674,6 +1696,18 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShowUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAccessRequests(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideAccessRequest(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -2351,6 +2385,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.SerializeToString,
             ),
+            'ProbeBackend': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProbeBackend,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowResponse.SerializeToString,
+            ),
             'StartModelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.StartModelJob,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_library__pb2.StartModelJobRequest.FromString,
@@ -2455,6 +2494,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ShowUser,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserResponse.SerializeToString,
+            ),
+            'ListAccessRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccessRequests,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.ListAccessRequestsRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.ListAccessRequestsResponse.SerializeToString,
+            ),
+            'DecideAccessRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideAccessRequest,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.DecideAccessRequestRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_access__requests__pb2.DecideAccessRequestResponse.SerializeToString,
             ),
             'AddServiceAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.AddServiceAccount,
@@ -5057,6 +5106,33 @@ class Operator:
             _registered_method=True)
 
     @staticmethod
+    def ProbeBackend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ProbeBackend',
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StartModelJob(request,
             target,
             options=(),
@@ -5613,6 +5689,60 @@ class Operator:
             '/forebay.wire.v1.Operator/ShowUser',
             forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_identity__pb2.ShowUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccessRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/ListAccessRequests',
+            forebay_dot_wire_dot_v1_dot_access__requests__pb2.ListAccessRequestsRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_access__requests__pb2.ListAccessRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideAccessRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Operator/DecideAccessRequest',
+            forebay_dot_wire_dot_v1_dot_access__requests__pb2.DecideAccessRequestRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_access__requests__pb2.DecideAccessRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Admin owns people, keys and the ledger, and is the one address that operators talk to."""
 
 from collections import abc as _abc
+from forebay.wire.v1 import access_requests_pb2 as _access_requests_pb2
 from forebay.wire.v1 import admin_pb2 as _admin_pb2
 from forebay.wire.v1 import alerts_pb2 as _alerts_pb2
 from forebay.wire.v1 import audit_pb2 as _audit_pb2
@@ -223,6 +224,7 @@ class OperatorStub:
     ShowMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.ListMaintenanceRequest, _lifecycle_pb2.ListMaintenanceResponse]
     CancelMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.RemoveMaintenanceRequest, _lifecycle_pb2.RemoveMaintenanceResponse]
     ShowBackendHealth: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.ShowHealthRequest, _lifecycle_pb2.ShowHealthResponse]
+    ProbeBackend: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.LookNowRequest, _lifecycle_pb2.LookNowResponse]
     StartModelJob: _grpc.UnaryUnaryMultiCallable[_library_pb2.StartModelJobRequest, _library_pb2.StartModelJobResponse]
     """Models on the engines; asked of the registry."""
     ListModelJobs: _grpc.UnaryUnaryMultiCallable[_library_pb2.ListModelJobsRequest, _library_pb2.ListModelJobsResponse]
@@ -248,6 +250,8 @@ class OperatorStub:
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.WhoAmIResponse]
     """Who people are to Forebay, what they may do, and what lets them in."""
     ShowUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ShowUserRequest, _identity_pb2.ShowUserResponse]
+    ListAccessRequests: _grpc.UnaryUnaryMultiCallable[_access_requests_pb2.ListAccessRequestsRequest, _access_requests_pb2.ListAccessRequestsResponse]
+    DecideAccessRequest: _grpc.UnaryUnaryMultiCallable[_access_requests_pb2.DecideAccessRequestRequest, _access_requests_pb2.DecideAccessRequestResponse]
     AddServiceAccount: _grpc.UnaryUnaryMultiCallable[_identity_pb2.AddServiceAccountRequest, _identity_pb2.AddServiceAccountResponse]
     SetUserRights: _grpc.UnaryUnaryMultiCallable[_identity_pb2.SetUserRightsRequest, _identity_pb2.SetUserRightsResponse]
     ListCustomRoles: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListCustomRolesRequest, _identity_pb2.ListCustomRolesResponse]
@@ -389,6 +393,7 @@ class OperatorAsyncStub(OperatorStub):
     ShowMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.ListMaintenanceRequest, _lifecycle_pb2.ListMaintenanceResponse]  # type: ignore[assignment]
     CancelMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.RemoveMaintenanceRequest, _lifecycle_pb2.RemoveMaintenanceResponse]  # type: ignore[assignment]
     ShowBackendHealth: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.ShowHealthRequest, _lifecycle_pb2.ShowHealthResponse]  # type: ignore[assignment]
+    ProbeBackend: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.LookNowRequest, _lifecycle_pb2.LookNowResponse]  # type: ignore[assignment]
     StartModelJob: _aio.UnaryUnaryMultiCallable[_library_pb2.StartModelJobRequest, _library_pb2.StartModelJobResponse]  # type: ignore[assignment]
     """Models on the engines; asked of the registry."""
     ListModelJobs: _aio.UnaryUnaryMultiCallable[_library_pb2.ListModelJobsRequest, _library_pb2.ListModelJobsResponse]  # type: ignore[assignment]
@@ -414,6 +419,8 @@ class OperatorAsyncStub(OperatorStub):
     WhoAmI: _aio.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.WhoAmIResponse]  # type: ignore[assignment]
     """Who people are to Forebay, what they may do, and what lets them in."""
     ShowUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.ShowUserRequest, _identity_pb2.ShowUserResponse]  # type: ignore[assignment]
+    ListAccessRequests: _aio.UnaryUnaryMultiCallable[_access_requests_pb2.ListAccessRequestsRequest, _access_requests_pb2.ListAccessRequestsResponse]  # type: ignore[assignment]
+    DecideAccessRequest: _aio.UnaryUnaryMultiCallable[_access_requests_pb2.DecideAccessRequestRequest, _access_requests_pb2.DecideAccessRequestResponse]  # type: ignore[assignment]
     AddServiceAccount: _aio.UnaryUnaryMultiCallable[_identity_pb2.AddServiceAccountRequest, _identity_pb2.AddServiceAccountResponse]  # type: ignore[assignment]
     SetUserRights: _aio.UnaryUnaryMultiCallable[_identity_pb2.SetUserRightsRequest, _identity_pb2.SetUserRightsResponse]  # type: ignore[assignment]
     ListCustomRoles: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListCustomRolesRequest, _identity_pb2.ListCustomRolesResponse]  # type: ignore[assignment]
@@ -1088,6 +1095,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_lifecycle_pb2.ShowHealthResponse, _abc.Awaitable[_lifecycle_pb2.ShowHealthResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ProbeBackend(
+        self,
+        request: _lifecycle_pb2.LookNowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lifecycle_pb2.LookNowResponse, _abc.Awaitable[_lifecycle_pb2.LookNowResponse]]: ...
+
+    @_abc_1.abstractmethod
     def StartModelJob(
         self,
         request: _library_pb2.StartModelJobRequest,
@@ -1237,6 +1251,20 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.ShowUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.ShowUserResponse, _abc.Awaitable[_identity_pb2.ShowUserResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListAccessRequests(
+        self,
+        request: _access_requests_pb2.ListAccessRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_requests_pb2.ListAccessRequestsResponse, _abc.Awaitable[_access_requests_pb2.ListAccessRequestsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DecideAccessRequest(
+        self,
+        request: _access_requests_pb2.DecideAccessRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_requests_pb2.DecideAccessRequestResponse, _abc.Awaitable[_access_requests_pb2.DecideAccessRequestResponse]]: ...
 
     @_abc_1.abstractmethod
     def AddServiceAccount(

@@ -438,6 +438,57 @@ class ShowHealthResponse(_message.Message):
 Global___ShowHealthResponse: _TypeAlias = ShowHealthResponse  # noqa: Y015
 
 @_typing.final
+class LookNowRequest(_message.Message):
+    """It is looked at now, and not when its turn comes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    name: _builtins.str
+    """of the backend"""
+    def __init__(
+        self,
+        *,
+        actor: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookNowRequest: _TypeAlias = LookNowRequest  # noqa: Y015
+
+@_typing.final
+class LookNowResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    LOOKED_FIELD_NUMBER: _builtins.int
+    looked: _builtins.bool
+    """false: its answer is still awaited"""
+    @_builtins.property
+    def backend(self) -> _registry_pb2.Backend:
+        """as it is after that look"""
+
+    def __init__(
+        self,
+        *,
+        backend: _registry_pb2.Backend | None = ...,
+        looked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "looked", b"looked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookNowResponse: _TypeAlias = LookNowResponse  # noqa: Y015
+
+@_typing.final
 class HealthChange(_message.Message):
     """On `forebay.events.health.<backend id>`, once for each change."""
 

@@ -65,6 +65,11 @@ class LifecycleStub:
                 request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.SerializeToString,
                 response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.FromString,
                 _registered_method=True)
+        self.LookNow = channel.unary_unary(
+                '/forebay.wire.v1.Lifecycle/LookNow',
+                request_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowRequest.SerializeToString,
+                response_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowResponse.FromString,
+                _registered_method=True)
 
 
 class LifecycleServicer:
@@ -107,6 +112,12 @@ class LifecycleServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookNow(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LifecycleServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +150,11 @@ def add_LifecycleServicer_to_server(servicer, server):
                     servicer.ShowHealth,
                     request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.FromString,
                     response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.SerializeToString,
+            ),
+            'LookNow': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookNow,
+                    request_deserializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowRequest.FromString,
+                    response_serializer=forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -304,6 +320,33 @@ class Lifecycle:
             '/forebay.wire.v1.Lifecycle/ShowHealth',
             forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthRequest.SerializeToString,
             forebay_dot_wire_dot_v1_dot_lifecycle__pb2.ShowHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookNow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.wire.v1.Lifecycle/LookNow',
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowRequest.SerializeToString,
+            forebay_dot_wire_dot_v1_dot_lifecycle__pb2.LookNowResponse.FromString,
             options,
             channel_credentials,
             insecure,

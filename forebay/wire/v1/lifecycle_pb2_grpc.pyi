@@ -41,6 +41,7 @@ class LifecycleStub:
     ListMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.ListMaintenanceRequest, _lifecycle_pb2.ListMaintenanceResponse]
     RemoveMaintenance: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.RemoveMaintenanceRequest, _lifecycle_pb2.RemoveMaintenanceResponse]
     ShowHealth: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.ShowHealthRequest, _lifecycle_pb2.ShowHealthResponse]
+    LookNow: _grpc.UnaryUnaryMultiCallable[_lifecycle_pb2.LookNowRequest, _lifecycle_pb2.LookNowResponse]
 
 @_typing.type_check_only
 class LifecycleAsyncStub(LifecycleStub):
@@ -53,6 +54,7 @@ class LifecycleAsyncStub(LifecycleStub):
     ListMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.ListMaintenanceRequest, _lifecycle_pb2.ListMaintenanceResponse]  # type: ignore[assignment]
     RemoveMaintenance: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.RemoveMaintenanceRequest, _lifecycle_pb2.RemoveMaintenanceResponse]  # type: ignore[assignment]
     ShowHealth: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.ShowHealthRequest, _lifecycle_pb2.ShowHealthResponse]  # type: ignore[assignment]
+    LookNow: _aio.UnaryUnaryMultiCallable[_lifecycle_pb2.LookNowRequest, _lifecycle_pb2.LookNowResponse]  # type: ignore[assignment]
 
 class LifecycleServicer(metaclass=_abc_1.ABCMeta):
     """The registry's, for admin."""
@@ -98,5 +100,12 @@ class LifecycleServicer(metaclass=_abc_1.ABCMeta):
         request: _lifecycle_pb2.ShowHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lifecycle_pb2.ShowHealthResponse, _abc.Awaitable[_lifecycle_pb2.ShowHealthResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def LookNow(
+        self,
+        request: _lifecycle_pb2.LookNowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lifecycle_pb2.LookNowResponse, _abc.Awaitable[_lifecycle_pb2.LookNowResponse]]: ...
 
 def add_LifecycleServicer_to_server(servicer: LifecycleServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
