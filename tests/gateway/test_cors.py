@@ -118,3 +118,23 @@ async def test_a_setting_allows_all_pages(tmp_path: Path) -> None:
         house.post(ask(), headers={**house.headers, "origin": ELSEWHERE}) as answer,
     ):
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "*")
+
+
+async def test_forebays_own_pages_may_call_whoever_else_may(tmp_path: Path) -> None:
+    pages = {"cors_origins": (), "pages_url": f"{ELSEWHERE}/forebay/"}
+    async with open_house(tmp_path, FakeEngine(pace=QUICK), **pages) as house:
+        asks = {"origin": ELSEWHERE, "access-control-request-method": "POST"}
+        async with house.client.options(f"{house.url}/v1/chat/completions", headers=asks) as answer:
+            assert (answer.status, answer.headers["access-control-allow-origin"]) == (204, ELSEWHERE)
+        asks["origin"] = "https://another.example"
+        async with house.client.options(f"{house.url}/v1/chat/completions", headers=asks) as answer:
+            assert answer.status == 403
+
+
+@pytest.mark.parametrize("address", ["forebay.example.org", "https://*", "https://a.example?b", ""])
+def test_the_address_of_the_pages_is_one(address: str) -> None:
+    files: Any = dict.fromkeys(
+        ("token_file", "pepper_file", "snapshot_dir", "snapshot_key_file", "journal_dir"), Path()
+    )
+    with pytest.raises(ValueError, match="pages_url"):
+        GatewaySettings(pages_url=address, **files)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from forebay.ephemeral_keys import Narrowing
 from forebay.errors import NotAllowed
 from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import admin_pb2, key_terms_pb2
-from forebay_gateway.callers.ephemeral import EphemeralKeys, Narrowing
+from forebay_gateway.callers.ephemeral import EphemeralKeys
 from forebay_gateway.callers.key_terms import AuditPolicy, KeyTerms, read_networks
 from forebay_gateway.callers.principals import KeyState, KnownKey, Principal, Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch

@@ -102,8 +102,25 @@ class AdminSettings:
     content_bytes_per_user: int = 10 * 1024**3
     """How many bytes all of that may have."""
 
+    chat_per_user: int = 1000
+    """How many conversations of the chat are kept for one user."""
+
+    chat_bytes_per_user: int = 2 * 1024**3
+    """How many bytes all of them may have, with their files."""
+
+    chat_days: int = 0
+    """After how many days without a new message a conversation is removed. 0: never."""
+
+    chat_binds_address: bool = True
+    """Whether what the chat sends works from its user's address only. False: where gateways see browsers at other addresses
+    than admin does."""
+
     gateway_urls: str = "http://127.0.0.1:8090"
     """Where the gateways are to which batches are sent, with commas between them."""
+
+    public_gateway_url: str | None = None
+    """Where people and their programs reach the gateways, as pages show it and chat calls it. None: the first of
+    gateway_urls."""
 
     gateway_ca_file: Path | None = None
     """The CA of the gateways' certificates (PEM). None: those that the system knows."""
@@ -194,11 +211,22 @@ class AdminSettings:
                 raise ValueError(
                     f"gateway_urls: {url!r} is not the address of a gateway, such as http://127.0.0.1:8090"
                 )
+        if self.public_gateway_url is not None:
+            parts = urlsplit(self.public_gateway_url)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+                raise ValueError(
+                    f"public_gateway_url: {self.public_gateway_url!r} is not the address of a gateway, such as "
+                    "https://llm.example.org"
+                )
         if problem := self.keeping.problem():
             raise ValueError(problem)
         read_proxies(self.trusted_proxies, self.forwarded_header)
         if self.security_event_days < 0 or self.security_event_days == 1:
             raise ValueError("security_event_days: it must be 2 at least, or 0 for ever")
+        if self.chat_days < 0:
+            raise ValueError("chat_days: it must be 1 at least, or 0 for never")
+        if self.chat_per_user < 1:
+            raise ValueError("chat_per_user: it must be 1 at least")
         if self.recording_days < 0:
             raise ValueError("recording_days: it must be 1 at least, or 0 for ever")
         if self.event_days < 0:
@@ -226,6 +254,11 @@ class AdminSettings:
     @property
     def gateway_addresses(self) -> tuple[str, ...]:
         return tuple(url.strip().rstrip("/") for url in self.gateway_urls.split(",") if url.strip())
+
+    @property
+    def shown_gateway_url(self) -> str:
+        """Without a slash at its end."""
+        return (self.public_gateway_url or self.gateway_addresses[0]).rstrip("/")
 
     @property
     def scheduler_addresses(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from forebay.wire.v1 import (
 from forebay_admin.batches.desk import BatchesDesk
 from forebay_admin.batches.opening import open_runner
 from forebay_admin.changes import Changes
+from forebay_admin.chat.opening import make_chat
 from forebay_admin.config import AdminSettings
 from forebay_admin.content.blob_store import open_blobs
 from forebay_admin.content.content import ContentLimits
@@ -207,7 +208,8 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             on_change=batch_runner.wake,
         )
         content = ContentDesk(database, directory, blobs, _content_limits(settings), ground.clock)
-        content_sweep = ContentSweep(database, blobs, ground.clock)
+        chat = make_chat(settings, database, blobs, desks.people, registry, pepper, ground.clock)
+        content_sweep = ContentSweep(database, blobs, ground.clock, chat.desk.sweep)
         agents_file = AgentsFile(settings.agents_file) if settings.agents_file is not None else None
 
         operator = OperatorServicer(access, desks, database, ground.clock)

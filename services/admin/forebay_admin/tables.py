@@ -453,6 +453,46 @@ content = Table(
     Column("bytes", BigInteger, Computed("octet_length(body) + blob_bytes", persisted=True), nullable=False),
 )
 
+chat_conversations = Table(
+    "chat_conversations",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey(users.c.id), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("changed_at", _MOMENT, nullable=False),
+    Column("share_id", Text),
+    Column("shared_at", _MOMENT),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+chat_messages = Table(
+    "chat_messages",
+    METADATA,
+    Column("conversation_id", Text, ForeignKey(chat_conversations.c.id), primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("parent_id", Text),
+    Column("role", Text, nullable=False),
+    Column("content", JSONB, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("told", JSONB, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+chat_attachments = Table(
+    "chat_attachments",
+    METADATA,
+    Column("conversation_id", Text, ForeignKey(chat_conversations.c.id), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("body", LargeBinary),
+    Column("blob_path", Text),
+    Column("created_at", _MOMENT, nullable=False),
+)
+
 batches = Table(
     "batches",
     METADATA,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from forebay.client_addresses import TrustedProxies, read_proxies
 from forebay.config import setting
@@ -40,6 +41,9 @@ class GatewaySettings:
     )
     """Origins of the pages that may call this gateway from a browser, such as `https://chat.example.org` or
     `https://*.example.org`; `*` is all, nothing is none. Those of this machine and of desktop applications unless given."""
+    pages_url: str | None = None
+    """Where browsers find Forebay's own pages (admin's `public_url`): its chat may call, whatever `cors_origins` has. None:
+    as `cors_origins` says."""
 
     scheduler_address: str = "127.0.0.1:8093"
     """Where the schedulers listen, the leader and its standbys in any order, with commas between them."""
@@ -146,6 +150,17 @@ class GatewaySettings:
             raise ValueError(
                 "admin_http_url: it is an address such as http://127.0.0.1:8091, without a credential, ? and #"
             )
+        pages = self.pages_url
+        if pages is not None and (not pages.startswith(("http://", "https://")) or not set("?#@* ").isdisjoint(pages)):
+            raise ValueError("pages_url: it is an address such as https://forebay.example.org, without *, ? and #")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Of the pages that may call, as patterns."""
+        if self.pages_url is None:
+            return self.cors_origins
+        pages = urlsplit(self.pages_url)
+        return (*self.cors_origins, f"{pages.scheme}://{pages.netloc}")
 
     @property
     def proxies(self) -> TrustedProxies:

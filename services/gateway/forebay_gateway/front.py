@@ -93,7 +93,7 @@ _REQUEST_LINE = re.compile(rb"[A-Z]{3,8} (/[^ ?\r\n]{0,2048})")
 class Front:
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._origins = Origins(means.settings.cors_origins)
+        self._origins = Origins(means.settings.origins)
         self._proxies = means.settings.proxies
         pages, ollama, management = Pages(means), OllamaPages(means), ModelManagement(means)
         conversations = Conversations(means.contents, means.clock)

@@ -66,6 +66,8 @@ def test_every_service_understands_all_that_it_is_told(wiring: Wiring) -> None:
     assert admin.gateway_addresses == ("https://10.87.0.1:8090", "https://10.87.0.1:8110")
     assert admin.gateway_cert_file == first.tls_cert
     assert (first.admin_http_url, first.admin_http_cert_file) == ("https://10.87.0.1:8091", admin.tls_cert)
+    assert first.pages_url == admin.public_url
+    assert admin.shown_gateway_url == "https://10.87.0.1:8090"
 
 
 def test_whoever_calls_a_scheduler_knows_those_that_stand_by_too(wiring: Wiring) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Text, func, literal, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, DateTime, Text, func, literal, or_, select, text, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,7 +25,7 @@ from forebay_admin.content.content import (
     demand_room,
     responses_in_the_way,
 )
-from forebay_admin.tables import content, users
+from forebay_admin.tables import chat_attachments, content, users
 
 MOST_AT_ONCE_BYTES = 48 * 1024**2
 """Of a page or a chain: it crosses as one gRPC message, of which forebay.rpc takes 64 MiB."""
@@ -222,7 +222,10 @@ async def remove_expired(connection: AsyncConnection, now: datetime, most: int) 
 
 
 async def blobs_with_rows(connection: AsyncConnection, names: Sequence[BlobName]) -> set[BlobName]:
-    rows = await connection.execute(select(content.c.blob_path).where(content.c.blob_path.in_(names)))
+    """Of clients' files, and of those in the chat's conversations, which lie beside them."""
+    rows = await connection.execute(
+        union_all(*(select(one.c.blob_path).where(one.c.blob_path.in_(names)) for one in (content, chat_attachments)))
+    )
     return {BlobName(row.blob_path) for row in rows}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import text
@@ -29,10 +29,14 @@ _SWEEP_LOCK = 0x464F5246  # any number; every admin replica uses this one
 
 
 class ContentSweep:
-    def __init__(self, database: Database, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, clock: Clock, others: Callable[[], Awaitable[int]] | None = None
+    ) -> None:
+        """`others`: removes what else has files there and has expired, and says how much that was."""
         self._database = database
         self._blobs = blobs
         self._clock = clock
+        self._others = others
 
     async def keep(self) -> None:
         """For ever."""
@@ -46,6 +50,8 @@ class ContentSweep:
     async def sweep(self) -> None:
         """Once. Does nothing while another replica does it. Raises Unavailable."""
         expired = await self._remove_expired()
+        if self._others is not None:
+            expired += await self._others()
         orphans = await self._remove_orphans()
         if expired or orphans:
             log.info("content swept", extra={"action": "content_sweep", "expired": expired, "orphans": orphans})

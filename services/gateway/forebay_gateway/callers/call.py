@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from forebay.delegation import SCHEME
-from forebay_gateway.callers.ephemeral import is_ephemeral
+from forebay.ephemeral_keys import is_ephemeral
 from forebay_gateway.callers.principals import Band, Principal
 from forebay_gateway.callers.signed_call import is_signature
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints

@@ -14,11 +14,11 @@ from forebay.address_gate import AddressGate, Ban, Denied
 from forebay.brute_force import BanPolicy, Failures, Strikes
 from forebay.client_addresses import TrustedProxies, neighbourhood, parse_address, parse_network
 from forebay.clock import Clock
+from forebay.ephemeral_keys import is_ephemeral
 from forebay.errors import ForebayError, Refusal
 from forebay.event_counts import Sort
 from forebay.keys import parse_key
 from forebay_gateway.callers.call import Call
-from forebay_gateway.callers.ephemeral import is_ephemeral
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.refused import (
     AddressBanned,

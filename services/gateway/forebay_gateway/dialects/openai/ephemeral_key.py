@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from forebay_gateway.callers.ephemeral import LONGEST_S, MOST_MODELS, USUAL_S, Narrowing
+from forebay.ephemeral_keys import LONGEST_S, MOST_MODELS, USUAL_S, Narrowing
 from forebay_gateway.callers.key_terms import parse_address
 from forebay_gateway.canonical.dialect import Json
 from forebay_gateway.canonical.fields import count_in, model_of, parse_object, wrong_type
