@@ -54,6 +54,7 @@ from forebay_admin.quotas.requests_desk import QuotaRequestsDesk
 from forebay_admin.recordings.policy_store import tell_again
 from forebay_admin.recordings.recordings_desk import RecordingsDesk
 from forebay_admin.security.opening import Security
+from forebay_admin.sign_in.access_requests_desk import AccessRequestsDesk
 from forebay_admin.sign_in.opening import SignIn
 
 
@@ -134,6 +135,14 @@ def make_desks(means: Means) -> Desks:
         ),
         rights=means.sign_in.rights,
         sign_in=means.sign_in.access,
+        access_requests=AccessRequestsDesk(
+            database,
+            changes,
+            means.notifying.outbox,
+            means.pepper,
+            clock,
+            reset_url=f"{means.join_url}/sign-in/password",
+        ),
         audit=AuditDesk(database),
         recordings=RecordingsDesk(database, changes, clock),
         addresses=means.security.addresses,

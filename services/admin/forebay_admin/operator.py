@@ -59,6 +59,7 @@ from forebay_admin.security.addresses_desk import AddressesDesk
 from forebay_admin.security.calls import SecurityCalls
 from forebay_admin.security.events_desk import SecurityEventsDesk
 from forebay_admin.sign_in.access_desk import AccessDesk
+from forebay_admin.sign_in.access_requests_desk import AccessRequestsDesk
 from forebay_admin.sign_in.calls import IdentityCalls
 from forebay_admin.unbroken import to_its_end
 
@@ -90,6 +91,7 @@ class Desks:
     status: StatusDesk
     rights: RightsDesk
     sign_in: AccessDesk
+    access_requests: AccessRequestsDesk
     keys: KeysDesk
     bulk: BulkDesk
     quota_requests: QuotaRequestsDesk
@@ -148,6 +150,7 @@ class OperatorServicer(
         self._status = desks.status
         self._rights = desks.rights
         self._sign_in = desks.sign_in
+        self._access_requests = desks.access_requests
         self._keys = desks.keys
         self._bulk = desks.bulk
         self._quota_requests = desks.quota_requests

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     """Somebody asks for more."""
     QUOTA_DECIDED = "quota.decided"
     """What became of that."""
+    ACCESS_ASKED = "access.asked"
+    """Somebody who is no user asks to be one."""
     LOGIN_FAILED = "security.login_failed"
     """Somebody came with a wrong password; what follows are security events too."""
     KEY_REFUSED = "security.key_refused"

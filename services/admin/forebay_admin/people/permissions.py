@@ -25,10 +25,10 @@ GROUPS: Mapping[str, frozenset[str]] = {
             *("CreateKey", "RevokeKey", "ChangeKey", "AddSigningKey", "RemoveSigningKey"),
             *("SetKeyTerms", "RenewKey", "RotateKey", "BlockKey", "UnblockKey", "ImportKeys"),
         ),
-        "users:read": ("ListUsers", "ShowUser", "ListGroups", "ListCustomRoles"),
+        "users:read": ("ListUsers", "ShowUser", "ListGroups", "ListCustomRoles", "ListAccessRequests"),
         "users:write": (
             *("AddUser", "ChangeUser", "AddServiceAccount", "SetUserRights", "SetCustomRole", "RemoveCustomRole"),
-            *("ImportUsers", "AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
+            *("DecideAccessRequest", "ImportUsers", "AddGroup", "ChangeGroup", "RemoveGroup", "PresetGroups"),
         ),
         "access:read": ("ListTokens", "ListSessions"),
         "access:write": (

@@ -39,6 +39,8 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "AddUser": (_NONE, _NONE, _NONE, _ALL),
     "ImportUsers": (_NONE, _NONE, _NONE, _ALL),
     "ListUsers": (_NONE, _ALL, _ALL, _ALL),
+    "ListAccessRequests": (_NONE, _ALL, _ALL, _ALL),
+    "DecideAccessRequest": (_NONE, _NONE, _NONE, _ALL),
     "RegisterBackend": (_NONE, _NONE, _ALL, _ALL),
     "ShowBackends": (_NONE, _ALL, _ALL, _ALL),
     "UnregisterBackend": (_NONE, _NONE, _ALL, _ALL),

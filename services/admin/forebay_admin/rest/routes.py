@@ -144,6 +144,8 @@ ROUTES: tuple[Route, ...] = (
     Route("PresetGroups", POST, "/group-presets/{preset}", "Make the groups of a preset"),
     # Who people are to Forebay, what they may do, and what lets them in
     Route("WhoAmI", GET, "/me", "Who asks, and what they may"),
+    Route("ListAccessRequests", GET, "/access-requests", "List who asks to be let in", pages=_list("requests", "id")),
+    Route("DecideAccessRequest", PUT, "/access-requests/{id}/decision", "Make a user for who asks, or deny it"),
     Route("ShowUser", GET, "/users/{name}", "One user, with what they are let in by"),
     Route("SetUserRights", PATCH, "/users/{name}/rights", "Set a user's role and custom roles, or let them in no more"),
     Route("AddServiceAccount", POST, "/service-accounts", "Add a user that is a program", status=201),

@@ -1,19 +1,21 @@
-"""The operators' calls of `rights_desk` and `access_desk`, as a part of the gRPC surface."""
+"""The operators' calls of `rights_desk`, `access_desk` and `access_requests_desk`, as a part of the gRPC surface."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from forebay.wire.v1 import identity_pb2
+from forebay.wire.v1 import access_requests_pb2, identity_pb2
 from forebay_admin.people.access import Access
 from forebay_admin.people.rights_desk import RightsDesk
 from forebay_admin.sign_in.access_desk import AccessDesk
+from forebay_admin.sign_in.access_requests_desk import AccessRequestsDesk
 
 
 class IdentityCalls:
     _access: Access
     _rights: RightsDesk
     _sign_in: AccessDesk
+    _access_requests: AccessRequestsDesk
 
     async def WhoAmI(self, request: identity_pb2.WhoAmIRequest, context: Any) -> identity_pb2.WhoAmIResponse:
         return await self._sign_in.who_am_i(self._access.actor())
@@ -85,3 +87,13 @@ class IdentityCalls:
         self, request: identity_pb2.ChangePasswordRequest, context: Any
     ) -> identity_pb2.ChangePasswordResponse:
         return await self._sign_in.change_password(request, self._access.actor())
+
+    async def ListAccessRequests(
+        self, request: access_requests_pb2.ListAccessRequestsRequest, context: Any
+    ) -> access_requests_pb2.ListAccessRequestsResponse:
+        return await self._access_requests.list_all(request)
+
+    async def DecideAccessRequest(
+        self, request: access_requests_pb2.DecideAccessRequestRequest, context: Any
+    ) -> access_requests_pb2.DecideAccessRequestResponse:
+        return await self._access_requests.decide(request, self._access.actor())

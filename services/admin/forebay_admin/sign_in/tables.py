@@ -116,3 +116,19 @@ device_codes = Table(
     Column("way", Text, nullable=False),
     Column("refused", Boolean, nullable=False),
 )
+
+access_requests = Table(
+    "access_requests",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("mail", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("decided_at", _MOMENT),
+    Column("decided_by", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("user_name", Text, nullable=False),
+)

@@ -11,6 +11,7 @@ from forebay.wire.v1 import admin_pb2
 from forebay_admin.cli.amounts import parse_cap, parse_weight, weight
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
+from forebay_admin.cli.people.access_request import access_requests, approve, deny
 from forebay_admin.cli.people.imports import import_users
 from forebay_admin.cli.people.user_access import add_service, password, reset_password, rights, show
 from forebay_admin.cli.plain import plain, word
@@ -139,5 +140,5 @@ def change(
     click.echo(f"User {after.name} of {after.group_name} has weight {weight(after.weight_milli)}{state}.")
 
 
-for command in (show, rights, add_service, reset_password, password, import_users):
+for command in (show, rights, add_service, reset_password, password, import_users, access_requests, approve, deny):
     user.add_command(command)
