@@ -25,6 +25,9 @@ class FakeLifecycle(LifecycleServicer):
         self.drains: dict[tuple[int, str], wire.DrainOrder] = {}
         self.windows: dict[str, wire.MaintenanceWindow] = {}
         self.changes: list[wire.HealthChange] = []
+        self.looks: list[tuple[str, str]] = []
+        """Name of the backend, and who asked."""
+        self.looks_end = True
         self.answers = asyncio.Event()
         """While it is not set, what is ordered is done, and nobody is told yet."""
         self.answers.set()
@@ -78,6 +81,11 @@ class FakeLifecycle(LifecycleServicer):
         return wire.ShowHealthResponse(
             backend=backend, changes=self.changes, drains=self.drains.values(), windows=self.windows.values()
         )
+
+    async def LookNow(self, request: wire.LookNowRequest, context: Any) -> wire.LookNowResponse:
+        (backend,) = self._concerned(BACKEND, request.name)
+        self.looks.append((request.name, request.actor))
+        return wire.LookNowResponse(backend=backend, looked=self.looks_end)
 
     def _concerned(self, scope: int, name: str) -> list[registry_pb2.Backend]:
         if scope == BACKEND and name not in self._known:

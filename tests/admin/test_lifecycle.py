@@ -27,6 +27,25 @@ __all__ = ["forebay"]  # the fixture
 NODE, POOL = lifecycle_pb2.LIFECYCLE_SCOPE_NODE, lifecycle_pb2.LIFECYCLE_SCOPE_POOL
 
 
+async def test_a_look_is_asked_of_the_registry_with_the_callers_name_and_audited(
+    admin: Running, forebay: Invoke
+) -> None:
+    operator = await somebody(admin, "dana", Role.OPERATOR)
+    await operator.RegisterBackend(name="big-gpu", url="http://127.0.0.1:1")
+    answer = await operator.ProbeBackend(name="big-gpu")
+    assert (answer.backend.name, answer.looked) == ("big-gpu", True)
+    assert admin.site.registry.lifecycle.looks == [("big-gpu", "dana")]
+    rows = await query(admin, "SELECT actor, subject, after FROM admin.audit_log WHERE action = 'backend.probe'")
+    assert [(r["actor"], r["subject"], json.loads(r["after"])) for r in rows] == [
+        ("dana", "big-gpu", {"health": "healthy", "looked": True})
+    ]
+    assert "There is no backend x." in await refused(operator.ProbeBackend(name="x"))
+    assert (await forebay("backend", "probe", "big-gpu")).stdout == "big-gpu is healthy.\n"
+    admin.site.registry.lifecycle.looks_end = False
+    assert "still awaited" in (await forebay("backend", "probe", "big-gpu")).stdout
+    assert told(await forebay("backend", "probe", "big-gpu", "--json"))["looked"] is False
+
+
 async def test_a_drain_goes_to_the_registry_with_the_callers_name_and_is_audited_before_and_after(
     admin: Running,
 ) -> None:

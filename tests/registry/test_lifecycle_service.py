@@ -121,6 +121,25 @@ async def test_a_gateways_first_failure_marks_a_dead_engine_long_before_the_next
         assert 'forebay_registry_breakers{state="open"} 1.0' in ops.metrics.exposition().decode()
 
 
+async def test_a_backend_is_looked_at_when_an_operator_asks_and_not_when_its_turn_comes(
+    place: Place, eventually: Callable[..., Any]
+) -> None:
+    orders = Orders(place)
+    settings = place.settings(probe_healthy_s=600.0, probe_doubt_s=600.0)
+    async with running(settings), calling(place) as admin, admin.watching() as watch:
+        async with FakeEngine(slots=2) as engine:
+            await admin.add("gpu", engine.url)
+            await eventually(lambda: watch.health("gpu") == HEALTHY)
+            well = await orders("LookNow", wire.LookNowRequest(actor="ada", name="gpu"))
+            assert (well.looked, well.backend.health) == (True, HEALTHY)
+        told = [await orders("LookNow", wire.LookNowRequest(actor="ada", name="gpu")) for _ in range(2)]
+        assert all(one.looked for one in told)
+        assert told[-1].backend.health == UNHEALTHY, "two looks that were refused are enough"
+        assert well.backend.checked_at_us < told[0].backend.checked_at_us < told[1].backend.checked_at_us
+        with pytest.raises(NotFound):
+            await orders("LookNow", wire.LookNowRequest(actor="ada", name="nobody"))
+
+
 async def test_maintenance_is_kept_listed_and_refused_where_it_makes_no_sense(
     place: Place, eventually: Callable[..., Any]
 ) -> None:

@@ -41,3 +41,6 @@ class LifecycleCalls:
         self, request: lifecycle_pb2.ShowHealthRequest, context: Any
     ) -> lifecycle_pb2.ShowHealthResponse:
         return await self._lifecycle.show_health(request)
+
+    async def ProbeBackend(self, request: lifecycle_pb2.LookNowRequest, context: Any) -> lifecycle_pb2.LookNowResponse:
+        return await to_its_end(self._lifecycle.probe(request, self._access.actor()))

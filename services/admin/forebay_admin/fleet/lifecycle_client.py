@@ -43,6 +43,9 @@ class LifecycleClient:
     async def show_health(self, request: lifecycle_pb2.ShowHealthRequest) -> lifecycle_pb2.ShowHealthResponse:
         return await self._call(self._stub.ShowHealth, request)
 
+    async def look_now(self, request: lifecycle_pb2.LookNowRequest) -> lifecycle_pb2.LookNowResponse:
+        return await self._call(self._stub.LookNow, request)
+
     async def _call(self, method: Callable[..., Awaitable[R]], request: Message) -> R:
         with telling_operators():
             return await method(request, metadata=self._metadata, timeout=CALL_S, wait_for_ready=True)

@@ -70,6 +70,14 @@ class LifecycleDesk:
     async def show_health(self, request: lifecycle_pb2.ShowHealthRequest) -> lifecycle_pb2.ShowHealthResponse:
         return await self._lifecycle.show_health(request)
 
+    async def probe(self, request: lifecycle_pb2.LookNowRequest, actor: Actor) -> lifecycle_pb2.LookNowResponse:
+        await self._audit.demand()
+        request.actor = actor.name
+        answer = await self._lifecycle.look_now(request)
+        health = registry_pb2.BackendHealth.Name(answer.backend.health).removeprefix("BACKEND_HEALTH_").lower()
+        await self._record(actor, "backend.probe", request.name, after={"health": health, "looked": answer.looked})
+        return answer
+
     # --- drains -----------------------------------------------------------------------------------------------------
 
     async def _drain(

@@ -60,6 +60,7 @@ GROUPS: Mapping[str, frozenset[str]] = {
         ),
         "fleet:write": (
             *("RegisterBackend", "UnregisterBackend", "NameBackendModels", "AdoptBackend", "DrainBackend"),
+            "ProbeBackend",
             *("AddBackendCredential", "RemoveBackendCredential", "InviteNode", "DrainNode", "SetNodeDiscovery"),
             *("CommandNode", "SetPoolTerms", "RemovePoolTerms", "ApplyFleet"),
             *("ChangeBackend", "ChangeNode", "ChangePool"),

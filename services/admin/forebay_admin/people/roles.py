@@ -112,6 +112,7 @@ _MATRIX: Mapping[str, tuple[Reach, Reach, Reach, Reach]] = {
     "ShowMaintenance": (_NONE, _ALL, _ALL, _ALL),
     "CancelMaintenance": (_NONE, _NONE, _ALL, _ALL),
     "ShowBackendHealth": (_NONE, _ALL, _ALL, _ALL),
+    "ProbeBackend": (_NONE, _NONE, _ALL, _ALL),
     "StartModelJob": (_NONE, _NONE, _ALL, _ALL),
     "ListModelJobs": (_NONE, _ALL, _ALL, _ALL),
     "FollowModelJob": (_NONE, _ALL, _ALL, _ALL),

@@ -238,6 +238,7 @@ ROUTES: tuple[Route, ...] = (
     Route("ChangeBackend", PATCH, "/backends/{name}", "Change how a backend is wanted"),
     Route("UnregisterBackend", DELETE, "/backends/{name}", "Remove a backend"),
     Route("NameBackendModels", PATCH, "/backends/{name}/model-names", "Name a backend's models"),
+    Route("ProbeBackend", POST, "/backends/{name}/probe", "Look at a backend now"),
     Route("DrainBackend", POST, "/backends/{name}/drain", "Send a backend nothing new", fixed={"undo": False}),
     Route("DrainBackend", DELETE, "/backends/{name}/drain", "Send a backend requests again", fixed={"undo": True}),
     Route("AddBackendCredential", POST, "/backends/{backend}/credentials", "Give a backend's own key", status=201),

@@ -28,6 +28,10 @@ _SCOPES = {
     wire.LIFECYCLE_SCOPE_NODE: Scope.NODE,
     wire.LIFECYCLE_SCOPE_POOL: Scope.POOL,
 }
+LOOK_S = 5.0
+"""How long whoever asks for a look waits for it; an engine that hangs takes longer to be given up."""
+_WATCH_S = 0.05
+
 _SCOPES_BACK = {scope: number for number, scope in _SCOPES.items()}
 
 
@@ -40,6 +44,7 @@ class Fleet(Protocol):
     def nodes(self) -> Sequence[Node]: ...
     def wanted_of(self, backend_id: BackendId) -> Desired: ...
     async def demand_store(self) -> None: ...
+    def look_now(self, backend_id: BackendId) -> None: ...
 
 
 class LifecycleCalls(LifecycleServicer):
@@ -120,9 +125,7 @@ class LifecycleCalls(LifecycleServicer):
         return wire.RemoveMaintenanceResponse(window=self._to_window(window))
 
     async def ShowHealth(self, request: wire.ShowHealthRequest, context: Any) -> wire.ShowHealthResponse:
-        view = next((v for v in self._fleet.views() if v.name == request.name), None)
-        if view is None:
-            raise NotFound(f"There is no backend {request.name[:80]}.")
+        view = self._view(request.name)
         orders = self._lifecycle.orders.of(self._fleet.wanted_of(view.id))
         return wire.ShowHealthResponse(
             backend=to_backend(view),
@@ -131,7 +134,24 @@ class LifecycleCalls(LifecycleServicer):
             windows=[self._to_window(window) for window in orders.windows],
         )
 
+    async def LookNow(self, request: wire.LookNowRequest, context: Any) -> wire.LookNowResponse:
+        before = self._view(request.name)
+        self._fleet.look_now(before.id)
+        ends_at = self._clock.monotonic() + LOOK_S
+        after = before
+        while after.checked_at == before.checked_at and self._clock.monotonic() < ends_at:
+            await asyncio.sleep(_WATCH_S)
+            after = self._view(request.name)
+        return wire.LookNowResponse(backend=to_backend(after), looked=after.checked_at != before.checked_at)
+
     # --- names and ids ----------------------------------------------------------------------------------------------
+
+    def _view(self, name: str) -> View:
+        """Raises NotFound, Unavailable."""
+        view = next((one for one in self._fleet.views() if one.name == name), None)
+        if view is None:
+            raise NotFound(f"There is no backend {name[:80]}.")
+        return view
 
     def _subject(self, told: wire.LifecycleScope.ValueType, name: str, *, may_be_pool: bool) -> tuple[Scope, str]:
         """Raises BadInput, NotFound, Unavailable."""

@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 
 from forebay.errors import BadInput
-from forebay.wire.v1 import admin_pb2, registry_pb2, types_pb2
+from forebay.wire.v1 import admin_pb2, lifecycle_pb2, registry_pb2, types_pb2
 from forebay_admin.cli.amounts import MOST_UINT32
 from forebay_admin.cli.backends.credential import credential
 from forebay_admin.cli.backends.facts import load_in_short
@@ -49,6 +49,7 @@ def backend() -> None:
     forebay backend model big-gpu llama3.1=meta-llama/Llama-3.1-8B-Instruct
     forebay backend credential add cloud --label second --key-file second.key
     forebay backend found
+    forebay backend probe big-gpu
     forebay backend drain big-gpu --deadline 10m --wait
     forebay backend remove big-gpu
     """
@@ -230,6 +231,27 @@ def name_models(name: str, models: tuple[str, ...], removed: tuple[str, ...], as
         return
     named = ", ".join(f"{model} is {its}" for model, its in sorted(changed.model_names.items()))
     click.echo(f"At {changed.name}, {named}." if named else f"{changed.name} has no names of its own for models.")
+
+
+@backend.command(short_help="Look at one backend now.")
+@click.argument("name")
+@json_option
+def probe(name: str, as_json: bool) -> None:
+    """Look at the backend NAME now, and not when its turn comes, and say how it is.
+
+    With --json: {"backend": {…}, "looked": true}; looked is false while its answer is still awaited
+    """
+
+    async def work(calls: Calls) -> lifecycle_pb2.LookNowResponse:
+        return await calls(calls.stub.ProbeBackend, lifecycle_pb2.LookNowRequest(name=name))
+
+    answer = ask(work)
+    if as_json:
+        print_json({"backend": plain(answer.backend), "looked": answer.looked})
+        return
+    health, reason = word(answer.backend, "health") or "unknown", answer.backend.health_reason
+    awaited = "" if answer.looked else " Its answer to this look is still awaited."
+    click.echo(f"{name} is {health}{f': {reason}' if reason else '.'}{awaited}")
 
 
 @backend.command()
