@@ -96,6 +96,22 @@ async def test_users_are_added_and_listed(forebay: Invoke) -> None:
     assert {u["name"] for u in told(await forebay("user", "list", "--json"))} == {"admin", "dana"}
 
 
+async def test_users_are_found_by_name_group_role_and_state(forebay: Invoke) -> None:
+    await forebay("user", "add", "Dana", "--role", "operator", "--group", "research")
+    await forebay("user", "add", "daniel")
+    await forebay("user", "rights", "daniel", "--disable")
+
+    async def found(*options: str) -> list[str]:
+        return [user["name"] for user in told(await forebay("user", "list", *options, "--json"))]
+
+    assert await found("--text", "DAN") == ["Dana", "daniel"]
+    assert await found("--group", "research") == ["Dana"]
+    assert await found("--role", "admin") == ["admin"]
+    assert await found("--disabled") == ["daniel"]
+    assert await found("--text", "dan", "--enabled") == ["Dana"]
+    assert (await forebay("user", "list", "--group", "no-such")).exit_code != 0
+
+
 async def test_a_backend_is_added_with_its_key_listed_without_it_and_removed(
     forebay: Invoke, admin: Running, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ from forebay_admin.people.access import Actor
 from forebay_admin.people.directory import Directory
 from forebay_admin.people.group_store import group_named
 from forebay_admin.people.people import User, order_user
-from forebay_admin.people.people_store import add_user, list_users, user_named, user_with_id
+from forebay_admin.people.people_store import UserWish, add_user, list_users, user_named, user_with_id
 from forebay_admin.people.rights import Rights, demand_no_wider, too_wide
 from forebay_admin.people.role_store import rights_of
 from forebay_admin.people.roles import Reach
@@ -121,7 +121,14 @@ class PeopleDesk:
         if limit > _MOST_USERS:
             raise BadInput(f"At most {_MOST_USERS} users are told at once; ask for those after the last one.")
         async with self._database.reading() as connection:
-            found = await list_users(connection, limit=limit + 1 if limit else 0, after=request.after)
+            wish = UserWish(
+                name=request.name.strip(),
+                text=request.text.strip(),
+                group_id=(await group_named(connection, request.group)).id if request.group else "",
+                role=role_from(request.role),
+                disabled=request.disabled if request.HasField("disabled") else None,
+            )
+            found = await list_users(connection, limit=limit + 1 if limit else 0, after=request.after, wish=wish)
         shown = found[:limit] if limit else found
         return admin_pb2.ListUsersResponse(
             users=[user_to_wire(user) for user in shown], has_more=len(found) > len(shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,22 @@ _USER = select(
     users.c.paused,
     users.c.is_service_account,
 ).join_from(users, groups, users.c.group_id == groups.c.id)
+
+
+@dataclass(frozen=True, slots=True)
+class UserWish:
+    """Which users are looked for; what is empty or None is no condition."""
+
+    name: str = ""
+    """All of it, whatever its letters' case."""
+    text: str = ""
+    """In their name, whatever its letters' case."""
+    group_id: str = ""
+    role: Role | None = None
+    disabled: bool | None = None
+
+
+EVERYBODY = UserWish()
 
 
 async def add_user(change: Change, order: UserOrder, now: datetime) -> User:
@@ -159,11 +175,23 @@ async def user_with_id(connection: AsyncConnection, user_id: str) -> User:
     return _user(row)
 
 
-async def list_users(connection: AsyncConnection, *, limit: int = 0, after: str = "") -> list[User]:
+async def list_users(
+    connection: AsyncConnection, *, limit: int = 0, after: str = "", wish: UserWish = EVERYBODY
+) -> list[User]:
     """By name. `limit`: so many at most; 0: all. `after`: only those after the user with this id. Raises NotFound when there
     is none."""
     by_name = func.lower(users.c.name)
     query = _USER.order_by(by_name)
+    if wish.name:
+        query = query.where(by_name == wish.name.lower())
+    if wish.text:
+        query = query.where(func.strpos(by_name, wish.text.lower()) > 0)
+    if wish.group_id:
+        query = query.where(users.c.group_id == wish.group_id)
+    if wish.role is not None:
+        query = query.where(users.c.role == wish.role.value)
+    if wish.disabled is not None:
+        query = query.where(users.c.disabled.is_(wish.disabled))
     if after:
         last = await connection.scalar(select(by_name).where(users.c.id == after))
         if last is None:

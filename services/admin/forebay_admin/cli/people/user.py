@@ -68,16 +68,27 @@ def add(name: str, role: str, group: str, as_json: bool) -> None:
 
 
 @user.command("list")
+@click.option("--text", default="", metavar="TEXT", help="Only those with this in their name.")
+@click.option("--group", default="", metavar="NAME", help="Only this group's members.")
+@click.option("--role", type=click.Choice(list(_ROLES)), help="Only those who have it.")
+@click.option("--disabled/--enabled", default=None, help="Only those who are let in no more, or who are.")
 @json_option
-def list_users(as_json: bool) -> None:
+def list_users(text: str, group: str, role: str | None, disabled: bool | None, as_json: bool) -> None:
     """List users by name.
+
+    \b
+    forebay user list --group research --role operator
 
     With --json: a list of {"id", "name", "group_name", "role", "created_at", "disabled", "weight_milli", "max_queued",
     "paused", …}
     """
 
+    request = admin_pb2.ListUsersRequest(
+        text=text, group=group, role=_ROLES[role] if role else admin_pb2.ROLE_UNSPECIFIED, disabled=disabled
+    )
+
     async def work(calls: Calls) -> admin_pb2.ListUsersResponse:
-        return await calls(calls.stub.ListUsers, admin_pb2.ListUsersRequest())
+        return await calls(calls.stub.ListUsers, request)
 
     users = ask(work).users
     if as_json:
