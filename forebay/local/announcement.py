@@ -24,15 +24,22 @@ class Announcement:
     admin_key: str
     """Empty when its file was taken away."""
     is_first_start: bool
+    password_url: str = ""
+    """Where the first admin sets a password, once. Empty: nobody was asked for it."""
 
     @property
     def gateway(self) -> str:
         return self.front.url(self.layout.base)
 
+    @property
+    def dashboard(self) -> str:
+        """The pages, on admin's HTTP port."""
+        return self.front.url(self.layout.admin_http)
+
     def write_connection(self) -> None:
         told = {
             "gateway": self.gateway,
-            "admin_http": self.front.url(self.layout.admin_http),
+            "admin_http": self.dashboard,
             "admin_grpc": f"{LOOPBACK}:{self.layout.admin}",
             "admin_key": self.admin_key,
         }
@@ -46,7 +53,7 @@ class Announcement:
             "Forebay is ready. Ctrl-C stops it.",
             "",
             f"  gateway     {'  '.join([self.gateway, *more])}   (OpenAI: {self.gateway}/v1)",
-            f"  admin HTTP  {self.front.url(self.layout.admin_http)}",
+            f"  dashboard   {self.dashboard}   (REST API: {self.dashboard}/docs)",
             f"  admin gRPC  {LOOPBACK}:{self.layout.admin}   (for {self._command()}, which finds it by itself)",
             f"  models      {models}",
             f"  data        {self.data.root}   (logs in {self.data.logs})",
@@ -56,6 +63,9 @@ class Announcement:
         if self.is_first_start and self.admin_key:
             lines += ["", f"The first admin's key, shown this once and kept in {self.data.admin_key_file}:", ""]
             lines += [f"  {self.admin_key}"]
+        if self.is_first_start and self.password_url:
+            lines += ["", "Set a password for the dashboard's user admin (a link that is good once, for a day):", ""]
+            lines += [f"  {self.password_url}"]
         if self.models:
             lines += ["", "Try it:", "", self.curl()]
         return "\n".join([*lines, ""])

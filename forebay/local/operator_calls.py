@@ -18,6 +18,7 @@ from forebay.rpc import Peer, as_forebay_error
 from forebay.wire.v1 import admin_pb2 as wire
 from forebay.wire.v1 import admin_pb2_grpc, types_pb2
 from forebay.wire.v1.discovery_pb2 import Addresses, SetNodeDiscoveryRequest
+from forebay.wire.v1.identity_pb2 import ResetPasswordRequest
 
 T = TypeVar("T")
 
@@ -87,6 +88,11 @@ class OperatorCalls:
         if not held.after.addresses:
             request = SetNodeDiscoveryRequest(node=node, addresses=Addresses(all=[address]))
             await self._call(self._stub.SetNodeDiscovery, request)
+
+    async def password_link(self, user: str) -> str:
+        """Where the user sets a password of their own, once."""
+        made = await self._call(self._stub.ResetPassword, ResetPasswordRequest(user=user))
+        return str(made.url)
 
     async def invite(self, node: str) -> str:
         """The token with which one machine may join as `node`, once."""

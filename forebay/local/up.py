@@ -38,6 +38,8 @@ from forebay.local.terminal import Terminal
 from forebay.local.wiring import Wiring
 from forebay.rpc import open_peer
 
+FIRST_ADMIN = "admin"
+"""The user that admin makes where there is none."""
 DEMO = "demo"
 """The backend that we start ourselves."""
 
@@ -133,6 +135,7 @@ class Up:
                 calls = OperatorCalls(peer)
                 await self._tell_engines(calls, found, demo, secrets)
                 is_node = await self._join_own_node(calls, door, wiring)
+                password_url = "" if knew_its_key else await self._password_link(calls)
             if is_node:
                 agent = [_process(wiring, "gpu-agent", "gpu-agent", wiring.gpu_agent())]
                 running = run_services(agent, self._parts, settings.path, session, terminal.line)
@@ -143,7 +146,7 @@ class Up:
                 renewing = asyncio.create_task(self._renew_certificates(data), name="renew certificates")
                 stack.callback(renewing.cancel)
 
-            announcement = Announcement(layout, front, data, models, admin_key, not knew_its_key)
+            announcement = Announcement(layout, front, data, models, admin_key, not knew_its_key, password_url)
             announcement.write_connection()
             terminal.line(announcement.text())
             yield
@@ -292,6 +295,14 @@ class Up:
                 await calls.keep_backend(backend)
             except ForebayError as error:
                 self._terminal.line(f"The engine at {backend.url} was not added: {error.message}")
+
+    async def _password_link(self, calls: OperatorCalls) -> str:
+        """Empty where there is none: a database that others made may know no such user."""
+        try:
+            return await calls.password_link(FIRST_ADMIN)
+        except ForebayError as error:
+            self._terminal.line(f"No link for the first admin's password was made: {error.message}")
+            return ""
 
     async def _join_own_node(self, calls: OperatorCalls, door: aiohttp.ClientSession, wiring: Wiring) -> bool:
         """Whether this machine's own agent will be heard. Without it everything else works."""

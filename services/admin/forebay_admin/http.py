@@ -108,7 +108,7 @@ async def open_http(
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[entrance, _failures(pages)])
     app.on_response_prepare.append(_guard)
     docs = (web.get("/docs", rest.docs), web.get("/docs/postman.json", rest.postman))
-    app.add_routes([web.get("/", _front_page(ops)), *docs, *join.routes(), *pages.routes, *others])
+    app.add_routes([web.get("/", _front_page(ops, pages)), *docs, *join.routes(), *pages.routes, *others])
     app.add_subapp(PREFIX, rest.application())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
     await runner.setup()
@@ -126,8 +126,10 @@ async def open_http(
         await runner.cleanup()
 
 
-def _front_page(ops: Ops) -> Handler:
-    async def front_page(_: web.Request) -> web.StreamResponse:
+def _front_page(ops: Ops, pages: Pages) -> Handler:
+    async def front_page(request: web.Request) -> web.StreamResponse:
+        if pages.wants_page(request):
+            return await pages.front(request)
         return web.json_response(
             {"service": "forebay admin", "version": version("forebay"), "waiting_for": ops.missing, "docs": "/docs"}
         )

@@ -46,6 +46,7 @@ from forebay_admin.desks import Means, make_desks
 from forebay_admin.fleet import credential_store
 from forebay_admin.fleet.agent_wheel import build_wheel
 from forebay_admin.fleet.agents_file import AgentsFile
+from forebay_admin.fleet.alerts_client import AlertsClient
 from forebay_admin.fleet.credential_store import CredentialStore
 from forebay_admin.fleet.enrolment import Enrolment
 from forebay_admin.fleet.registry_client import RegistryClient
@@ -80,7 +81,8 @@ from forebay_admin.sign_in.opening import open_sign_in, session_lives
 from forebay_admin.tables import SCHEMA
 from forebay_admin.watch import WatchServicer
 from forebay_admin.web.assets import Assets
-from forebay_admin.web.pages import open_pages
+from forebay_admin.web.cluster_facts import ClusterFacts
+from forebay_admin.web.pages import Outside, open_pages
 from forebay_admin.web.rendering import Rendering
 
 log = logging.getLogger(__name__)
@@ -138,6 +140,7 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             badges,
             pepper,
             ground.clock,
+            rendering,
             own_url=join_url,
             on_refused=security.watchman.login_failed,
         ) as sign_in,
@@ -271,13 +274,25 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ground.clock,
             has_public_status=settings.public_status,
         )
+        outside = Outside(
+            facts=ClusterFacts(
+                registry, scheduler, desks.usage, AlertsClient(registries.leading), prices, ground.clock
+            ),
+            access_requests=desks.access_requests,
+            is_public=settings.public_status,
+            settings=settings,
+            gateway_url=settings.shown_gateway_url,
+            chat=chat,
+        )
         async with asyncio.TaskGroup() as tasks:
             living = tasks.create_task(live(), name="admin")
             noting = tasks.create_task(own.watch(), name="note-standing")
             try:
                 async with (
                     open_server(settings.listen, add, access, examine=demand_text) as grpc_address,
-                    open_pages(operator, access, assets, rendering, pepper, ground.clock, own_url=join_url) as pages,
+                    open_pages(
+                        operator, access, assets, rendering, pepper, ground.clock, outside, own_url=join_url
+                    ) as pages,
                     open_http(
                         settings.http_listen,
                         join,

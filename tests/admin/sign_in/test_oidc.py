@@ -204,7 +204,7 @@ async def test_what_a_provider_does_not_sign_or_does_not_mean_for_us_lets_nobody
     liar.tell_truth()
     liar.claims, liar.groups_elsewhere = {"_claim_names": {"groups": "src1"}, "oid": "o-1"}, ["g-0", "g-1"]
     status, page, onward = await house.lied_to()
-    assert (status, onward) == (303, "/sign-in"), page
+    assert (status, onward) == (303, "/me"), page
     assert (await root.ShowUser(name="mallory@example.org")).user.identities[0].subject == "o-1"
     assert {u.group_name for u in (await root.ListUsers()).users} == {"everyone", "research"}
 

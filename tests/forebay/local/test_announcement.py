@@ -45,6 +45,17 @@ def test_the_key_is_shown_once(announcement: Announcement) -> None:
     assert KEY not in replace(announcement, is_first_start=False).text()
 
 
+def test_the_dashboard_and_the_link_for_its_first_password_are_told_at_the_first_start(
+    announcement: Announcement,
+) -> None:
+    link = "http://127.0.0.1:8091/sign-in/password?token=fbpwd-x"
+    shown = replace(announcement, password_url=link)
+    assert "dashboard   http://127.0.0.1:8091" in shown.text()
+    assert link in shown.text()
+    assert link not in replace(shown, is_first_start=False).text()
+    assert "password" not in announcement.text()
+
+
 def test_without_a_model_it_says_how_to_get_one_and_offers_no_curl(announcement: Announcement) -> None:
     text = replace(announcement, models=()).text()
     assert "forebay backend add" in text

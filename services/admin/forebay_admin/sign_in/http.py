@@ -19,7 +19,6 @@ from forebay.rpc import caller_address
 from forebay_admin.audit.audit_store import Interface, through
 from forebay_admin.json_form import moment
 from forebay_admin.security.visitor import visitor_address
-from forebay_admin.sign_in import pages
 from forebay_admin.sign_in.badges import Badges
 from forebay_admin.sign_in.bearers import (
     SESSION_COOKIE,
@@ -35,6 +34,7 @@ from forebay_admin.sign_in.door import Door, Entry
 from forebay_admin.sign_in.lockout import TooManyAttempts
 from forebay_admin.sign_in.origin import ForeignPage, demand_own_page, safe_next
 from forebay_admin.sign_in.pace import Pace, TooOften
+from forebay_admin.sign_in.pages import HOME, POLICY, THEME_COOKIE, Draws, SignInPages
 from forebay_admin.sign_in.round_trip import RoundTrip
 from forebay_admin.sign_in.sessions import Badge, SessionKind, Visitor
 from forebay_admin.sign_in.waiting_room import WaitingRoom
@@ -65,6 +65,7 @@ class SignInRoutes:
         badges: Badges,
         pepper: bytes,
         clock: Clock,
+        draws: Draws,
         *,
         own_url: str,
         grpc_address: str,
@@ -80,6 +81,7 @@ class SignInRoutes:
         self._own_url = own_url
         self._grpc_address = grpc_address
         self._is_secure = own_url.startswith("https:")
+        self._pages = SignInPages(draws)
         self._pace = Pace(at_once=30, every_s=1.0)
 
     def routes(self) -> list[web.RouteDef]:
@@ -119,18 +121,19 @@ class SignInRoutes:
     # --- passwords ----------------------------------------------------------------------------------------------------
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        badge, bearer = self._who(request)
-        if badge is not None and bearer is not None and "next" not in request.query:
-            return _html(pages.signed_in(badge.user_name, csrf_token(self._pepper, bearer)))
-        return _html(pages.sign_in(safe_next(request.query.get("next", "/sign-in")), self._round_trip.titles))
+        badge, _ = self._who(request)
+        if badge is not None and "next" not in request.query:
+            return _see_other(HOME)
+        next_path = safe_next(request.query.get("next", HOME))
+        return _html(self._pages.sign_in(_theme(request), next_path, self._round_trip.titles))
 
     async def _password_form(self, request: web.Request) -> web.StreamResponse:
         form = await read_form(request, "name", "password")
-        next_path = safe_next(form.get("next", "/sign-in"))
+        next_path = safe_next(form.get("next", HOME))
         try:
             entry = await self._door.by_password(form["name"], form["password"], _visitor(request, SessionKind.WEB))
         except (NotAuthenticated, TooManyAttempts) as error:
-            page = pages.sign_in(next_path, self._round_trip.titles, error.message)
+            page = self._pages.sign_in(_theme(request), next_path, self._round_trip.titles, error.message)
             return _html(page, _status(error), _headers(error))
         return self._enter(request, entry, next_path)
 
@@ -170,7 +173,7 @@ class SignInRoutes:
         return response
 
     async def _reset_page(self, request: web.Request) -> web.StreamResponse:
-        return _html(pages.set_password(request.query.get("token", "")[:200]))
+        return _html(self._pages.set_password(_theme(request), request.query.get("token", "")[:200]))
 
     async def _reset(self, request: web.Request) -> web.StreamResponse:
         is_json = request.content_type == "application/json"
@@ -180,15 +183,20 @@ class SignInRoutes:
         except ForebayError as error:
             if is_json:
                 raise
-            return _html(pages.set_password(told["token"][:200], error.message), _status(error), _headers(error))
+            return _html(
+                self._pages.set_password(_theme(request), told["token"][:200], error.message),
+                _status(error),
+                _headers(error),
+            )
         if is_json:
             return web.json_response({"user": user.name})
-        return _html(pages.said("Done", f"{user.name} has a new password. Sign in with it at {self._own_url}/sign-in"))
+        text = f"{user.name} has a new password."
+        return _html(self._pages.said(_theme(request), "Done", text, ("/sign-in", "Sign in with it")))
 
     # --- providers ----------------------------------------------------------------------------------------------------
 
     async def _to_provider(self, request: web.Request) -> web.StreamResponse:
-        next_path = safe_next(request.query.get("next", "/sign-in"))
+        next_path = safe_next(request.query.get("next", HOME))
         where, sealed = await self._round_trip.begin(request.match_info["provider"], next_path)
         response = _see_other(where)
         response.set_cookie(
@@ -210,7 +218,7 @@ class SignInRoutes:
             )
         except ForebayError as error:
             log.info("sign-in refused", extra={"action": "sign_in_refused", "why": error.message})
-            page = pages.sign_in("/sign-in", self._round_trip.titles, error.message)
+            page = self._pages.sign_in(_theme(request), HOME, self._round_trip.titles, error.message)
             response = _html(page, _status(error), _headers(error))
         else:
             response = self._enter(request, entry, next_path)
@@ -247,12 +255,12 @@ class SignInRoutes:
             onward = f"/device?code={quote(code, safe='')}" if code else "/device"
             return _see_other(f"/sign-in?next={quote(onward, safe='')}")
         if not code:
-            return _html(pages.device_code())
+            return _html(self._pages.device_code(_theme(request)))
         try:
             waiting = await self._waiting_room.look(code)
         except (BadInput, NotFound) as error:
-            return _html(pages.device_code(error.message), _status(error))
-        return _html(pages.device(waiting, badge.user_name, csrf_token(self._pepper, bearer)))
+            return _html(self._pages.device_code(_theme(request), error.message), _status(error))
+        return _html(self._pages.device(_theme(request), waiting, badge.user_name, csrf_token(self._pepper, bearer)))
 
     async def _device_decided(self, request: web.Request) -> web.StreamResponse:
         badge, bearer = self._who(request)
@@ -263,8 +271,10 @@ class SignInRoutes:
         is_confirmed = form["decision"] == "confirm"
         await self._waiting_room.decide(form["code"], badge, is_confirmed=is_confirmed)
         if is_confirmed:
-            return _html(pages.said("Done", "The device is signed in. You can close this page."))
-        return _html(pages.said("Refused", "The device was not signed in. You can close this page."))
+            return _html(self._pages.said(_theme(request), "Done", "The device is signed in. You can close this page."))
+        return _html(
+            self._pages.said(_theme(request), "Refused", "The device was not signed in. You can close this page.")
+        )
 
     # --- all of them --------------------------------------------------------------------------------------------------
 
@@ -308,8 +318,8 @@ class SignInRoutes:
     def _refusal(self, request: web.Request, error: ForebayError) -> web.Response:
         wants_page = "text/html" in request.headers.get("accept", "")
         if wants_page:
-            return _html(pages.said("That did not work", error.message), _status(error), _headers(error))
-        return web.json_response({"error": error.message}, status=_status(error), headers=_headers(error))
+            return _html(self._pages.said(_theme(request), "That did not work", why), _status(error), _headers(error))
+        return web.json_response({"error": why}, status=_status(error), headers=_headers(error))
 
 
 def _visitor(request: web.Request, kind: SessionKind) -> Visitor:
@@ -323,11 +333,15 @@ def _bearer(request: web.Request) -> str | None:
 
 def _html(text: str, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     response = web.Response(text=text, status=status, content_type="text/html", headers=headers)
-    response.headers["content-security-policy"] = pages.POLICY
+    response.headers["content-security-policy"] = POLICY
     response.headers["referrer-policy"] = (
         "same-origin"  # with none at all, browsers would not say where a form comes from
     )
     return response
+
+
+def _theme(request: web.Request) -> str:
+    return request.cookies.get(THEME_COOKIE, "")
 
 
 def _see_other(where: str) -> web.Response:

@@ -27,6 +27,7 @@ from forebay_admin.sign_in.door import Door
 from forebay_admin.sign_in.hashing import Hashing
 from forebay_admin.sign_in.http import SignInRoutes
 from forebay_admin.sign_in.oidc import ProviderClient
+from forebay_admin.sign_in.pages import Draws
 from forebay_admin.sign_in.password_store import forget_old
 from forebay_admin.sign_in.providers import read_providers
 from forebay_admin.sign_in.round_trip import RoundTrip
@@ -75,11 +76,12 @@ async def open_sign_in(
     badges: Badges,
     pepper: bytes,
     clock: Clock,
+    draws: Draws,
     *,
     own_url: str,
     on_refused: Callable[[str, str], None] = lambda name, address: None,
 ) -> AsyncIterator[SignIn]:
-    """`own_url`: where others reach the HTTP port. `on_refused`: as Door has it.
+    """`draws`: makes pages of templates. `own_url`: where others reach the HTTP port. `on_refused`: as Door has it.
     Raises CannotStart for a file of providers that is wrong."""
     providers = await asyncio.to_thread(read_providers, settings.providers_file)
     lives = session_lives(settings)
@@ -116,6 +118,7 @@ async def open_sign_in(
                 badges,
                 pepper,
                 clock,
+                draws,
                 own_url=own_url,
                 grpc_address=_grpc_address(settings),
             ),

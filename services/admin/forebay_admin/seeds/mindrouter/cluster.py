@@ -3,9 +3,7 @@ here. It is kept for seconds, so that whoever asks often asks nobody else."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +12,7 @@ from forebay.clock import Clock
 from forebay.errors import ForebayError
 from forebay.wire.v1 import scheduler_pb2, types_pb2, usage_queries_pb2
 from forebay_admin.fleet.fleet_desk import FleetDesk
+from forebay_admin.lately import Lately
 from forebay_admin.ledger.usage_desk import UsageDesk
 from forebay_admin.people.access import Actor
 from forebay_admin.people.people import Role
@@ -37,8 +36,6 @@ _KEPT_S = {"status": 5.0, "tokens": 5.0, "throughput": 2.0}
 _TRENDS_KEPT_S = {"hour": 15.0, "day": 15.0, "week": 60.0, "month": 300.0, "year": 300.0}
 """Anybody may ask, and the long ones go through many lines."""
 
-Make = Callable[[], Awaitable[dict[str, Any]]]
-
 
 class Cluster:
     def __init__(self, fleet: FleetDesk, scheduler: SchedulerDesk, usage: UsageDesk, clock: Clock) -> None:
@@ -46,33 +43,23 @@ class Cluster:
         self._scheduler = scheduler
         self._usage = usage
         self._clock = clock
-        self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._lately = Lately(clock)
 
     async def status(self) -> dict[str, Any]:
-        return await self._lately("status", _KEPT_S["status"], self._status)
+        return await self._lately.told("status", _KEPT_S["status"], self._status)
 
     async def total_tokens(self) -> dict[str, Any]:
-        return await self._lately("tokens", _KEPT_S["tokens"], self._tokens)
+        return await self._lately.told("tokens", _KEPT_S["tokens"], self._tokens)
 
     async def throughput(self) -> dict[str, Any]:
-        return await self._lately("throughput", _KEPT_S["throughput"], self._throughput)
+        return await self._lately.told("throughput", _KEPT_S["throughput"], self._throughput)
 
     async def trends(self, span: str) -> dict[str, Any]:
         """`span`: one of WORDS; others count as a day, as there."""
         word = span if span in WORDS else "day"
-        told = await self._lately(word, _TRENDS_KEPT_S[word], lambda: self._trends(word))
+        told = await self._lately.told(word, _TRENDS_KEPT_S[word], lambda: self._trends(word))
         now = self._clock.now()
         return {**told, "range": word, "since": _iso(now - _S[word]), "now": _iso(now)}
-
-    async def _lately(self, name: str, kept_s: float, make: Make) -> dict[str, Any]:
-        """One at a time finds it out; what failed is not kept."""
-        async with self._turns.setdefault(name, asyncio.Lock()):
-            at, told = self._kept.get(name, (-kept_s, {}))
-            if self._clock.monotonic() - at >= kept_s or name not in self._kept:
-                told = await make()
-                self._kept[name] = self._clock.monotonic(), told
-            return told
 
     async def _status(self) -> dict[str, Any]:
         backends = list((await self._fleet.show_backends()).backends)
