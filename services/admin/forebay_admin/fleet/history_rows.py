@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from forebay.wire.v1 import history_pb2 as wire
 
@@ -14,6 +16,7 @@ ENERGIES = ("gpu_wh", "server_wh", "idle_wh", "measured_s")
 
 Row = Mapping[str, Any]
 TEXTS = ("kind", "name", "id")
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,12 @@ def points_of(series: wire.HistorySeries) -> Iterator[Point]:
             tuple(_known(getattr(series, name)[i]) for name in ENERGIES),
             series.estimated[i],
         )
+
+
+def with_gaps(points: Iterable[Point], from_us: int, to_us: int, resolution_s: int, zone: str) -> list[Point]:
+    """With an empty point for each time of which nothing is known."""
+    known = {point.at_us: point for point in points}
+    return [known.get(at_us, Point(at_us)) for at_us in _times(from_us, to_us, resolution_s, zone)]
 
 
 async def pages_of(
@@ -76,6 +85,21 @@ def rows_of(page: wire.ReadHistoryResponse, kind: str, metrics: Sequence[str]) -
     for series in page.series:
         for point in points_of(series):
             yield row_of(point, kind, series.name, series.id, metrics)
+
+
+def _times(from_us: int, to_us: int, resolution_s: int, zone: str) -> Iterator[int]:
+    if resolution_s != _DAY_S:
+        yield from range(from_us, to_us, resolution_s * 1_000_000)
+        return
+    place = ZoneInfo(zone) if zone else UTC
+    day = datetime.fromtimestamp(from_us / 1_000_000, UTC).astimezone(place).date()
+    while True:
+        # By the calendar: a day on which clocks change has 23 or 25 hours.
+        at_us = round(datetime(day.year, day.month, day.day, tzinfo=place).timestamp() * 1_000_000)
+        if at_us >= to_us:
+            return
+        yield at_us
+        day += timedelta(days=1)
 
 
 def _known(number: float) -> float | None:

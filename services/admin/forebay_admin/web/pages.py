@@ -16,6 +16,7 @@ from forebay_admin.config import AdminSettings
 from forebay_admin.people.access import Access
 from forebay_admin.web.assets import Assets
 from forebay_admin.web.cluster_facts import ClusterFacts
+from forebay_admin.web.fleet.area import fleet_pages
 from forebay_admin.web.live import Live
 from forebay_admin.web.personal.export import ExportPages
 from forebay_admin.web.personal.keys import OwnKeysPages
@@ -90,6 +91,7 @@ async def open_pages(
         PreferencesPages(visits),
         ExportPages(visits, outside.chat.desk),
         StyleguidePages(visits, live),
+        *fleet_pages(visits, live),
     )
     routes = [*assets.routes(), *live.routes(), *(route for area in areas for route in area.routes())]
     try:

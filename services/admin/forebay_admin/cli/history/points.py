@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 from forebay_admin.cli.plain import Plain
 from forebay_admin.cli.words import gigabytes, moment
 from forebay_admin.fleet.history_rows import ENERGIES, STATISTICS, Point
+from forebay_admin.fleet.history_rows import with_gaps as with_gaps
 
-_DAY_S = 86_400
 _BARS = "▁▂▃▄▅▆▇█"
 _GAP = " "
-
-
-def with_gaps(points: Iterable[Point], from_us: int, to_us: int, resolution_s: int, zone: str) -> list[Point]:
-    """With an empty point for each time of which nothing is known."""
-    known = {point.at_us: point for point in points}
-    return [known.get(at_us, Point(at_us)) for at_us in _times(from_us, to_us, resolution_s, zone)]
 
 
 def plain_point(point: Point, metrics: Sequence[str]) -> Plain:
@@ -107,21 +99,6 @@ def total(points: Iterable[Point], energy: str) -> float | None:
     place = ENERGIES.index(energy)
     told = [wh for point in points if (wh := point.energies[place]) is not None]
     return sum(told) if told else None
-
-
-def _times(from_us: int, to_us: int, resolution_s: int, zone: str) -> Iterator[int]:
-    if resolution_s != _DAY_S:
-        yield from range(from_us, to_us, resolution_s * 1_000_000)
-        return
-    place = ZoneInfo(zone) if zone else UTC
-    day = datetime.fromtimestamp(from_us / 1_000_000, UTC).astimezone(place).date()
-    while True:
-        # By the calendar: a day on which clocks change has 23 or 25 hours.
-        at_us = round(datetime(day.year, day.month, day.day, tzinfo=place).timestamp() * 1_000_000)
-        if at_us >= to_us:
-            return
-        yield at_us
-        day += timedelta(days=1)
 
 
 def _mean(numbers: Sequence[float | None]) -> float | None:

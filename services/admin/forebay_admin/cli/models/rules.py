@@ -15,7 +15,7 @@ from forebay_admin.cli.amounts import parse_cap
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import F, json_option, print_json, print_table
 from forebay_admin.cli.plain import Plain, plain
-from forebay_admin.cli.words import count
+from forebay_admin.models.rule_words import as_json_text, effects, whose
 
 _THINKING = {
     "off": admin_pb2.MODEL_THINKING_OFF,
@@ -28,12 +28,6 @@ _STRUCTURED = {
     "ask-again": admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN,
     "none": admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED,
 }
-_CAPS = (
-    ("max_output_tokens", "at most {} output tokens"),
-    ("num_ctx", "num_ctx at most {}"),
-    ("keep_alive_s", "keep_alive at most {} s"),
-    ("max_context_tokens", "at most {} tokens in a prompt"),
-)
 
 
 @click.command(short_help="Give a model another name, or show such names.")
@@ -193,7 +187,7 @@ def set_rule(
     if as_json:
         print_json(_plain(after))
         return
-    click.echo(f"For {_whose(after.scope)}: {'; '.join(_effects(after))}.")
+    click.echo(f"For {whose(after.scope)}: {'; '.join(effects(after))}.")
 
 
 @rule.command("list")
@@ -214,7 +208,7 @@ def list_rules(as_json: bool) -> None:
         return
     print_table(
         ("For", "What"),
-        ((escape(_whose(one.scope)), escape("\n".join(_effects(one)))) for one in rules),
+        ((escape(whose(one.scope)), escape("\n".join(effects(one)))) for one in rules),
         nothing="There are no rules: requests pass as they come. Make one with: forebay model rule set …",
     )
 
@@ -240,7 +234,7 @@ def remove_rule(pool: str | None, model: str | None, key: str | None, as_json: b
     if as_json:
         print_json(_plain(before))
         return
-    click.echo(f"There is no rule for {_whose(before.scope)} any more.")
+    click.echo(f"There is no rule for {whose(before.scope)} any more.")
 
 
 def _scope(pool: str | None, model: str | None, key: str | None) -> admin_pb2.ModelRuleScope:
@@ -264,21 +258,8 @@ def _fields(told: Iterable[str], option: str) -> dict[str, str]:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise BadInput(f"{text!r} is not FIELD=VALUE: write {option} temperature=0.7.")
-        fields[name.strip()] = _as_json(value)
+        fields[name.strip()] = as_json_text(value)
     return fields
-
-
-def _as_json(text: str) -> str:
-    """What is no JSON is plain text."""
-    try:
-        json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return json.dumps(text, ensure_ascii=False)
-    return text
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
 
 
 def _cap(text: str | None) -> admin_pb2.Cap | None:
@@ -291,22 +272,6 @@ def _plain(told: admin_pb2.ModelRule) -> Plain:
 
 def _values(fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: json.loads(fields[name]) for name in sorted(fields)}
-
-
-def _effects(told: admin_pb2.ModelRule) -> list[str]:
-    effects = [f"default {name}={text}" for name, text in sorted(told.defaults.items())]
-    effects += [f"pinned {name}={text}" for name, text in sorted(told.pinned.items())]
-    effects += [words.format(count(getattr(told, name))) for name, words in _CAPS if told.HasField(name)]  # type: ignore[arg-type]
-    told_plainly = plain(told)
-    words = (("thinking", told_plainly["thinking"]), ("structured output:", told_plainly["structured"]))
-    return effects + [f"{what} {word.replace('_', ' ')}" for what, word in words if word]
-
-
-def _whose(scope: admin_pb2.ModelRuleScope) -> str:
-    field = scope.WhichOneof("of")
-    return (
-        "everybody" if field is None or field == "everyone" else f"{field.removesuffix('_id')} {getattr(scope, field)}"
-    )
 
 
 def _within(pool: str) -> str:

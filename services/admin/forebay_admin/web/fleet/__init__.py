@@ -1,0 +1,1 @@
+"""Nodes, backends, models, and how all of it is."""
