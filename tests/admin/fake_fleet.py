@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from dataclasses import replace
 from typing import Any
 
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, NotFound
 from forebay.wire.v1 import fleet_pb2 as wire
 from forebay.wire.v1 import registry_pb2
 from forebay_registry.backend import BackendId, Desired, NodeId
@@ -23,6 +24,7 @@ class FakeFleet:
         self._known = known
         self._state = Wanted(0, {}, {}, {}, {})
         self._versions: list[Version] = []
+        self._past: dict[int, Wanted] = {0: self._state}
         self._numbers = itertools.count(1)
         self.refuse: type[ForebayError] | None = None
         """What a change is refused with, though its plan was good."""
@@ -54,14 +56,18 @@ class FakeFleet:
             if self.refuse is not None:
                 raise self.refuse
             self._state = replace(planned.after, version=edit.version)
-            self._versions.append(Version(edit.version, 1.0, request.actor, edit.changes))
+            self._past[edit.version] = self._state
+            self._versions.append(Version(edit.version, time.time(), request.actor, edit.changes))
             self._tell()
             await self.answers.wait()
         return wire.ChangeFleetResponse(version=self._state.version, changes=changes, notes=planned.notes)
 
     async def ReadFleet(self, request: wire.ReadFleetRequest, context: Any) -> wire.ReadFleetResponse:
-        fleet, version = to_spec(document(self._state)), self._state.version
-        return wire.ReadFleetResponse(fleet=fleet, version=version, declared=self.declared)
+        version = request.version if request.HasField("version") else self._state.version
+        if version not in self._past:
+            raise NotFound(f"There is no version {version} of the fleet.")
+        state = self._past[version] if version != self._state.version else self._state
+        return wire.ReadFleetResponse(fleet=to_spec(document(state)), version=version, declared=self.declared)
 
     async def ListFleetVersions(
         self, request: wire.ListFleetVersionsRequest, context: Any

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.plain_message import plain_of
-from forebay_admin.cli.fleet.file import read_fleet_file, write_fleet_file
+from forebay_admin.fleet.fleet_file import read_fleet_file, write_fleet_file
 
 WHOLE = """\
 nodes:

@@ -31,6 +31,7 @@ from forebay_admin.web.status.models import ModelsPages
 from forebay_admin.web.status.status import StatusPages
 from forebay_admin.web.styleguide import StyleguidePages
 from forebay_admin.web.visit import Visits
+from forebay_admin.web.work.work_pages import work_pages
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,6 +92,7 @@ async def open_pages(
         PreferencesPages(visits),
         ExportPages(visits, outside.chat.desk),
         StyleguidePages(visits, live),
+        *work_pages(visits, live, outside.settings),
         *fleet_pages(visits, live),
     )
     routes = [*assets.routes(), *live.routes(), *(route for area in areas for route in area.routes())]

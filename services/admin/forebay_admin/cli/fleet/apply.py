@@ -12,9 +12,9 @@ from forebay.errors import BadInput
 from forebay.wire.v1 import admin_pb2, fleet_pb2
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.fleet.changes import plain_change, print_changes, summary
-from forebay_admin.cli.fleet.file import FileProblem, FleetFile, read_fleet_file
 from forebay_admin.cli.output import json_option, print_json
 from forebay_admin.cli.plain import Plain
+from forebay_admin.fleet.fleet_file import FileProblem, FleetFile, read_fleet_file
 
 _FIRST_LABEL = "default"
 

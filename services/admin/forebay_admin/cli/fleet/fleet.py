@@ -13,10 +13,10 @@ from forebay.wire.v1 import fleet_pb2
 from forebay_admin.cli.amounts import MOST_VERSION
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.fleet.changes import in_short, print_changes
-from forebay_admin.cli.fleet.file import write_fleet_file
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.words import age
+from forebay_admin.fleet.fleet_file import write_fleet_file
 
 
 @click.group(short_help="The fleet as a file, and its versions.")
