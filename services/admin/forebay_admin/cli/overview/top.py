@@ -1,12 +1,15 @@
-"""`forebay top`: a view of the whole that renews itself. What it shows is `top_picture`'s."""
+"""`forebay top`: a view of the whole that renews itself. What it shows is `top_picture`'s; in a terminal that takes keys,
+the panes are `top_app`'s."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -19,20 +22,21 @@ from rich.table import Table
 from rich.text import Text
 
 from forebay.errors import ForebayError, NotAllowed, NotAuthenticated, Unavailable
-from forebay.wire.v1 import admin_pb2, alerts_pb2
+from forebay.wire.v1 import admin_pb2, alerts_pb2, registry_pb2, usage_pb2
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option
+from forebay_admin.cli.overview.top_panes import Seen, seen
 from forebay_admin.cli.overview.top_picture import (
     BACKEND_COLUMNS,
     GPU_COLUMNS,
     QUEUE_COLUMNS,
-    Picture,
     backend_row,
     gpu_row,
     head,
-    picture,
     queue_row,
 )
+from forebay_admin.cli.queue.explain import CANDIDATE_COLUMNS, account, candidate_rows, why_there
+from forebay_admin.fleet.picture import Picture, picture
 
 T = TypeVar("T")
 
@@ -41,6 +45,7 @@ _FRAME = 3
 _NARROW_BELOW = 100
 _LEAST_ROWS = 2
 _PIPE_WIDTH, _PIPE_HEIGHT = 160, 1_000
+_LATEST = 20
 
 
 @click.command(short_help="Queue, backends, GPUs and tokens a second, as they change.")
@@ -48,8 +53,14 @@ _PIPE_WIDTH, _PIPE_HEIGHT = 160, 1_000
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @json_option
 def top(every: float, once: bool, as_json: bool) -> None:
-    """Who waits, how full backends and GPUs are, and how many tokens a second are read and written; Ctrl-C ends it. Where
-    nobody watches (a pipe, a file) each look is printed below the one before.
+    """Who waits, how full backends and GPUs are, and how many tokens a second are read and written; q or Ctrl-C ends it.
+    Where nobody watches (a pipe, a file) each look is printed below the one before.
+
+    \b
+    d   drain the backend that is selected, or let it take requests again
+    e   explain a request
+    /   show only rows with some words
+    ?   all keys
 
     \b
     forebay top
@@ -81,6 +92,9 @@ async def _run(calls: Calls, every: float, *, once: bool, as_json: bool) -> None
             if once:
                 return
             await asyncio.sleep(every)
+    if sys.stdin.isatty():
+        await _in_panes(calls, every)
+        return
     first = await look(calls)  # what is wrong at once is said as by any other command
 
     def draw(seen: Picture) -> RenderableType:
@@ -92,9 +106,80 @@ async def _run(calls: Calls, every: float, *, once: bool, as_json: bool) -> None
             live.update(draw(await look(calls)), refresh=True)
 
 
+async def _in_panes(calls: Calls, every: float) -> None:
+    from forebay_admin.cli.overview.top_app import TopApp  # only here: it takes long to load
+
+    fleet = _Fleet(calls)
+    app = TopApp(fleet, await fleet.look(), every)
+    await app.run_async()
+    if app.failure is not None:
+        raise app.failure
+
+
+class _Fleet:
+    """What the panes ask and do."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def look(self) -> Seen:
+        asked, requests = await asyncio.gather(_ask_all(self._calls), self._latest())
+        return seen(_picture_of(asked), asked.queue, asked.backends, asked.nodes, requests)
+
+    async def drain(self, backend: str, reason: str, *, undo: bool) -> str:
+        request = admin_pb2.DrainBackendRequest(name=backend, reason=reason, undo=undo)
+        done = await self._calls(self._calls.stub.DrainBackend, request)
+        if undo:
+            return f"{done.name} takes requests again as soon as it is found to be well."
+        if done.running_unknown:
+            return f"{done.name} gets nothing new; how much runs there no scheduler tells."
+        return f"{done.name} gets nothing new; " + (
+            f"{done.running} run there." if done.running else "nothing runs there."
+        )
+
+    async def explain(self, request_id: str) -> Sequence[RenderableType]:
+        request = admin_pb2.ViewExplanationRequest(request_id=request_id)
+        told = await self._calls(self._calls.stub.ViewExplanation, request)
+        shown: list[RenderableType] = []
+        for one in told.explanations:
+            shown.append(Text("\n".join(account(one, told.names))))
+            for attempt in one.attempts:
+                if attempt.candidates:
+                    rows = list(candidate_rows(attempt, told.names))
+                    shown.append(Text(f"\n{why_there(attempt, told.names)}"))
+                    shown.append(_table(CANDIDATE_COLUMNS, rows, len(rows), narrow=False))
+        return shown
+
+    async def _latest(self) -> Sequence[usage_pb2.UsageRecord]:
+        """None where they cannot be asked: the others are what one looks for."""
+        request = admin_pb2.ShowUsageRequest(rows=True, limit=_LATEST)
+        try:
+            return (await self._calls(self._calls.stub.ShowUsage, request)).rows
+        except ForebayError:
+            return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    queue: admin_pb2.ViewQueueResponse | None
+    backends: Sequence[registry_pb2.Backend] | None
+    nodes: Sequence[registry_pb2.Node] | None
+    alerts: Sequence[alerts_pb2.Alert] | None
+    unknown: dict[str, None]
+    """Why what is None is: sentences, each once."""
+
+
 async def look(calls: Calls) -> Picture:
     """As of now; of what does not answer, the picture says so. Raises what says that we may not ask at all, and Unavailable
     when nobody answers."""
+    return _picture_of(await _ask_all(calls))
+
+
+def _picture_of(asked: _Answers) -> Picture:
+    return picture(asked.queue, asked.backends, asked.nodes, asked.alerts, asked.unknown)
+
+
+async def _ask_all(calls: Calls) -> _Answers:
     unknown: list[str] = []
     queue, backends, nodes, alerts = await asyncio.gather(
         _maybe(calls(calls.stub.ViewQueue, admin_pb2.ViewQueueRequest()), unknown),
@@ -104,7 +189,7 @@ async def look(calls: Calls) -> Picture:
     )
     if queue is None and backends is None and nodes is None and alerts is None:
         raise Unavailable(unknown[0])
-    return picture(
+    return _Answers(
         queue,
         backends.backends if backends is not None else None,
         nodes.nodes if nodes is not None else None,

@@ -22,6 +22,7 @@ _TERMS = (
     ("failure_s", "#Failures"),
     ("guard_s", "#Guard"),
 )
+CANDIDATE_COLUMNS = ("Backend", "#Total", *(title for _, title in _TERMS), "#Cached", "#Free slots", "")
 
 
 @click.command(short_help="What became of one request, and why.")
@@ -142,23 +143,26 @@ def _print_candidates(attempt: scheduler_pb2.Attempt, names: admin_pb2.Names) ->
     if not attempt.candidates:
         return
     click.echo()
-    backend = names.backends.get(attempt.backend_id, attempt.backend_id)
-    click.echo(f"Why {backend} (attempt {attempt.number}), in seconds:")
-    print_table(
-        ("Backend", "#Total", *(title for _, title in _TERMS), "#Cached", "#Free slots", ""),
-        (
-            (
-                escape(names.backends.get(c.backend_id, c.backend_id)),
-                _seconds(c.total_s),
-                *(_seconds(getattr(c, field)) for field, _ in _TERMS),
-                count(c.cached_tokens),
-                count(c.free_slots),
-                "[green]chosen[/green]" if c.backend_id == attempt.backend_id else "",
-            )
-            for c in attempt.candidates
-        ),
-        nothing="",
-    )
+    click.echo(why_there(attempt, names))
+    print_table(CANDIDATE_COLUMNS, candidate_rows(attempt, names), nothing="")
+
+
+def why_there(attempt: scheduler_pb2.Attempt, names: admin_pb2.Names) -> str:
+    """What stands over its candidates."""
+    return f"Why {names.backends.get(attempt.backend_id, attempt.backend_id)} (attempt {attempt.number}), in seconds:"
+
+
+def candidate_rows(attempt: scheduler_pb2.Attempt, names: admin_pb2.Names) -> Iterator[tuple[str, ...]]:
+    """By CANDIDATE_COLUMNS, in rich's markup."""
+    for c in attempt.candidates:
+        yield (
+            escape(names.backends.get(c.backend_id, c.backend_id)),
+            _seconds(c.total_s),
+            *(_seconds(getattr(c, field)) for field, _ in _TERMS),
+            count(c.cached_tokens),
+            count(c.free_slots),
+            "[green]chosen[/green]" if c.backend_id == attempt.backend_id else "",
+        )
 
 
 def _seconds(value: float) -> str:
