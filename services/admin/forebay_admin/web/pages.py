@@ -18,6 +18,7 @@ from forebay_admin.web.assets import Assets
 from forebay_admin.web.cluster_facts import ClusterFacts
 from forebay_admin.web.fleet.area import fleet_pages
 from forebay_admin.web.live import Live
+from forebay_admin.web.people.people_pages import people_pages
 from forebay_admin.web.personal.export import ExportPages
 from forebay_admin.web.personal.keys import OwnKeysPages
 from forebay_admin.web.personal.limits import OwnLimitsPages
@@ -31,6 +32,7 @@ from forebay_admin.web.status.models import ModelsPages
 from forebay_admin.web.status.status import StatusPages
 from forebay_admin.web.styleguide import StyleguidePages
 from forebay_admin.web.visit import Visits
+from forebay_admin.web.watch.watch_pages import watch_pages
 from forebay_admin.web.work.work_pages import work_pages
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -93,6 +95,8 @@ async def open_pages(
         ExportPages(visits, outside.chat.desk),
         StyleguidePages(visits, live),
         *work_pages(visits, live, outside.settings),
+        *people_pages(visits),
+        *watch_pages(visits, live),
         *fleet_pages(visits, live),
     )
     routes = [*assets.routes(), *live.routes(), *(route for area in areas for route in area.routes())]

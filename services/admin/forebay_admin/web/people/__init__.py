@@ -1,0 +1,1 @@
+"""Users, groups, roles, keys, budgets, and what was asked for."""

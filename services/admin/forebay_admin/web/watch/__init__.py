@@ -1,0 +1,1 @@
+"""Audit, recordings, security events and what was told to whom."""
