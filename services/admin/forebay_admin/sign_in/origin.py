@@ -23,12 +23,21 @@ def demand_own_page(headers: Mapping[str, str], own_origin: str) -> None:
         if site not in ("same-origin", "none"):
             raise ForeignPage
         return
-    origin = headers.get("origin")
-    if origin is None:
+    if "origin" not in headers:
         return
-    host = urlsplit(origin).netloc.lower()
-    if not host or host not in (headers.get("host", "").lower(), urlsplit(own_origin).netloc.lower()):
+    if not own_page(headers, own_origin):
         raise ForeignPage
+
+
+def own_page(headers: Mapping[str, str], own_origin: str) -> str:
+    """The origin of the page of ours that asks; empty where it is none of ours, or nothing is said about it."""
+    origin = headers.get("origin", "")
+    try:
+        host = urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+    is_ours = bool(host) and host in (headers.get("host", "").lower(), urlsplit(own_origin).netloc.lower())
+    return origin if is_ours else ""
 
 
 def safe_next(text: str) -> str:

@@ -15,6 +15,8 @@ from forebay_admin.chat.opening import Chat
 from forebay_admin.config import AdminSettings
 from forebay_admin.people.access import Access
 from forebay_admin.web.assets import Assets
+from forebay_admin.web.chat.chat import ChatPages
+from forebay_admin.web.chat.chat_calls import ChatCalls
 from forebay_admin.web.cluster_facts import ClusterFacts
 from forebay_admin.web.fleet.area import fleet_pages
 from forebay_admin.web.live import Live
@@ -94,6 +96,8 @@ async def open_pages(
         PreferencesPages(visits),
         ExportPages(visits, outside.chat.desk),
         StyleguidePages(visits, live),
+        ChatPages(visits, outside.chat),
+        ChatCalls(visits, outside.chat),
         *work_pages(visits, live, outside.settings),
         *people_pages(visits),
         *watch_pages(visits, live),

@@ -1,0 +1,1 @@
+"""Conversations with models, kept here and answered by the gateway."""
