@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, select, text
 from sqlalchemy.exc import DBAPIError
@@ -178,7 +178,10 @@ class UsageDesk:
         if min(from_us, to_us) < 0:
             raise BadInput("That is before 1970.")
         until = moment(to_us) if to_us else datetime.fromtimestamp(self._clock.now(), UTC)
-        return moment(from_us) if from_us else until - _USUAL_SPAN, until
+        since = moment(from_us) if from_us else until - _USUAL_SPAN
+        if max(since, until).year == MAXYEAR:  # days and months that begin after it are no dates
+            raise BadInput("That is later than a calendar holds.")
+        return since, until
 
     async def _only(
         self,

@@ -71,4 +71,4 @@ def csrf_token(pepper: bytes, session: Bearer) -> str:
 
 
 def is_csrf_token(pepper: bytes, session: Bearer, told: str) -> bool:
-    return hmac.compare_digest(csrf_token(pepper, session).encode(), told.encode())
+    return hmac.compare_digest(csrf_token(pepper, session).encode(), told.encode(errors="replace"))

@@ -317,6 +317,11 @@ class SignInRoutes:
 
     def _refusal(self, request: web.Request, error: ForebayError) -> web.Response:
         wants_page = "text/html" in request.headers.get("accept", "")
+        why = error.message
+        if isinstance(error, Unavailable):
+            # Whoever asks is a stranger yet: where databases are and what they say is not theirs to know.
+            log.warning("sign-in not possible", extra={"action": "sign_in_unavailable", "why": why})
+            why = "This does not work at the moment: try again shortly."
         if wants_page:
             return _html(self._pages.said(_theme(request), "That did not work", why), _status(error), _headers(error))
         return web.json_response({"error": why}, status=_status(error), headers=_headers(error))
