@@ -6,7 +6,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Hundreds of processes are started here, of the same few hundred modules: each is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test check core test-core test-clients test-js test-engines web web-if-possible fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath bench-peers clean
+.PHONY: help up test check core test-core test-clients test-js test-engines web web-if-possible test-web fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath targets-web bench-peers clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -16,8 +16,8 @@ up: .venv/run.stamp web-if-possible ## everything on this machine, with a model;
 
 test: .venv/dev.stamp web ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy" \
-	  --ignore=tests/compatibility --ignore=tests/javascript --ignore=tests/engines -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
+	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy and not browser" \
+	  --ignore=tests/compatibility --ignore=tests/javascript --ignore=tests/engines --ignore=tests/browser -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
 	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
 	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
 
@@ -115,6 +115,12 @@ build/node/.stamp: requirements/node.txt | .venv/bin/python
 	fi
 	@touch $@
 
+test-web: .venv/dev.stamp web ## the pages in a real browser: each page, role, theme and width; needs Debian's Chromium
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get install -qq -y --no-install-recommends chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; }; } || \
+	  { echo "The pages' tests need Chromium; on Debian: apt install chromium"; exit 1; }
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/browser -m browser $(ARGS)
+
 fmt: .venv/dev.stamp ## format the code and fix what can be fixed
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
@@ -174,6 +180,9 @@ targets-admin: .venv/dev.stamp ## measure admin's targets; also build/targets/ad
 
 targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
 	$(BIN)/python benchmarks/dialects.py
+
+targets-web: .venv/dev.stamp web ## look at all pages as everybody and measure them; also build/targets/web.jsonl; ARGS=--short is quicker
+	$(BIN)/python benchmarks/web.py $(ARGS)
 
 # The scheduler behind the gateways is the compiled one, as shipped; everything else is the tree as it lies here.
 targets-hotpath: build/core/.stamp ## measure the hot path beside other gateways; writes docs/performance.md; ARGS=--short is quicker
