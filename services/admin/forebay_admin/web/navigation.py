@@ -66,7 +66,7 @@ GROUPS = (
     Group(
         "Records",
         (
-            Place("Usage and cost", "/console/usage", "QueryUsage", "chart", whole=True),
+            Place("Usage and cost", "/console/usage", "QueryUsage", "chart"),
             Place("Audit", "/console/audit", "ListAudit", "list", whole=True),
             Place("Recordings", "/console/recordings", "SearchRecordings", "text", whole=True, also=_POLICIES),
             Place("Security", "/console/security", "ListSecurityEvents", "lock", whole=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from forebay.errors import NotFound
 from forebay.wire.v1 import usage_queries_pb2
 from forebay_admin.fleet.history_rows import pages_of
 from forebay_admin.web.fleet import plots
@@ -33,7 +34,10 @@ class DataPages:
             is_summed=query.get("sum", "") == "1",
         )
         request = asked.request(visit.now)
-        pages = [page async for page in pages_of(lambda wanted: visit.ask("ShowHistory", wanted), request)]
+        try:
+            pages = [page async for page in pages_of(lambda wanted: visit.ask("ShowHistory", wanted), request)]
+        except NotFound:
+            pages = []  # a plot of what is too young to have a history is empty, and no failure
         return web.json_response(plots.history_numbers(pages, asked))
 
     async def _usage(self, visit: Visit) -> web.StreamResponse:
