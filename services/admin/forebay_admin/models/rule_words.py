@@ -7,6 +7,17 @@ import json
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.json_form import plain
 
+THINKING = {
+    "off": admin_pb2.MODEL_THINKING_OFF,
+    "usual": admin_pb2.MODEL_THINKING_USUAL,
+    "none": admin_pb2.MODEL_THINKING_UNSPECIFIED,
+}
+STRUCTURED = {
+    "trust": admin_pb2.STRUCTURED_OUTPUT_TRUST,
+    "check": admin_pb2.STRUCTURED_OUTPUT_CHECK,
+    "ask_again": admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN,
+    "none": admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED,
+}
 _CAPS = (
     ("max_output_tokens", "at most {} output tokens"),
     ("num_ctx", "num_ctx at most {}"),

@@ -16,56 +16,27 @@ from forebay_admin.cli.output import print_json, print_table
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.spans import parse_span
 from forebay_admin.cli.words import count, milliseconds, moment
+from forebay_admin.ledger.usage_words import BUCKETS, COLUMNS, ORDERS, OUTCOMES
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_BY = {
-    "key": wire.USAGE_COLUMN_KEY,
-    "user": wire.USAGE_COLUMN_USER,
-    "group": wire.USAGE_COLUMN_GROUP,
-    "model": wire.USAGE_COLUMN_MODEL,
-    "backend": wire.USAGE_COLUMN_BACKEND,
-    "pool": wire.USAGE_COLUMN_POOL,
-    "outcome": wire.USAGE_COLUMN_OUTCOME,
-}
-_BUCKETS = {
-    "minute": wire.USAGE_BUCKET_MINUTE,
-    "hour": wire.USAGE_BUCKET_HOUR,
-    "day": wire.USAGE_BUCKET_DAY,
-    "week": wire.USAGE_BUCKET_WEEK,
-    "month": wire.USAGE_BUCKET_MONTH,
-}
-_ORDERS = {
-    "tokens": wire.USAGE_ORDER_TOKENS,
-    "requests": wire.USAGE_ORDER_REQUESTS,
-    "cost": wire.USAGE_ORDER_COST,
-    "duration": wire.USAGE_ORDER_DURATION,
-}
-_OUTCOMES = {
-    "finished": types_pb2.OUTCOME_FINISHED,
-    "refused": types_pb2.OUTCOME_REFUSED,
-    "failed": types_pb2.OUTCOME_FAILED,
-    "cancelled": types_pb2.OUTCOME_CANCELLED,
-    "gateway_lost": types_pb2.OUTCOME_GATEWAY_LOST,
-}
 
 
 def sum_options(command: F) -> F:
     """For `show_sums`: with any of them `forebay usage` tells sums in this way."""
     for option in (
-        click.option("--order", type=click.Choice(tuple(_ORDERS)), help="The most of what first. Default: tokens."),
+        click.option("--order", type=click.Choice(tuple(ORDERS)), help="The most of what first. Default: tokens."),
         click.option("--compare", is_flag=True, help="Also with the span of the same length before it."),
         click.option("--top", type=click.IntRange(1, 100), help="Only so many of them; the others are added up."),
-        click.option("--outcome", type=click.Choice(tuple(_OUTCOMES)), help="Only requests that ended so."),
+        click.option("--outcome", type=click.Choice(tuple(OUTCOMES)), help="Only requests that ended so."),
         click.option("--pool", default="", metavar="NAME", help="Only in this pool."),
         click.option("--backend", default="", metavar="ID", help="Only on this backend."),
         click.option("--model", default="", metavar="NAME", help="Only of this model."),
         click.option("--key", "key_id", default="", metavar="ID", help="Only with this key."),
         click.option("--group", default="", metavar="NAME", help="Only of this group, and of groups within it."),
         click.option("--zone", default="", metavar="ZONE", help="Whose calendar --bucket follows: Europe/Berlin."),
-        click.option("--bucket", type=click.Choice(tuple(_BUCKETS)), help="In parts of time."),
+        click.option("--bucket", type=click.Choice(tuple(BUCKETS)), help="In parts of time."),
         click.option("--until", metavar="TIME", help="Until when. Default: now."),
-        click.option("--by", multiple=True, type=click.Choice(tuple(_BY)), help="By what; may be given again."),
+        click.option("--by", multiple=True, type=click.Choice(tuple(COLUMNS)), help="By what; may be given again."),
     ):
         command = option(command)
     return command
@@ -97,8 +68,8 @@ def show_sums(
     request = wire.QueryUsageRequest(
         from_us=span.from_us,
         to_us=span.to_us,
-        by=[_BY[one] for one in by],
-        bucket=_BUCKETS[bucket] if bucket else wire.USAGE_BUCKET_UNSPECIFIED,
+        by=[COLUMNS[one] for one in by],
+        bucket=BUCKETS[bucket] if bucket else wire.USAGE_BUCKET_UNSPECIFIED,
         time_zone=zone,
         user=user,
         group=group,
@@ -106,8 +77,8 @@ def show_sums(
         model=model,
         backend_id=backend,
         pool=pool,
-        outcome=_OUTCOMES[outcome] if outcome else types_pb2.OUTCOME_UNSPECIFIED,
-        order=_ORDERS[order] if order else wire.USAGE_ORDER_UNSPECIFIED,
+        outcome=OUTCOMES[outcome] if outcome else types_pb2.OUTCOME_UNSPECIFIED,
+        order=ORDERS[order] if order else wire.USAGE_ORDER_UNSPECIFIED,
         top=top or 0,
         compare=compare,
         limit=limit,

@@ -15,19 +15,9 @@ from forebay_admin.cli.amounts import parse_cap
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import F, json_option, print_json, print_table
 from forebay_admin.cli.plain import Plain, plain
-from forebay_admin.models.rule_words import as_json_text, effects, whose
+from forebay_admin.models.rule_words import STRUCTURED, THINKING, as_json_text, effects, whose
 
-_THINKING = {
-    "off": admin_pb2.MODEL_THINKING_OFF,
-    "usual": admin_pb2.MODEL_THINKING_USUAL,
-    "none": admin_pb2.MODEL_THINKING_UNSPECIFIED,
-}
-_STRUCTURED = {
-    "trust": admin_pb2.STRUCTURED_OUTPUT_TRUST,
-    "check": admin_pb2.STRUCTURED_OUTPUT_CHECK,
-    "ask-again": admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN,
-    "none": admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED,
-}
+_STRUCTURED = {name.replace("_", "-"): value for name, value in STRUCTURED.items()}
 
 
 @click.command(short_help="Give a model another name, or show such names.")
@@ -122,7 +112,7 @@ def _scope_options(command: F) -> F:
 @click.option("--keep-alive", metavar="SECONDS|none", help="The longest that Ollama's clients may ask for.")
 @click.option("--max-context-tokens", metavar="N|none", help="The most that a prompt may hold.")
 @click.option(
-    "--thinking", type=click.Choice(tuple(_THINKING)), help="off: only for those who ask; usual: as the model does."
+    "--thinking", type=click.Choice(tuple(THINKING)), help="off: only for those who ask; usual: as the model does."
 )
 @click.option(
     "--structured", type=click.Choice(tuple(_STRUCTURED)), help="What is done about answers that must be JSON."
@@ -176,7 +166,7 @@ def set_rule(
         num_ctx=_cap(num_ctx),
         keep_alive_s=_cap(keep_alive),
         max_context_tokens=_cap(max_context_tokens),
-        thinking=_THINKING[thinking] if thinking is not None else None,
+        thinking=THINKING[thinking] if thinking is not None else None,
         structured=_STRUCTURED[structured] if structured is not None else None,
     )
 

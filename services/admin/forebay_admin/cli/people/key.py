@@ -15,10 +15,11 @@ from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.people.imports import import_keys
 from forebay_admin.cli.people.key_life import block, rename, renew, restrict, rotate, unblock
-from forebay_admin.cli.people.key_options import BANDS, key_terms, parse_labels, terms_options
+from forebay_admin.cli.people.key_options import key_terms, parse_labels, terms_options
 from forebay_admin.cli.people.trust import trust, trusted, untrust
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.words import age, ahead, coloured, parse_duration
+from forebay_admin.keys.key_words import BANDS
 
 _STATES = {
     "active": admin_pb2.KEY_STATE_ACTIVE,

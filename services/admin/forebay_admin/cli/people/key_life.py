@@ -11,9 +11,10 @@ import click
 from forebay.wire.v1 import admin_pb2, key_terms_pb2
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json
-from forebay_admin.cli.people.key_options import BANDS, parse_labels, terms_change, terms_options
+from forebay_admin.cli.people.key_options import parse_labels, terms_change, terms_options
 from forebay_admin.cli.plain import plain
 from forebay_admin.cli.words import ahead, parse_duration
+from forebay_admin.keys.key_words import BANDS
 
 
 @click.command()

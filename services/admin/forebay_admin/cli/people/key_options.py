@@ -8,22 +8,11 @@ from typing import Any
 import click
 
 from forebay.errors import BadInput
-from forebay.wire.v1 import key_terms_pb2, types_pb2
+from forebay.wire.v1 import key_terms_pb2
 from forebay_admin.cli.amounts import parse_cap
 from forebay_admin.cli.output import F
+from forebay_admin.keys.key_words import AUDITS, BANDS
 
-BANDS = {
-    "system": types_pb2.BAND_SYSTEM,
-    "interactive": types_pb2.BAND_INTERACTIVE,
-    "standard": types_pb2.BAND_STANDARD,
-    "batch": types_pb2.BAND_BATCH,
-}
-AUDITS = {
-    "off": key_terms_pb2.AUDIT_POLICY_OFF,
-    "metadata": key_terms_pb2.AUDIT_POLICY_METADATA,
-    "full": key_terms_pb2.AUDIT_POLICY_FULL,
-    "sampled": key_terms_pb2.AUDIT_POLICY_SAMPLED,
-}
 _MOST_TOKENS = 10**9
 
 

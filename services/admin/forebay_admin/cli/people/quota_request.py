@@ -14,9 +14,10 @@ from forebay.wire.v1 import key_terms_pb2
 from forebay_admin.cli.amounts import parse_cap, parse_money
 from forebay_admin.cli.connection import Calls, ask
 from forebay_admin.cli.output import json_option, print_json, print_table
-from forebay_admin.cli.people.key_options import BANDS, terms_change
+from forebay_admin.cli.people.key_options import terms_change
 from forebay_admin.cli.plain import plain, word
 from forebay_admin.cli.words import age, coloured
+from forebay_admin.keys.key_words import BANDS
 
 
 @click.command(short_help="Ask for more.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.wire.v1 import admin_pb2, key_terms_pb2, types_pb2
+from forebay_admin.keys.key_words import AUDITS, BANDS
 from forebay_admin.row_files import Column, Kind, Row
 from forebay_admin.web.forms import Form, WrongField
 from forebay_admin.web.paging import address, step
@@ -34,18 +35,6 @@ STATES = {
     "blocked": admin_pb2.KEY_STATE_BLOCKED,
     "user_disabled": admin_pb2.KEY_STATE_USER_DISABLED,
     "revoked": admin_pb2.KEY_STATE_REVOKED,
-}
-BANDS = {
-    "system": types_pb2.BAND_SYSTEM,
-    "interactive": types_pb2.BAND_INTERACTIVE,
-    "standard": types_pb2.BAND_STANDARD,
-    "batch": types_pb2.BAND_BATCH,
-}
-AUDITS = {
-    "off": key_terms_pb2.AUDIT_POLICY_OFF,
-    "metadata": key_terms_pb2.AUDIT_POLICY_METADATA,
-    "full": key_terms_pb2.AUDIT_POLICY_FULL,
-    "sampled": key_terms_pb2.AUDIT_POLICY_SAMPLED,
 }
 AUDIT_WORDS = {number: name for name, number in AUDITS.items()}
 _STATE_WORDS = {number: name for name, number in STATES.items()}

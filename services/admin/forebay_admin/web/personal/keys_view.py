@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from forebay.wire.v1 import admin_pb2, key_terms_pb2, registry_pb2, types_pb2
+from forebay_admin.keys import key_words
 from forebay_admin.keys.key_terms import CALLS, MOST_TOKENS
 from forebay_admin.web.forms import Form, WrongField
 
@@ -22,12 +23,7 @@ LIVES = (
     ("365", "in a year"),
 )
 OVERLAPS = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
-BANDS = {
-    "": types_pb2.BAND_UNSPECIFIED,
-    "interactive": types_pb2.BAND_INTERACTIVE,
-    "standard": types_pb2.BAND_STANDARD,
-    "batch": types_pb2.BAND_BATCH,
-}
+BANDS = {"": types_pb2.BAND_UNSPECIFIED, **{name: band for name, band in key_words.BANDS.items() if name != "system"}}
 _STATES = {
     admin_pb2.KEY_STATE_ACTIVE: ("works", "good"),
     admin_pb2.KEY_STATE_BLOCKED: ("blocked", "bad"),

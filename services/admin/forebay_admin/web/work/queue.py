@@ -5,10 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from forebay.wire.v1 import admin_pb2, usage_queries_pb2
+from forebay_admin.keys.key_words import BANDS
 from forebay_admin.web.live import Live, Topic
 from forebay_admin.web.visit import Visit, Visits
 from forebay_admin.web.work.queue_view import (
-    BANDS,
     Filter,
     filter_of,
     filter_of_topic,

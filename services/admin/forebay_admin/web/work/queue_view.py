@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl, urlencode
 
 from forebay.wire.v1 import admin_pb2, scheduler_pb2, usage_queries_pb2
 from forebay_admin.json_form import word
+from forebay_admin.keys.key_words import BANDS
 
 DEFAULT_POOL = "default"
 FILTERS = ("pool", "band", "q")
-BANDS = ("system", "interactive", "standard", "batch")
 MOST_ROWS = 200
 """Of one table; the others are counted."""
 _LONGEST_FILTER = 60

@@ -11,17 +11,15 @@ from aiohttp import web
 
 from forebay.errors import BadInput, NotFound
 from forebay.wire.v1 import admin_pb2, usage_queries_pb2
+from forebay_admin.ledger.usage_words import COLUMNS, ORDERS, OUTCOMES
 from forebay_admin.row_files import Row
 from forebay_admin.web.downloads import send_csv
 from forebay_admin.web.forms import WrongField
 from forebay_admin.web.policy import HEADERS
 from forebay_admin.web.visit import Visit, Visits
 from forebay_admin.web.work.usage_query import (
-    COLUMNS,
     LASTS,
     MOST_TOP,
-    ORDERS,
-    OUTCOMES,
     PARTS,
     USUAL,
     Asked,

@@ -11,37 +11,11 @@ from zoneinfo import available_timezones
 
 from forebay.wire.v1 import types_pb2
 from forebay.wire.v1 import usage_queries_pb2 as wire
+from forebay_admin.ledger.usage_words import BUCKETS, COLUMNS, ORDERS, OUTCOMES
 from forebay_admin.web.forms import WrongField
 
-PARTS = {
-    "hour": wire.USAGE_BUCKET_HOUR,
-    "day": wire.USAGE_BUCKET_DAY,
-    "week": wire.USAGE_BUCKET_WEEK,
-    "month": wire.USAGE_BUCKET_MONTH,
-}
+PARTS = {name: bucket for name, bucket in BUCKETS.items() if name != "minute"}
 """Of time."""
-COLUMNS = {
-    "user": wire.USAGE_COLUMN_USER,
-    "group": wire.USAGE_COLUMN_GROUP,
-    "key": wire.USAGE_COLUMN_KEY,
-    "model": wire.USAGE_COLUMN_MODEL,
-    "backend": wire.USAGE_COLUMN_BACKEND,
-    "pool": wire.USAGE_COLUMN_POOL,
-    "outcome": wire.USAGE_COLUMN_OUTCOME,
-}
-ORDERS = {
-    "tokens": wire.USAGE_ORDER_TOKENS,
-    "requests": wire.USAGE_ORDER_REQUESTS,
-    "cost": wire.USAGE_ORDER_COST,
-    "duration": wire.USAGE_ORDER_DURATION,
-}
-OUTCOMES = {
-    "finished": types_pb2.OUTCOME_FINISHED,
-    "refused": types_pb2.OUTCOME_REFUSED,
-    "failed": types_pb2.OUTCOME_FAILED,
-    "cancelled": types_pb2.OUTCOME_CANCELLED,
-    "gateway_lost": types_pb2.OUTCOME_GATEWAY_LOST,
-}
 LASTS = {
     "1h": timedelta(hours=1),
     "24h": timedelta(days=1),
