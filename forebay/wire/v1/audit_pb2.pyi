@@ -41,7 +41,7 @@ class AuditEntry(_message.Message):
     actor_key_id: _builtins.str
     """what signed the call: a key's id, or the name of a session or token"""
     interface: _builtins.str
-    """grpc, rest, seed, join, sign_in, start, schedule"""
+    """grpc, rest, seed, join, sign_in, web, start, schedule"""
     address: _builtins.str
     """where the call came from; empty: it was nobody's call"""
     action: _builtins.str

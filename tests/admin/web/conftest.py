@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,8 +52,8 @@ class House:
             await self.root.AddUser(name=name, role=f"ROLE_{role.name}")
             reset = await self.root.ResetPassword(user=name)
             set_ = {"token": reset.token, "password": PASSWORD}
-            assert await _patiently(lambda: browser.call("POST", "/sign-in/password", set_)) == 200
-            assert await _patiently(lambda: browser.submit("/sign-in", name=name, password=PASSWORD)) == 303
+            assert (await browser.call("POST", "/sign-in/password", set_))[0] == 200
+            assert (await browser.submit("/sign-in", name=name, password=PASSWORD))[0] == 303
             self._signed_in[name] = browser
         return self._signed_in[name]
 
@@ -78,14 +77,6 @@ async def house(
         start = starting(site, free_port)
         admin = await stack.enter_async_context(start())
         yield House(admin, await admin.operator(), stack, start)
-
-
-async def _patiently(ask: Callable[[], Awaitable[Any]]) -> int:
-    """The status; one address may come only so often, and here everybody comes from one."""
-    async with asyncio.timeout(120):
-        while (status := int((await ask())[0])) == 429:
-            await asyncio.sleep(0.5)
-    return status
 
 
 HTML = {"accept": "text/html"}

@@ -34,13 +34,11 @@ from forebay_admin.sign_in.origin import ForeignPage, demand_own_page, own_page
 from forebay_admin.sign_in.pace import Pace, TooOften
 from forebay_admin.web import live
 from forebay_admin.web.chat import chat_calls
-from forebay_admin.web.fleet.model_forms import read_weight as read_model_weight
+from forebay_admin.web.fleet.model_forms import read_weight
 from forebay_admin.web.fleet.orders_form import read_window
 from forebay_admin.web.forms import Form, WrongField
 from forebay_admin.web.pages import Pages, open_pages
-from forebay_admin.web.people.amounts import weight_of
 from forebay_admin.web.visit import LEFT_OPEN_HEADER
-from forebay_admin.web.work.settings import read_weight
 from tests.admin.sign_in.browser import Browser
 from tests.admin.web.conftest import HTML, House, send
 from tests.admin.web.test_chat import ask, begun, words
@@ -371,11 +369,9 @@ async def test_an_amount_that_no_number_holds_is_a_wrong_one(text: str) -> None:
     with pytest.raises(WrongField):
         form.micro("amount")
     with pytest.raises(WrongField):
-        weight_of(form)
+        form.weight()
     with pytest.raises(WrongField):
-        read_weight(form, "weight")
-    with pytest.raises(WrongField):
-        read_model_weight(form)
+        read_weight(form)
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:59", "3000-01-01", "0001-01-01", "1969-12-31T23:59:59"])

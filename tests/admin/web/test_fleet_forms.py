@@ -108,9 +108,9 @@ BAD = [
     ("/console/prices", {"model": "m", "tiers": "1:2:3:x"}, "has to be an amount", "1:2:3:x"),
     ("/console/prices", {"model": "m", "prompt": "1", "begins": "soon"}, "has to be a moment", "soon"),
     ("/console/prices/end", {"model": ""}, "is missing", "No price"),
-    ("/console/model-weights", {"model": "m", "weight": "x"}, "A weight is a number", "A weight"),
+    ("/console/model-weights", {"model": "m", "weight": "x"}, "This has to be a weight", "A weight"),
     ("/console/model-weights", {"model": "m", "weight": "0"}, "more than 0", "A weight"),
-    ("/console/model-weights", {"model": "m", "weight": "1.0001"}, "three places", "1.0001"),
+    ("/console/model-weights", {"model": "m", "weight": "1.0001"}, "three decimals", "1.0001"),
     ("/console/model-weights/remove", {"model": ""}, "is missing", "Weights"),
 ]
 

@@ -8,7 +8,7 @@ from forebay.wire.v1 import admin_pb2, key_terms_pb2
 from forebay_admin.people.people import Role
 from forebay_admin.people.roles import calls
 from forebay_admin.web.forms import Form, WrongField
-from forebay_admin.web.people.amounts import weight, weight_of
+from forebay_admin.web.people.amounts import weight
 from forebay_admin.web.people.budgets_view import quotas_view
 from forebay_admin.web.people.groups_view import group_rows, group_view
 from forebay_admin.web.people.keys_view import key_rows, key_view, terms_change_of
@@ -32,7 +32,7 @@ def test_a_weight_is_written_without_what_says_nothing() -> None:
 @pytest.mark.parametrize("text", ["heavy", "0", "-1", "1.0005", "1e9", "inf", "nan"])
 def test_what_is_no_weight_is_told_at_its_field(text: str) -> None:
     with pytest.raises(WrongField) as told:
-        weight_of(_form(weight=text))
+        _form(weight=text).weight()
     assert told.value.name == "weight"
 
 

@@ -16,7 +16,7 @@ CORRECTABLE = (BadInput, NotFound, NotPossible, AlreadyExists)
 """What whoever sent the form can put right in it."""
 
 
-_NOT_SENT_BACK = frozenset({"csrf", "secret", "old", "new", "again"})
+_NOT_SENT_BACK = frozenset({"csrf", "secret", "bearer", "old", "new", "again"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class Draft:
 class Drafts:
     """The forms of one page, of which one may have been refused. Templates call it: `drafts('add', role='member')`."""
 
-    def __init__(self, refused: Draft | None = None) -> None:
+    def __init__(self, refused: Draft | None = None, status: int = 400) -> None:
+        """`status`: of the page that shows what was refused."""
         self.refused = refused
+        self._status = status
 
     def __call__(self, name: str, /, **usual: object) -> Draft:
         """`usual`: what stands in its fields before anybody typed; None and False: nothing, True: a tick."""
@@ -65,7 +67,7 @@ class Drafts:
     @property
     def status(self) -> int:
         """Of the page that shows them."""
-        return 400 if self.refused is not None else 200
+        return self._status if self.refused is not None else 200
 
     def is_open(self, name: str) -> bool:
         """What is folded unfolds when it has something to say."""
@@ -77,10 +79,10 @@ NO_DRAFTS = Drafts()
 Show = Callable[[Visit, Drafts], Awaitable[web.StreamResponse]]
 
 
-def refused(name: str, form: Form, error: ForebayError, at: str = "") -> Drafts:
+def refused(name: str, form: Form, error: ForebayError, at: str = "", status: int = 400) -> Drafts:
     """`at`: the field that is meant where the error does not say. What is secret is not sent back."""
     typed = {field: values for field, values in form.lists().items() if field not in _NOT_SENT_BACK}
-    return Drafts(Draft(name, typed, error.message, error.name if isinstance(error, WrongField) else at))
+    return Drafts(Draft(name, typed, error.message, error.name if isinstance(error, WrongField) else at), status)
 
 
 def sent(name: str, handle: Handle, show: Show, at: str = "") -> Handle:

@@ -13,6 +13,7 @@ from aiohttp.http import HttpProcessingError
 
 from forebay.errors import BadInput
 from forebay_admin.durations import parse_duration
+from forebay_admin.people import weights
 from forebay_admin.web.words import MICRO, span
 
 MOST_BYTES = 60 * 1024
@@ -90,6 +91,21 @@ class Form:
         if not least <= value <= most:
             raise WrongField(name, f"This has to be between {least:g} and {most:g}.")
         return value
+
+    def weight(self, name: str = "weight") -> int | None:
+        """In thousandths; None where nothing was typed."""
+        text = self.get(name)
+        if not text:
+            return None
+        try:
+            milli = Decimal(text) * weights.ONE
+        except ArithmeticError as error:
+            raise WrongField(name, f"This has to be a weight, such as 2 or 0.5, and not {text[:40]!r}.") from error
+        if not milli.is_finite() or milli != milli.to_integral_value():
+            raise WrongField(name, "A weight has at most three decimals.")
+        if not 0 < milli <= weights.MOST:
+            raise WrongField(name, f"A weight is more than 0 and at most {weights.MOST // weights.ONE}.")
+        return int(milli)
 
     def micro(self, name: str, default: int | None = None, *, may_be_negative: bool = False) -> int:
         """Money, in millionths of its unit. Exact: a seventh place is refused."""

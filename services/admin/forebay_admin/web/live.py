@@ -87,10 +87,6 @@ class Live:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/live", self._serve)]
 
-    @property
-    def listening(self) -> int:
-        return sum(len(group.listeners) for group in self._groups.values())
-
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         visit = self._visits.visit(request, is_left_open=True)
         try:
@@ -134,14 +130,14 @@ class Live:
             await response.write(f"retry: {_RETRY_MS}\n\n".encode())
             for name, topic in listener.topics.items():
                 self._join(listener, name, topic)
-            asked, looked_at = tuple(listener.topics.values()), self._visits.monotonic()
+            asked, looked_at = tuple(listener.topics.values()), self._visits.clock.monotonic()
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await listener.woken.wait()
                         await asyncio.sleep(_GATHER_S)
                 listener.woken.clear()
-                now = self._visits.monotonic()
+                now = self._visits.clock.monotonic()
                 if now - looked_at >= LOOK_S:
                     looked_at = now
                     if not all(_is_let_in(listener, topic) for topic in asked):
@@ -178,12 +174,12 @@ class Live:
         while True:
             # The first was on the page when it came. All topics keep one beat, so that their pieces go out together.
             every_s = group.topic.every_s
-            await asyncio.sleep(every_s - self._visits.monotonic() % every_s)
+            await asyncio.sleep(every_s - self._visits.clock.monotonic() % every_s)
             # By whom nothing was changed since they came: who may more now would show it to all, and who may less nothing.
             visit = next((one.visit for one in group.listeners if _is_let_in(one, group.topic)), None)
             if visit is None:
                 continue
-            visit.now = self._visits.now()
+            visit.now = self._visits.clock.now()
             visit.unknown.clear()
             try:
                 text = await group.topic.make(visit, argument)

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from aiohttp import web
@@ -49,6 +49,8 @@ _SHOW_NOTICE_S = 60
 _STRANGERS_AT_ONCE, _STRANGERS_EVERY_S = 300, 0.1
 """How many pages an address gets for nobody, since each takes some milliseconds: enough for a lecture hall behind one."""
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+T = TypeVar("T")
 
 Handle = Callable[["Visit"], Awaitable[web.StreamResponse]]
 
@@ -143,8 +145,12 @@ class Visit:
 
     async def ask_or_none(self, call: str, message: Any) -> Any:
         """None where what is asked is away, or is not theirs to know; `unknown` then says why."""
+        return await self.told_or_none(call, self.ask(call, message))
+
+    async def told_or_none(self, call: str, told: Awaitable[T]) -> T | None:
+        """The same of what is made of a call's answer."""
         try:
-            return await self.ask(call, message)
+            return await told
         except (Unavailable, NotAllowed, failures.TookTooLong) as error:
             self.unknown[call] = self.why(error)
             return None
@@ -255,7 +261,7 @@ class Visits:
         self.guards: list[tuple[str, Guard]] = []
         """Of each verb and address that there is."""
         self._pepper = pepper
-        self._clock = clock
+        self.clock = clock
         self._strangers = Pace(_STRANGERS_AT_ONCE, _STRANGERS_EVERY_S)
 
     def get(
@@ -317,7 +323,7 @@ class Visits:
                 if visit.actor is None and not guard.is_public:
                     return self._to_sign_in(request)
                 if visit.actor is None:
-                    self._strangers.demand(neighbourhood(visitor_address(request)), self._clock.monotonic())
+                    self._strangers.demand(neighbourhood(visitor_address(request)), self.clock.monotonic())
                 if visit.actor is not None and not guard.lets_in(visit.actor):
                     raise NotAllowed(f"{visit.user} may not see or do this; an admin gives roles.")
                 if request.method == "POST":
@@ -335,7 +341,7 @@ class Visits:
     def visit(self, request: web.Request, *, is_left_open: bool = False) -> Visit:
         """Who looks, by the cookie that they signed in with; nobody where that is over."""
         held = parse_bearer(request.cookies.get(SESSION_COOKIE, ""))
-        now = self._clock.now()
+        now = self.clock.now()
         is_left_open = is_left_open or LEFT_OPEN_HEADER in request.headers
         if held is None or held.kind is not BearerKind.SESSION:
             return Visit(request, None, now, "", _visits=self)
@@ -360,13 +366,6 @@ class Visits:
         response = visit.page("error.html", title=title, status=status, why=visit.why(error))
         response.headers.update(_headers(error))
         return response
-
-    def now(self) -> float:
-        """Unix seconds."""
-        return self._clock.now()
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
 
     def not_found(self, request: web.Request) -> web.Response:
         return self.refusal(self.visit(request), NoPage())

@@ -15,7 +15,7 @@ from forebay_admin.web.visit import Visits
 
 
 def fleet_pages(visits: Visits, live: Live) -> tuple[Any, ...]:
-    hours = LastHours()
+    hours = LastHours(visits.clock)
     return (
         OverviewPages(visits, live, hours),
         NodesPages(visits, live),

@@ -13,7 +13,7 @@ from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2, discovery_pb2, fleet_pb2, lifecycle_pb2
 from forebay.wire.v1 import fleet_parts_pb2 as parts
 from forebay_admin.json_form import word
-from forebay_admin.web.fleet.again import Again
+from forebay_admin.web.drafts import NO_DRAFTS, Drafts
 from forebay_admin.web.fleet.backend_form import (
     KINDS,
     read_adoption,
@@ -107,15 +107,15 @@ class BackendsPages:
         return visit.render("fleet/_backends.html", view=view, columns=COLUMNS)
 
     async def _add_form(self, visit: Visit) -> web.StreamResponse:
-        return await self._add_page(visit, Again())
+        return await self._add_page(visit, NO_DRAFTS)
 
-    async def _add_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _add_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         nodes = await visit.ask_or_none("ShowNodes", admin_pb2.ShowNodesRequest())
         return visit.page(
             "fleet/add_backend.html",
             title="Add a backend",
-            status=refused.status,
-            again=refused,
+            status=drafts.status,
+            drafts=drafts,
             kinds=tuple(KINDS),
             nodes=[node.name for node in nodes.nodes] if nodes is not None else [],
         )
@@ -129,12 +129,12 @@ class BackendsPages:
         return await carry_out(visit, "add", act, show=self._add_page, path=path)
 
     async def _found(self, visit: Visit) -> web.StreamResponse:
-        return await self._found_page(visit, Again())
+        return await self._found_page(visit, NO_DRAFTS)
 
-    async def _found_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _found_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         told = await visit.ask("ShowFoundBackends", discovery_pb2.ListFoundBackendsRequest())
         rows = found_rows(told)
-        return visit.page("fleet/found.html", title="Found engines", status=refused.status, rows=rows, again=refused)
+        return visit.page("fleet/found.html", title="Found engines", status=drafts.status, rows=rows, drafts=drafts)
 
     async def _adopt(self, visit: Visit) -> web.StreamResponse:
         async def act() -> str:
@@ -147,9 +147,9 @@ class BackendsPages:
     # --- one of them ------------------------------------------------------------------------------------------------
 
     async def _backend(self, visit: Visit) -> web.StreamResponse:
-        return await self._backend_page(visit, Again())
+        return await self._backend_page(visit, NO_DRAFTS)
 
-    async def _backend_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _backend_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         name = visit.part("name")
         span = span_named(visit.query.get("span", ""))
         (view, health), exported, credentials = await asyncio.gather(
@@ -160,7 +160,7 @@ class BackendsPages:
         return visit.page(
             "fleet/backend.html",
             title=name,
-            status=refused.status,
+            status=drafts.status,
             view=view,
             health=health,
             wanted=wanted_of(name, exported) if exported is not None else None,
@@ -170,7 +170,7 @@ class BackendsPages:
             span=span.word,
             spans=list(SPANS),
             path=_of(name),
-            again=refused,
+            drafts=drafts,
         )
 
     async def _backend_view(self, visit: Visit, name: str) -> tuple[BackendView, HealthView | None]:

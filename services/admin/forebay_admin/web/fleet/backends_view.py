@@ -65,10 +65,6 @@ class Filter:
     sort: str = "name"
     is_descending: bool = False
 
-    @property
-    def is_any(self) -> bool:
-        return bool(self.text or self.pool or self.state)
-
     def query(self, **changed: object) -> str:
         """Of an address that asks for the same, but for what is said."""
         values = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import TypeVar
 
 from forebay.wire.v1 import admin_pb2
 from forebay.wire.v1 import fleet_parts_pb2 as parts
 from forebay.wire.v1 import library_pb2 as wire
-from forebay_admin.models.rule_words import as_json_text
+from forebay_admin.models.rule_words import STRUCTURED, THINKING, as_json_text
 from forebay_admin.web.fleet.orders_form import one_line
 from forebay_admin.web.forms import Form, WrongField
 
@@ -26,17 +25,6 @@ ORDERS = {
     "listed": admin_pb2.FALLBACK_ORDER_LISTED,
     "cheapest": admin_pb2.FALLBACK_ORDER_CHEAPEST,
     "soonest": admin_pb2.FALLBACK_ORDER_SOONEST,
-}
-THINKING = {
-    "off": admin_pb2.MODEL_THINKING_OFF,
-    "usual": admin_pb2.MODEL_THINKING_USUAL,
-    "none": admin_pb2.MODEL_THINKING_UNSPECIFIED,
-}
-STRUCTURED = {
-    "trust": admin_pb2.STRUCTURED_OUTPUT_TRUST,
-    "check": admin_pb2.STRUCTURED_OUTPUT_CHECK,
-    "ask_again": admin_pb2.STRUCTURED_OUTPUT_ASK_AGAIN,
-    "none": admin_pb2.STRUCTURED_OUTPUT_UNSPECIFIED,
 }
 SCOPES = ("everyone", "pool", "model", "key")
 CAPS = ("max_output_tokens", "num_ctx", "keep_alive_s", "max_context_tokens")
@@ -181,15 +169,8 @@ def read_required(form: Form) -> parts.ChangePoolRequest:
 
 def read_weight(form: Form) -> admin_pb2.SetModelTermsRequest:
     """Raises WrongField."""
-    text = form.demand("weight", "The weight")
-    try:
-        milli = Decimal(text) * 1000
-    except ArithmeticError as error:
-        raise WrongField("weight", f"A weight is a number such as 2 or 0.5, and not {text[:40]!r}.") from error
-    milli = milli if milli.is_finite() else Decimal(0)
-    if not 0 < milli <= 1_000_000 or milli != milli.to_integral_value():
-        raise WrongField("weight", "A weight is more than 0, at most 1000, and has three places at most.")
-    return admin_pb2.SetModelTermsRequest(model=model_name(form), weight_milli=int(milli))
+    form.demand("weight", "The weight")
+    return admin_pb2.SetModelTermsRequest(model=model_name(form), weight_milli=form.weight())
 
 
 def _fields(form: Form, name: str) -> tuple[dict[str, str], list[str]]:

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2, library_pb2, prices_pb2, registry_pb2
-from forebay_admin.web.fleet.again import Again
+from forebay_admin.models.rule_words import STRUCTURED, THINKING
+from forebay_admin.web.drafts import NO_DRAFTS, Drafts
 from forebay_admin.web.fleet.carry_out import carry_out
 from forebay_admin.web.fleet.lately import LastHours
 from forebay_admin.web.fleet.model_forms import (
@@ -20,8 +21,6 @@ from forebay_admin.web.fleet.model_forms import (
     CAPS,
     ORDERS,
     SCOPES,
-    STRUCTURED,
-    THINKING,
     model_name,
     read_alias,
     read_fallback,
@@ -62,7 +61,6 @@ _RULES, _PRICES = f"{_MODELS}?tab=rules", f"{_MODELS}?tab=prices"
 _MOST_JOBS = 30
 
 Act = Callable[[], Awaitable[str]]
-Show = Callable[[Visit, Again], Awaitable[web.StreamResponse]]
 
 
 class ModelPages:
@@ -106,19 +104,19 @@ class ModelPages:
     async def _models(self, visit: Visit) -> web.StreamResponse:
         match visit.query.get("tab", ""):
             case "rules":
-                return await self._rules_page(visit, Again())
+                return await self._rules_page(visit, NO_DRAFTS)
             case "prices":
-                return await self._prices_page(visit, Again())
-        return await self._map_page(visit, Again())
+                return await self._prices_page(visit, NO_DRAFTS)
+        return await self._map_page(visit, NO_DRAFTS)
 
-    async def _map_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _map_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         text = visit.query.get("q", "").strip()[:100]
         known, jobs = await asyncio.gather(self._residency(visit, text), self._jobs(visit))
         table, pools, pins, places = known
         return visit.page(
             "fleet/models.html",
             title="Models",
-            status=refused.status,
+            status=drafts.status,
             view=table,
             states=STATES,
             text=text,
@@ -127,7 +125,7 @@ class ModelPages:
             pins=pin_rows(pins) if pins is not None else None,
             where=places,
             actions=tuple(ACTIONS),
-            again=refused,
+            drafts=drafts,
         )
 
     async def _residency(self, visit: Visit, text: str) -> tuple[Residency, Any, Any, list[tuple[str, str]]]:
@@ -165,12 +163,12 @@ class ModelPages:
         return visit.render("fleet/_jobs.html", jobs=await self._jobs(visit))
 
     async def _job(self, visit: Visit) -> web.StreamResponse:
-        return await self._job_page(visit, Again())
+        return await self._job_page(visit, NO_DRAFTS)
 
-    async def _job_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _job_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         job = await self._job_now(visit, visit.part("id"))
         title = f"{job.action.capitalize()} {job.model}"
-        return visit.page("fleet/job.html", title=title, status=refused.status, job=job, again=refused)
+        return visit.page("fleet/job.html", title=title, status=drafts.status, job=job, drafts=drafts)
 
     async def _job_now(self, visit: Visit, job_id: str) -> JobRow:
         """As it is: the first that who follows it is told."""
@@ -182,22 +180,22 @@ class ModelPages:
     async def _job_piece(self, visit: Visit, job_id: str) -> str:
         return visit.render("fleet/_job.html", job=await self._job_now(visit, job_id))
 
-    async def _rules_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _rules_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         told = await visit.ask_or_none("ListModelRules", admin_pb2.ListModelRulesRequest())
         return visit.page(
             "fleet/model_rules.html",
             title="Models",
-            status=refused.status,
+            status=drafts.status,
             rules=rules_view(told) if told is not None else None,
             scopes=SCOPES,
             caps=CAPS,
             orders=tuple(ORDERS),
             thinking=tuple(THINKING),
             structured=tuple(STRUCTURED),
-            again=refused,
+            drafts=drafts,
         )
 
-    async def _prices_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _prices_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         every = visit.query.get("all", "") == "1"
         prices, weights = await asyncio.gather(
             visit.ask_or_none("ListPrices", prices_pb2.ListPricesRequest(all=every)),
@@ -206,11 +204,11 @@ class ModelPages:
         return visit.page(
             "fleet/prices.html",
             title="Models",
-            status=refused.status,
+            status=drafts.status,
             prices=price_rows(prices.prices, visit.now) if prices is not None else None,
             weights=weight_rows(weights.terms) if weights is not None else None,
             every=every,
-            again=refused,
+            drafts=drafts,
         )
 
     # --- one of them ------------------------------------------------------------------------------------------------
@@ -227,7 +225,7 @@ class ModelPages:
             span=span.word,
             spans=list(SPANS),
             path=_of(name),
-            again=Again(),
+            drafts=NO_DRAFTS,
         )
 
     async def _model_view(self, visit: Visit, name: str) -> tuple[ModelView, list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2, commands_pb2, discovery_pb2, history_pb2, lifecycle_pb2, registry_pb2
-from forebay_admin.web.fleet.again import Again
+from forebay_admin.web.drafts import NO_DRAFTS, Drafts
 from forebay_admin.web.fleet.backend_form import read_node_change
 from forebay_admin.web.fleet.backends_view import found_rows
 from forebay_admin.web.fleet.carry_out import carry_out
@@ -72,11 +72,11 @@ class NodesPages:
         return visit.render("fleet/_nodes.html", view=await self._nodes_view(visit))
 
     async def _invite_form(self, visit: Visit) -> web.StreamResponse:
-        return await self._invite_page(visit, Again())
+        return await self._invite_page(visit, NO_DRAFTS)
 
-    async def _invite_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _invite_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         return visit.page(
-            "fleet/invite.html", title="Invite a node", status=refused.status, again=refused, invited=None, name=""
+            "fleet/invite.html", title="Invite a node", status=drafts.status, drafts=drafts, invited=None, name=""
         )
 
     async def _invite(self, visit: Visit) -> web.StreamResponse:
@@ -94,14 +94,14 @@ class NodesPages:
         answer = await carry_out(visit, "invite", act, show=self._invite_page, path=_NODES)
         if not told.command:
             return answer
-        return visit.page("fleet/invite.html", title="Invite a node", again=Again(), invited=told, name=name)
+        return visit.page("fleet/invite.html", title="Invite a node", drafts=NO_DRAFTS, invited=told, name=name)
 
     # --- one of them ------------------------------------------------------------------------------------------------
 
     async def _node(self, visit: Visit) -> web.StreamResponse:
-        return await self._node_page(visit, Again())
+        return await self._node_page(visit, NO_DRAFTS)
 
-    async def _node_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _node_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         name = visit.part("name")
         span = span_named(visit.query.get("span", ""))
         nodes, backends = await _nodes_and_backends(visit)
@@ -114,7 +114,7 @@ class NodesPages:
         return visit.page(
             "fleet/node.html",
             title=name,
-            status=refused.status,
+            status=drafts.status,
             view=node_view(node, backends, visit.now),
             windows=window_rows(windows.windows, visit.now, {"node": name}) if windows is not None else None,
             discovery=discovery_of(name, found),
@@ -125,7 +125,7 @@ class NodesPages:
             span=span.word,
             spans=list(SPANS),
             path=_of(name),
-            again=refused,
+            drafts=drafts,
         )
 
     async def _node_piece(self, visit: Visit, name: str) -> str:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from forebay.wire.v1 import admin_pb2, alerts_pb2, status_pb2
 from forebay_admin.fleet.picture import picture
-from forebay_admin.web.fleet.again import Again
+from forebay_admin.web.drafts import NO_DRAFTS, Drafts
 from forebay_admin.web.fleet.alerts_view import alert_row, alerts_view
 from forebay_admin.web.fleet.carry_out import carry_out
 from forebay_admin.web.fleet.lately import LastHours
@@ -79,23 +79,23 @@ class OverviewPages:
     # --- alerts -----------------------------------------------------------------------------------------------------
 
     async def _alerts(self, visit: Visit) -> web.StreamResponse:
-        return await self._alerts_page(visit, Again())
+        return await self._alerts_page(visit, NO_DRAFTS)
 
-    async def _alerts_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _alerts_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         closed = visit.query.get("closed", "") == "1"
         told = await visit.ask("ListAlerts", alerts_pb2.ListAlertsRequest(closed=closed))
         view = alerts_view(told)
         return visit.page(
-            "fleet/alerts.html", title="Alerts", status=refused.status, view=view, closed=closed, again=refused
+            "fleet/alerts.html", title="Alerts", status=drafts.status, view=view, closed=closed, drafts=drafts
         )
 
     async def _alert(self, visit: Visit) -> web.StreamResponse:
-        return await self._alert_page(visit, Again())
+        return await self._alert_page(visit, NO_DRAFTS)
 
-    async def _alert_page(self, visit: Visit, refused: Again) -> web.StreamResponse:
+    async def _alert_page(self, visit: Visit, drafts: Drafts) -> web.StreamResponse:
         told = await visit.ask("ShowAlert", alerts_pb2.ShowAlertRequest(id=visit.part("id")))
         alert = alert_row(told.alert)
-        return visit.page("fleet/alert.html", title="Alert", status=refused.status, alert=alert, again=refused)
+        return visit.page("fleet/alert.html", title="Alert", status=drafts.status, alert=alert, drafts=drafts)
 
     async def _ack(self, visit: Visit) -> web.StreamResponse:
         async def act() -> str:

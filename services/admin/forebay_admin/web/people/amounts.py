@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from forebay.wire.v1 import admin_pb2
@@ -34,22 +33,6 @@ def unix(us: int) -> float | None:
 def weight(milli: int) -> str:
     """1500 → 1.5"""
     return f"{milli / weights.ONE:.3f}".rstrip("0").rstrip(".")
-
-
-def weight_of(form: Form, name: str = "weight") -> int | None:
-    """Thousandths; None where nothing was typed. Raises WrongField."""
-    text = form.get(name)
-    if not text:
-        return None
-    try:
-        milli = Decimal(text) * weights.ONE
-    except ArithmeticError as error:
-        raise WrongField(name, f"This has to be a weight, such as 2 or 0.5, and not {text[:40]!r}.") from error
-    if not milli.is_finite() or milli != milli.to_integral_value():
-        raise WrongField(name, "A weight has at most three decimals.")
-    if not 0 < milli <= weights.MOST:
-        raise WrongField(name, f"A weight is more than 0 and at most {weights.MOST // weights.ONE}.")
-    return int(milli)
 
 
 def caps_told(limits: Any) -> Mapping[str, int]:

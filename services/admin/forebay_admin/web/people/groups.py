@@ -8,7 +8,7 @@ from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.web.drafts import NO_DRAFTS, Drafts, demand_sure, sent
 from forebay_admin.web.paging import step
-from forebay_admin.web.people.amounts import CAP_WORDS, cap_of, caps_told, weight_of
+from forebay_admin.web.people.amounts import CAP_WORDS, cap_of, caps_told
 from forebay_admin.web.people.groups_view import PATH, GroupView, group_rows, group_view, members_start
 from forebay_admin.web.people.limits_view import PERIOD_WORDS, UNITS, limits_view, order_of
 from forebay_admin.web.people.users_view import users_view
@@ -57,7 +57,7 @@ class GroupsPages:
     async def _add(self, visit: Visit) -> web.StreamResponse:
         form = visit.form
         order = admin_pb2.AddGroupRequest(
-            name=form.demand("name", "The name"), parent=form.get("parent"), weight_milli=weight_of(form)
+            name=form.demand("name", "The name"), parent=form.get("parent"), weight_milli=form.weight()
         )
         group = (await visit.ask("AddGroup", order)).group
         return visit.done(f"{PATH}/{step(group.name)}", f"The group {group.name} was added.")
@@ -101,7 +101,7 @@ class GroupsPages:
         order = admin_pb2.ChangeGroupRequest(
             name=visit.part("name"),
             parent=form.get("parent"),
-            weight_milli=weight_of(form),
+            weight_milli=form.weight(),
             paused=form.is_ticked("paused"),
         )
         await visit.ask("ChangeGroup", order)

@@ -11,15 +11,13 @@ from aiohttp import web
 from forebay.errors import NotFound
 from forebay.wire.v1 import admin_pb2, key_terms_pb2
 from forebay_admin.keys.key_terms import CALLS
+from forebay_admin.keys.key_words import AUDITS, BANDS
 from forebay_admin.row_files import Row
 from forebay_admin.web.downloads import send_csv
 from forebay_admin.web.drafts import CORRECTABLE, NO_DRAFTS, Drafts, demand_sure, refused, sent
 from forebay_admin.web.forms import Form
 from forebay_admin.web.paging import step
-from forebay_admin.web.people.amounts import weight_of
 from forebay_admin.web.people.keys_view import (
-    AUDITS,
-    BANDS,
     COLUMNS,
     PATH,
     STATES,
@@ -145,7 +143,7 @@ class KeysPages:
 
     async def _weight(self, visit: Visit) -> web.StreamResponse:
         visit.form.demand("weight", "The weight")
-        milli = weight_of(visit.form)
+        milli = visit.form.weight()
         await visit.ask("ChangeKey", admin_pb2.ChangeKeyRequest(key_id=visit.part("id"), weight_milli=milli))
         return _done(visit, "The key's weight is changed.")
 

@@ -13,7 +13,7 @@ from forebay_admin.web.downloads import send_csv
 from forebay_admin.web.drafts import CORRECTABLE, NO_DRAFTS, Drafts, demand_sure, refused, sent
 from forebay_admin.web.forms import Form
 from forebay_admin.web.paging import step
-from forebay_admin.web.people.amounts import ROLES, role_of, weight_of
+from forebay_admin.web.people.amounts import ROLES, role_of
 from forebay_admin.web.people.keys_view import key_rows
 from forebay_admin.web.people.limits_view import limits_view
 from forebay_admin.web.people.users_view import (
@@ -169,7 +169,7 @@ class UsersPages:
         order = admin_pb2.ChangeUserRequest(
             name=name,
             group=form.demand("group", "The group"),
-            weight_milli=weight_of(form),
+            weight_milli=form.weight(),
             max_queued=form.whole("max_queued", 0, most=1_000_000),
             paused=form.is_ticked("paused"),
         )

@@ -12,13 +12,13 @@ from forebay.errors import BadInput, NotFound
 from forebay.wire.v1 import admin_pb2
 from forebay_admin.config import AdminSettings
 from forebay_admin.models.terms import Placement
+from forebay_admin.people import weights
 from forebay_admin.people.groups import PRESETS
 from forebay_admin.web.forms import Form, WrongField
 from forebay_admin.web.visit import Visit, Visits
 from forebay_admin.web.work.settings_view import models_of, pools_of, presets_of, told_settings
 
 _HERE = "/console/settings"
-_MOST_WEIGHT = 1000
 _PRICES = ("prompt", "cached_prompt", "completion")
 _WIDEST_WINDOW = 10**8
 
@@ -139,7 +139,7 @@ class SettingsPages:
             status=200 if wrong is None else 400,
             values=values,
             is_new=is_new,
-            most_weight=_MOST_WEIGHT,
+            most_weight=weights.MOST // weights.ONE,
             **_told_wrong(wrong),
         )
 
@@ -147,8 +147,9 @@ class SettingsPages:
         form = visit.form
         try:
             model = form.demand("model", "The model's name")
+            form.demand("weight", "The weight")
             prices = {f"{name}_micros": form.micro(name) for name in _PRICES if form.get(name)}
-            request = admin_pb2.SetModelTermsRequest(model=model, weight_milli=read_weight(form, "weight"), **prices)
+            request = admin_pb2.SetModelTermsRequest(model=model, weight_milli=form.weight(), **prices)
             await visit.ask("SetModelTerms", request)
         except BadInput as error:
             return self._model_page(visit, form.values(), wrong=error)
@@ -178,20 +179,6 @@ class SettingsPages:
         except BadInput as error:
             return await self._page(visit, wrong=error)
         return visit.done(_HERE, f"{len(told.groups)} groups have the weights of {name}.")
-
-
-def read_weight(form: Form, name: str) -> int:
-    """Thousandths. Raises WrongField."""
-    text = form.demand(name, "The weight")
-    try:
-        value = Decimal(text) * 1000
-    except ArithmeticError as error:
-        raise WrongField(name, f"This has to be a number, such as 2 or 0.5, and not {text[:40]!r}.") from error
-    if not value.is_finite() or not 0 < value <= _MOST_WEIGHT * 1000:
-        raise WrongField(name, f"A weight is more than 0, and at most {_MOST_WEIGHT:,}.")
-    if value != value.to_integral_value():
-        raise WrongField(name, "A weight has three places at most.")
-    return int(value)
 
 
 def _demand_tick(form: Form) -> None:
