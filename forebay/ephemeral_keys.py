@@ -38,8 +38,8 @@ class Narrowing:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What an ephemeral key says."""
+class EphemeralKey:
+    """What one says."""
 
     id: bytes
     key_id: str
@@ -67,7 +67,7 @@ class EphemeralSeal:
         sealed = base64.urlsafe_b64encode(self._seal.close(json.dumps(said, ensure_ascii=False).encode())).rstrip(b"=")
         return f"{PREFIX}{sealed.decode()}"
 
-    def open(self, text: str) -> Opened | None:
+    def open(self, text: str) -> EphemeralKey | None:
         """None for what was not made here, or was changed since. About 10 µs."""
         if len(text) > _LONGEST or not text.isascii() or not is_ephemeral(text):
             return None
@@ -78,7 +78,7 @@ class EphemeralSeal:
         except (binascii.Error, NotSealed):
             return None
         narrowing = Narrowing(frozenset(said["m"]), said["t"], said["o"], said["a"])
-        return Opened(base64.b64decode(said["i"]), said["k"], said["x"], narrowing)
+        return EphemeralKey(base64.b64decode(said["i"]), said["k"], said["x"], narrowing)
 
 
 def is_ephemeral(key: str | None) -> bool:

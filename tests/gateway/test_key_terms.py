@@ -16,7 +16,7 @@ from forebay.ephemeral_keys import Narrowing
 from forebay.errors import NotAllowed
 from forebay.keys import ForebayKey, new_key, seal_secret
 from forebay.wire.v1 import admin_pb2, key_terms_pb2
-from forebay_gateway.callers.ephemeral import EphemeralKeys
+from forebay_gateway.callers.ephemeral import EphemeralKeys, narrowed
 from forebay_gateway.callers.key_terms import AuditPolicy, KeyTerms, read_networks
 from forebay_gateway.callers.principals import KeyState, KnownKey, Principal, Principals
 from forebay_gateway.callers.principals_watch import PrincipalsWatch
@@ -255,11 +255,11 @@ def test_an_ephemeral_key_is_never_wider_than_its_maker() -> None:
     keys = EphemeralKeys(PEPPER)
     maker = restricted(denied_models=("secret",), max_output_tokens=10)
     narrow = keys.read(keys.issue("k", 9, Narrowing(frozenset({"secret", "m"}), 5)), 0)
-    caller = narrow.principal(maker, origin="", address="")
+    caller = narrowed(maker, narrow, origin="", address="")
     assert caller.terms == KeyTerms(("secret",), max_output_tokens=5)
     assert [name for name in ("secret", "m", "other") if caller.may_use(name)] == ["m"]
     wide = keys.read(keys.issue("k", 9, Narrowing(max_output_tokens=50)), 0)
-    assert wide.principal(maker, origin="", address="").terms == maker.terms
+    assert narrowed(maker, wide, origin="", address="").terms == maker.terms
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_an_ephemeral_key_is_never_wider_than_its_maker() -> None:
 def test_an_ephemeral_key_works_from_where_it_is_for(origin: str, address: str) -> None:
     keys = EphemeralKeys(PEPPER)
     bound = keys.read(keys.issue("k", 9, Narrowing(origin="https://a", address="::1")), 0)
-    assert bound.principal(CALLER, origin="https://a", address="::1").key_id == "k"
+    assert narrowed(CALLER, bound, origin="https://a", address="::1").key_id == "k"
     with pytest.raises(NotAllowed):
-        bound.principal(CALLER, origin=origin, address=address)
+        narrowed(CALLER, bound, origin=origin, address=address)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ public key that one trusts, or by admin for one of its user's batches; and wheth
 from __future__ import annotations
 
 from forebay.delegation import Delegation
+from forebay.ephemeral_keys import EphemeralKey
 from forebay.errors import NotAllowed
 from forebay_gateway.callers.call import Call
-from forebay_gateway.callers.ephemeral import EphemeralKey
+from forebay_gateway.callers.ephemeral import narrowed
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.callers.signed_call import signer_of
 from forebay_gateway.refused import BadDelegation
@@ -27,7 +28,7 @@ def principal_of(
         if ephemeral is None:
             raise NotAllowed("An ephemeral key is for one request to a model. This address takes API keys only.")
         whose = means.principals.find(ephemeral.key_id, now)
-        principal = ephemeral.principal(whose, origin=call.origin, address=call.address)
+        principal = narrowed(whose, ephemeral, origin=call.origin, address=call.address)
     elif call.key is None and call.signature is not None:
         signer = signer_of(call.signature, method=call.method, path=call.path, query=call.query, now=now)
         principal = means.principals.find_signer(signer, now)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
+from forebay.ephemeral_keys import EphemeralKey
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
 from forebay_gateway.accounting import Entry, Outcome
@@ -20,7 +21,6 @@ from forebay_gateway.attempt import Attempt
 from forebay_gateway.attempt_news import How
 from forebay_gateway.authentication import principal_of
 from forebay_gateway.callers.call import Call, wants_fallback, wished_band, wished_deadline_ms
-from forebay_gateway.callers.ephemeral import EphemeralKey
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.canonical.file_parts import has_files, has_parts
 from forebay_gateway.canonical.forms import CHAT

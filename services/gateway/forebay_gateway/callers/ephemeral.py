@@ -6,56 +6,40 @@ know (`ephemeral_spending`)."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from forebay.ephemeral_keys import EphemeralSeal, Narrowing
+from forebay.ephemeral_keys import EphemeralKey, EphemeralSeal
 from forebay.errors import NotAllowed
 from forebay_gateway.callers.key_terms import KeyTerms, parse_address
 from forebay_gateway.callers.principals import Principal
 from forebay_gateway.refused import InvalidKey, KeyExpired
 
 
-@dataclass(frozen=True, slots=True)
-class EphemeralKey:
-    id: bytes
-    key_id: str
-    """The public id of the key that its request counts as."""
-    expires_at: int
-    """Seconds since the epoch."""
-    narrowing: Narrowing
-
-    def principal(self, whose: Principal, *, origin: str, address: str) -> Principal:
-        """`whose`: the caller with the key that it was made with. Raises NotAllowed where it is used from elsewhere than it
-        was made for."""
-        mine = self.narrowing
-        if mine.origin and mine.origin != origin:
-            raise NotAllowed("This ephemeral key is for a page of another origin than the request's.")
-        if mine.address and parse_address(mine.address) != parse_address(address):
-            raise NotAllowed("This ephemeral key is for a client at another address.")
-        terms = whose.terms or KeyTerms()
-        return replace(
-            whose,
-            only_models=mine.models,
-            terms=replace(terms, max_output_tokens=_less(terms.max_output_tokens, mine.max_output_tokens)),
-        )
-
-
-class EphemeralKeys:
-    def __init__(self, pepper: bytes) -> None:
-        self._seal = EphemeralSeal(pepper)
-
-    def issue(self, key_id: str, expires_at: int, narrowing: Narrowing) -> str:
-        """The whole key."""
-        return self._seal.issue(key_id, expires_at, narrowing)
-
+class EphemeralKeys(EphemeralSeal):
     def read(self, text: str, now: float) -> EphemeralKey:
-        """Raises InvalidKey, KeyExpired. About 10 µs."""
-        said = self._seal.open(text)
-        if said is None:
+        """Raises InvalidKey, KeyExpired."""
+        key = self.open(text)
+        if key is None:
             raise InvalidKey
-        if now >= said.expires_at:
+        if now >= key.expires_at:
             raise KeyExpired("This ephemeral key has expired. Have another made: POST /v1/ephemeral_keys.")
-        return EphemeralKey(said.id, said.key_id, said.expires_at, said.narrowing)
+        return key
+
+
+def narrowed(whose: Principal, key: EphemeralKey, *, origin: str, address: str) -> Principal:
+    """`whose`: the caller with the key that it was made with. Raises NotAllowed where it is used from elsewhere than it was
+    made for."""
+    mine = key.narrowing
+    if mine.origin and mine.origin != origin:
+        raise NotAllowed("This ephemeral key is for a page of another origin than the request's.")
+    if mine.address and parse_address(mine.address) != parse_address(address):
+        raise NotAllowed("This ephemeral key is for a client at another address.")
+    terms = whose.terms or KeyTerms()
+    return replace(
+        whose,
+        only_models=mine.models,
+        terms=replace(terms, max_output_tokens=_less(terms.max_output_tokens, mine.max_output_tokens)),
+    )
 
 
 def _less(one: int | None, other: int | None) -> int | None:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import grpc.aio
 
+from forebay.ephemeral_keys import EphemeralKey
 from forebay.rpc import Peer
 from forebay.wire.v1 import ephemeral_keys_pb2, ephemeral_keys_pb2_grpc
-from forebay_gateway.callers.ephemeral import EphemeralKey
 from forebay_gateway.refused import EphemeralSpent, StateUnavailable
 
 log = logging.getLogger(__name__)
