@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from forebay.launch import cli
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -43,9 +44,9 @@ def _commands() -> set[tuple[str, ...]]:
 @pytest.mark.parametrize("command", sorted(_commands()), ids=" ".join)
 def test_every_command_that_is_named_has_a_help(command: tuple[str, ...]) -> None:
     words = command[:1] if command[0] in ("run", "up") else command
-    done = subprocess.run([sys.executable, "-m", "forebay", *words, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Usage:" in done.stdout
+    done = CliRunner().invoke(cli, [*words, "--help"])
+    assert done.exit_code == 0, done.output
+    assert f"Usage: cli {' '.join(words)}" in done.output
 
 
 def test_the_changelog_opens_with_what_is_unreleased() -> None:

@@ -12,14 +12,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.system.conftest import FakeEngineProcess
-from tests.system.installation import Installation, ask, free_base_port, start_up, stream
+from tests.system.installation import Installation, ask, eventually, free_base_port, start_up, stream
 
 
 def _settings(directory: Path, engine: FakeEngineProcess) -> Path:
@@ -28,7 +27,7 @@ def _settings(directory: Path, engine: FakeEngineProcess) -> Path:
     return settings
 
 
-async def test_a_second_start_finds_its_data_again_and_leaving_leaves_nothing(
+async def test_killed_it_leaves_no_orphans_and_the_next_start_finds_its_data_and_lets_streams_finish_when_it_stops(
     tmp_path: Path, fake_engine: FakeEngineProcess, client: aiohttp.ClientSession
 ) -> None:
     data_dir, settings = tmp_path / "data", _settings(tmp_path, fake_engine)
@@ -44,21 +43,40 @@ async def test_a_second_start_finds_its_data_again_and_leaving_leaves_nothing(
         made = first.cli("user", "add", "alice")
         key = first.cli("key", "create", "--user", "alice")["secret"]
         assert made["name"] == "alice"
-        parts = json.loads((data_dir / "run" / "processes.json").read_text())
+        parts = _parts(first)
     finally:
-        assert first.stop() == 0
-    assert [name for name, pid in parts.items() if _lives(pid)] == []
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait(5)
+    await _all_gone(parts)
 
-    second = start_up(data_dir, "--no-engine", "--config", str(settings))
+    # The lock and the pid files it left behind are no obstacle.
+    second = start_up(data_dir, "--no-engine", "--config", str(settings), base_port=first.base_port)
     try:
+        parts = _parts(second)
         assert second.key == first.key
         assert second.key not in second.output, "the first key is told once"
-        body = ask("Go on.", model="fake-model", max_tokens=3)
-        streamed = await stream(client, second.gateway, key, body, "second-start")
-        assert streamed.is_done, streamed
         assert "alice" in {user["name"] for user in second.cli("user", "list")}
+        begun = asyncio.Event()
+        body = ask("Go on.", model="fake-model", max_tokens=40)
+        streaming = asyncio.create_task(stream(client, second.gateway, key, body, "drained", begun))
+        await begun.wait()
     finally:
-        assert second.stop() == 0
+        second.process.send_signal(signal.SIGTERM)
+    result = await streaming
+    assert result.is_done, result
+    assert len(result.arrivals) == 40
+    assert await asyncio.to_thread(second.process.wait, 40) == 0
+    await _all_gone(parts)
+
+
+def _parts(running: Installation) -> dict[str, int]:
+    parts: dict[str, int] = json.loads((running.data_dir / "run" / "processes.json").read_text())
+    assert parts
+    return parts
+
+
+async def _all_gone(parts: dict[str, int]) -> None:
+    await eventually(lambda: not any(_lives(pid) for pid in parts.values()), 30, f"not all of {parts} ended")
 
 
 def _lives(pid: int) -> bool:
@@ -94,41 +112,6 @@ def test_a_port_in_use_is_one_clear_sentence(tmp_path: Path) -> None:
     assert str(base + 3) in told
     assert "--base-port" in told
     assert len(told.splitlines()) == 1
-
-
-def test_kill_minus_nine_of_up_leaves_no_orphans(tmp_path: Path, fake_engine: FakeEngineProcess) -> None:
-    running = start_up(tmp_path / "data", "--no-engine", "--config", str(_settings(tmp_path, fake_engine)))
-    parts = json.loads((running.data_dir / "run" / "processes.json").read_text())
-    running.process.send_signal(signal.SIGKILL)
-    running.process.wait(5)
-    deadline = time.monotonic() + 30
-    while any(_lives(pid) for pid in parts.values()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert [name for name, pid in parts.items() if _lives(pid)] == []
-    # The lock and the pid files it left behind are no obstacle.
-    again = start_up(
-        tmp_path / "data",
-        "--no-engine",
-        "--config",
-        str(tmp_path / "forebay.toml"),
-        base_port=running.base_port,
-    )
-    assert again.stop() == 0
-
-
-async def test_stopping_lets_a_running_stream_finish(
-    tmp_path: Path, fake_engine: FakeEngineProcess, client: aiohttp.ClientSession
-) -> None:
-    running = start_up(tmp_path / "data", "--no-engine", "--config", str(_settings(tmp_path, fake_engine)))
-    begun = asyncio.Event()
-    body = ask("Go on.", model="fake-model", max_tokens=40)
-    streaming = asyncio.create_task(stream(client, running.gateway, running.key, body, "drained", begun))
-    await begun.wait()
-    running.process.send_signal(signal.SIGTERM)
-    result = await streaming
-    assert result.is_done, result
-    assert len(result.arrivals) == 40
-    assert await asyncio.to_thread(running.process.wait, 40) == 0
 
 
 _AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--reset-env")

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from forebay.errors import BadInput
 from forebay.launch import cli
+from forebay_admin.cli import connection
 from forebay_admin.cli.connection import find_connection
 from forebay_admin.cli.login_file import Login, login_path, read_login, write_login
 from forebay_admin.sign_in.devices import shown
@@ -26,12 +27,13 @@ GOOD = "correct horse battery"
 
 
 @pytest.fixture
-async def forebay(admin: Running, tmp_path: Path) -> Invoke:
-    """`await forebay("whoami")`, as who signed in; with `key`, as the first admin."""
+async def forebay(admin: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """`await forebay("whoami")`, as who signed in; with `key`, as the first admin. What else runs on this machine is not
+    looked for."""
+    monkeypatch.setattr(connection, "data_directories", lambda environ, is_root: [tmp_path / "nothing"])
 
     async def invoke(*words: str, key: bool = False, stdin: str | None = None) -> Result:
         environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "FOREBAY_ADMIN": "", "FOREBAY_TOKEN": ""}
-        environment["XDG_DATA_HOME"] = str(tmp_path / "nothing")
         if key:
             environment |= {"FOREBAY_ADMIN": admin.grpc_address, "FOREBAY_TOKEN": admin.site.first_key}
         return await asyncio.to_thread(CliRunner().invoke, cli, words, stdin, environment)
