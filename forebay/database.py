@@ -21,10 +21,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy import exc as sql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from forebay.config import read_secret
 from forebay.errors import CannotStart, ForebayError, Unavailable
+from forebay.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ MAX_CONNECTIONS = 5
 
 _CONNECT_S = 5.0
 _COMMAND_S = 15.0
+_RECYCLE_S = 3600.0
+"""A connection that is older is replaced when it is next used: with TLS, by one with the certificate files of then."""
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 2.0
 _LOCK_WAIT = "30s"
 
@@ -65,6 +68,16 @@ def read_database_url(url: str | None, file: Path | None) -> str:
     return chosen
 
 
+def measure_connections(metrics: Metrics, prefix: str, database: Database) -> None:
+    """Of its pool, read when scraped. `prefix`: of the metric's name, `forebay_admin`."""
+    metrics.gauge(
+        f"{prefix}_database_connections",
+        "Connections to Postgres: those in use, and the most there may be.",
+        ("what",),
+        lambda: [(("used",), float(database.used)), (("most",), float(MAX_CONNECTIONS))],
+    )
+
+
 class Database:
     """A pool of at most MAX_CONNECTIONS to one schema. `reading` and `writing` raise Unavailable while Postgres is away; the
     next use after its return connects anew."""
@@ -77,6 +90,7 @@ class Database:
             max_overflow=0,
             pool_timeout=_CONNECT_S,
             pool_pre_ping=True,
+            pool_recycle=_RECYCLE_S,
             command_timeout_s=_COMMAND_S,
         )
 
@@ -140,6 +154,12 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @property
+    def used(self) -> int:
+        """Connections that somebody works with now."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, AsyncAdaptedQueuePool) else 0
 
     @property
     def _lock_key(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from forebay.bus import ACK_WAIT_S, Backlog, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
 from forebay.config import read_secret
 from forebay.errors import CannotStart, ForebayError, Unavailable
+from forebay.internal_tls import PeerTls, client_context
 from forebay.subjects import Stream
 
 log = logging.getLogger(__name__)
@@ -144,23 +144,30 @@ class _NatsBucket:
         connection = self._bus.demand_connection()
         if connection is self._connection:
             return
-        config = KeyValueConfig(bucket=self._name, history=1, storage=StorageType.FILE, ttl=self._entries_live_s)
+        config = KeyValueConfig(
+            bucket=self._name,
+            history=1,
+            storage=StorageType.FILE,
+            ttl=self._entries_live_s,
+            replicas=self._bus.replicas,
+        )
         with _as_unavailable():
             js = connection.jetstream(timeout=_CALL_S)
             try:
                 self._kv = await js.create_key_value(config)
-            except BadRequestError:  # it exists with another lifetime
-                await self._set_lifetime(js)
+            except BadRequestError:  # it exists with another lifetime, or another number of copies
+                await self._settle(js)
                 self._kv = await js.create_key_value(config)
             self.created_at = (await js.stream_info(f"KV_{self._name}")).created.timestamp()
         self._connection = connection
 
-    async def _set_lifetime(self, js: Any) -> None:
+    async def _settle(self, js: Any) -> None:
         """In place: the stream's creation time and its revisions go on."""
         old = (await js.stream_info(f"KV_{self._name}")).config
         lifetime_s = self._entries_live_s or 0
         window_s = min(lifetime_s or _DUPLICATES_S, _DUPLICATES_S)
-        await js.update_stream(old.evolve(max_age=lifetime_s, duplicate_window=window_s))
+        changes = {"max_age": lifetime_s, "duplicate_window": window_s, "num_replicas": self._bus.replicas}
+        await js.update_stream(old.evolve(**changes))
 
 
 @dataclass(slots=True, eq=False)
@@ -191,7 +198,9 @@ class NatsBus:
     Each connection is a client of its own. nats-py's own reconnecting ends for good when the server sends a client away
     (its rights were changed), and when it succeeds it carries out what callers were long told had failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, replicas: int = 1) -> None:
+        self.replicas = replicas
+        """On how many servers of a cluster each stream and bucket lies."""
         self._connection: Any = None
         self._jetstream: Any = None
         self._up = asyncio.Event()
@@ -256,6 +265,7 @@ class NatsBus:
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
+            num_replicas=self.replicas,
         )
         with _as_unavailable():
             try:
@@ -282,11 +292,20 @@ class NatsBus:
 
 @asynccontextmanager
 async def open_nats_bus(
-    url: str, name: str, *, seed_file: Path | None = None, ca_file: Path | None = None
+    url: str,
+    name: str,
+    *,
+    seed_file: Path | None = None,
+    ca_file: Path | None = None,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
+    replicas: int = 1,
 ) -> AsyncIterator[NatsBus]:
     """Connects as the nkey user whose seed lies in `seed_file`, in the background. Its replies come to the private inbox
-    `_INBOX_<name>.>`, the only one that this user may read. `url` may name several servers, with commas between.
-    Raises CannotStart for a file that cannot be read."""
+    `_INBOX_<name>.>`, the only one that this user may read. `url` may name several servers, with commas between;
+    `replicas` is on how many of them what is kept lies. With
+    `ca_file` it is TLS, with the certificate in `cert_file` and `key_file` where the server asks for one; each new
+    connection reads them again. Raises CannotStart for a file that cannot be read."""
     options: dict[str, Any] = {
         "servers": [server.strip() for server in url.split(",")],
         "name": name,
@@ -301,13 +320,17 @@ async def open_nats_bus(
     if seed_file is not None:
         read_secret(seed_file)
         options["nkeys_seed"] = str(seed_file)
-    if ca_file is not None:
+    tls = PeerTls(ca_file, cert_file, key_file) if ca_file is not None else None
+    if tls is not None:
         try:
-            options["tls"] = ssl.create_default_context(cafile=str(ca_file))
-        except OSError as error:
-            raise CannotStart(f"The CA file {ca_file} of the bus cannot be used: {error}.") from error
-    bus = NatsBus()
-    staying = asyncio.create_task(_stay_connected(bus, options), name="bus-connect")
+            client_context(tls)
+        except (OSError, ValueError) as error:
+            raise CannotStart(
+                f"The CA file {ca_file} of the bus{f' or the certificate {cert_file}' if cert_file else ''} cannot be used: "
+                f"{error}."
+            ) from error
+    bus = NatsBus(replicas)
+    staying = asyncio.create_task(_stay_connected(bus, options, tls), name="bus-connect")
     try:
         yield bus
     finally:
@@ -317,11 +340,13 @@ async def open_nats_bus(
             await asyncio.wait([staying], timeout=0.1)
 
 
-async def _stay_connected(bus: NatsBus, options: dict[str, Any]) -> None:
+async def _stay_connected(bus: NatsBus, options: dict[str, Any], tls: PeerTls | None) -> None:
     shown = ",".join(server.rpartition("@")[2] for server in options["servers"])  # a URL may carry a password
     wait_s, told = _RETRY_S, False
     while True:
         try:
+            if tls is not None:  # each time: files that were replaced meanwhile are the ones that count
+                options["tls"] = await asyncio.to_thread(client_context, tls)
             async with _connected(bus, options) as gone:
                 log.info("bus connected", extra={"action": "bus_connected", "url": shown})
                 wait_s, told = _RETRY_S, False

@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from forebay.errors import BadSettings
+from forebay.internal_tls import PeerTls
 from forebay.rpc import Peer, open_peer
 from forebay.wire.v1.registry_pb2 import FleetUpdate, WatchFleetRequest
 from forebay.wire.v1.registry_pb2_grpc import RegistryStub
@@ -48,13 +49,16 @@ class Registries:
 
 
 @asynccontextmanager
-async def open_registries(addresses: str, *, token_file: Path, setting: str) -> AsyncIterator[Registries]:
+async def open_registries(
+    addresses: str, *, token_file: Path, setting: str, tls: PeerTls | None = None
+) -> AsyncIterator[Registries]:
     """`addresses`: HOST:PORT, or several with commas between them. Raises BadSettings, naming `setting`."""
     each = list(dict.fromkeys(address.strip() for address in addresses.split(",") if address.strip()))
     if not each:
         raise BadSettings([f"{setting}: it names no registry"])
     async with AsyncExitStack() as stack:
-        peers = tuple([await stack.enter_async_context(open_peer(one, token_file=token_file)) for one in each])
+        opening = [open_peer(one, token_file=token_file, tls=tls) for one in each]
+        peers = tuple([await stack.enter_async_context(one) for one in opening])
         channel: Any = _LeadingChannel([peer.channel for peer in peers])
         leading = peers[0] if len(peers) == 1 else Peer(channel, peers[0].metadata)
         yield Registries(peers, leading, tuple(each))

@@ -1,18 +1,19 @@
 """gRPC, the same way everywhere: every call is authenticated, errors cross as our own family, deadlines are passed on.
 
-Metadata: `authorization: Bearer <token>`. Service tokens come from files; a server knows only their SHA-256."""
+Metadata: `authorization: Bearer <token>`. Service tokens come from files; a server knows only their SHA-256. With a PeerTls
+both sides show certificates as well, and whose token it is has to be whose certificate it is."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import grpc
@@ -22,7 +23,11 @@ from google.protobuf.message import Message
 from forebay import errors
 from forebay.config import parse_address, read_secret
 from forebay.errors import CannotStart, ForebayError, NotAllowed, NotAuthenticated
+from forebay.internal_tls import PeerTls, WatchedTls
 from forebay.plain_message import nul_place
+from forebay.renewed_channel import RenewedChannel
+from forebay.traces.calls import TracedChannel, answering
+from forebay.traces.spans import Traces, opened
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,10 @@ caller: ContextVar[str] = ContextVar("caller")
 
 caller_address: ContextVar[str] = ContextVar("caller_address", default="")
 """Where it comes from: an IP address. Empty: from no network."""
+
+certificate_names: ContextVar[frozenset[str] | None] = ContextVar("certificate_names", default=None)
+"""Of the certificate that the caller showed: its common name, and without one the first label of each of its DNS names.
+None: a port that asks for none."""
 
 _EARLY_S = 0.02  # less than the caller's deadline, so that we can still say which step was late
 KEEPALIVE = (
@@ -82,6 +91,12 @@ class ServiceTokens:
         name = self._read().get(hashlib.sha256(bearer.encode()).hexdigest())
         if name is None:
             raise NotAuthenticated("This service token is not known here.")
+        shown = certificate_names.get()
+        if shown is not None and not any(is_certificate_of(name, one) for one in shown):
+            raise NotAuthenticated(
+                f"The token is {name}'s and the certificate is that of {', '.join(sorted(shown)) or 'nobody'}: a part needs "
+                "a certificate of its own name, such as `forebay pki` issues."
+            )
         allowed = self._rights.get(method) or self._rights.get(method.rpartition("/")[0] + "/*", frozenset())
         if name not in allowed:
             raise NotAllowed(f"{name} may not call {method}.")
@@ -104,6 +119,11 @@ class ServiceTokens:
         return self._names
 
 
+def is_certificate_of(part: str, name: str) -> bool:
+    """Whether a certificate of that name may be used with the token of `part`: gateway-1 and gateway-2 are gateways."""
+    return name == part or name.startswith(f"{part}-")
+
+
 def render_tokens(tokens: Mapping[str, str]) -> str:
     """The file that ServiceTokens reads, from name → token."""
     return "".join(f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n" for name, token in sorted(tokens.items()))
@@ -117,17 +137,24 @@ async def open_server(
     *,
     grace_s: float = 1.0,
     examine: Callable[[Any], None] = lambda request: None,
+    tls: PeerTls | None = None,
+    demands_certificates: bool = True,
+    entrance: str = "",
 ) -> AsyncIterator[str]:
     """Serves on `listen` (HOST:PORT, port 0 for any) until left; gives the address. `examine` raises for a request, of those
-    that are one message, that no call of this server takes. Raises CannotStart."""
+    that are one message, that no call of this server takes. With `tls`, callers have to show a certificate of one of its
+    authorities, unless `demands_certificates` is false; each new connection is made with the newest files. `entrance`:
+    the service whose calls begin traces of their own. Raises CannotStart."""
+    demands_certificates = tls is not None and demands_certificates
+    credentials = _server_credentials(WatchedTls(tls), demands_certificates) if tls is not None else None
     server = grpc.aio.server(
-        interceptors=[_Edge(authorize, examine)],
+        interceptors=[_Edge(authorize, examine, demands_certificates, opened(), entrance)],
         options=(*KEEPALIVE, ("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE)),
     )
     add(server)
     host, _ = parse_address(listen)
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as error:
         raise CannotStart(f"The gRPC port {listen} cannot be opened; is another Forebay running?") from error
     await server.start()
@@ -137,12 +164,35 @@ async def open_server(
         await server.stop(grace_s)
 
 
+def _server_credentials(watched: WatchedTls, demands_certificates: bool) -> grpc.ServerCredentials:
+    def configuration() -> Any:
+        pem = watched.newest(at_once=True)
+        if pem.cert is None or pem.key is None:
+            raise CannotStart("A gRPC port with TLS needs a certificate and its key.")
+        return grpc.ssl_server_certificate_configuration([(pem.key, pem.cert)], root_certificates=pem.ca)
+
+    # gRPC asks for the configuration before each handshake; connections that are open keep what they began with.
+    credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
+        configuration(), configuration, require_client_authentication=demands_certificates
+    )
+    return credentials
+
+
 class _Edge(grpc.aio.ServerInterceptor):
     """Around every call: who calls, how long there is, and what an error becomes."""
 
-    def __init__(self, authorize: Authorize, examine: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        authorize: Authorize,
+        examine: Callable[[Any], None],
+        sees_certificates: bool,
+        traces: Traces | None,
+        entrance: str,
+    ) -> None:
+        self._traces, self._entrance = traces, entrance
         self._authorize = authorize
         self._examine = examine
+        self._sees_certificates = sees_certificates
 
     async def intercept_service(
         self,
@@ -162,7 +212,7 @@ class _Edge(grpc.aio.ServerInterceptor):
                 if handler.request_streaming:
                     request = _Requests(request)
                 try:
-                    caller_address.set(peer_address(context.peer()))  # which may count for who may call
+                    self._note_caller(context)
                     caller.set(self._authorize(method, bearer))
                     if not handler.request_streaming:
                         self._examine(request)
@@ -190,7 +240,7 @@ class _Edge(grpc.aio.ServerInterceptor):
             if handler.request_streaming:
                 request = _Requests(request)
             try:
-                caller_address.set(peer_address(context.peer()))
+                self._note_caller(context)
                 caller.set(self._authorize(method, bearer))
                 if not handler.request_streaming:
                     self._examine(request)
@@ -212,10 +262,17 @@ class _Edge(grpc.aio.ServerInterceptor):
                 await _abort_unforeseen(context, method)
 
         handler_call = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        if self._traces is not None:
+            handler_call = answering(handler_call, method, details.invocation_metadata, self._traces, self._entrance)
         wrap = (
             grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         )
         return wrap(unary, handler.request_deserializer, handler.response_serializer)
+
+    def _note_caller(self, context: Any) -> None:
+        """Before it is asked who calls, for which both may count."""
+        caller_address.set(peer_address(context.peer()))
+        certificate_names.set(_names(context.auth_context()) if self._sees_certificates else None)
 
 
 class _Requests:
@@ -262,6 +319,12 @@ def peer_address(peer: str) -> str:
     return unquote(place).rpartition(":")[0].strip("[]")
 
 
+def _names(shown: Mapping[str, Sequence[bytes]]) -> frozenset[str]:
+    """Hosts count only where there is no other name: whoever serves others may well be reached by a name that begins so."""
+    common = [name.decode(errors="replace") for name in shown.get("x509_common_name", ()) if name]
+    return frozenset(common or [name.decode(errors="replace").partition(".")[0] for name in shown.get("peer_dns", ())])
+
+
 def _bearer(metadata: Any) -> str | None:
     for name, value in metadata or ():
         if name == "authorization" and isinstance(value, str) and value[:7].lower() == "bearer ":
@@ -296,8 +359,11 @@ class Peer:
 
 
 @asynccontextmanager
-async def open_peer(address: str, *, token: str | None = None, token_file: Path | None = None) -> AsyncIterator[Peer]:
-    """Connects when first used, and again whenever the other side returns (within a second)."""
+async def open_peer(
+    address: str, *, token: str | None = None, token_file: Path | None = None, tls: PeerTls | None = None
+) -> AsyncIterator[Peer]:
+    """Connects when first used, and again whenever the other side returns (within a second). With `tls` it has to be one of
+    its authorities' and of that address; new files are taken up without a break. Raises CannotStart."""
     if token_file is not None:
         token = read_secret(token_file).decode()
     options = (
@@ -310,9 +376,15 @@ async def open_peer(address: str, *, token: str | None = None, token_file: Path 
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
     )
-    channel = grpc.aio.insecure_channel(address, options=options)
+    channel = (
+        grpc.aio.insecure_channel(address, options=options)
+        if tls is None
+        else RenewedChannel(address, options, WatchedTls(tls))
+    )
     try:
-        yield Peer(channel, (("authorization", f"Bearer {token}"),) if token else ())
+        traces = opened()
+        used = channel if traces is None else cast(grpc.aio.Channel, TracedChannel(channel, traces))
+        yield Peer(used, (("authorization", f"Bearer {token}"),) if token else ())
     finally:
         await channel.close()
 

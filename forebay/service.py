@@ -25,12 +25,21 @@ class Ground:
     memory_bus: MemoryBus
 
     def open_bus(
-        self, url: str, name: str, *, seed_file: Path | None = None, ca_file: Path | None = None
+        self,
+        url: str,
+        name: str,
+        *,
+        seed_file: Path | None = None,
+        ca_file: Path | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
+        replicas: int = 1,
     ) -> AbstractAsyncContextManager[Bus]:
         """The bus at `url` as the user `name`; `memory:` is the one inside this process."""
         if url.startswith("memory:"):
             return _Given(self.memory_bus)
-        return open_nats_bus(url, name, seed_file=seed_file, ca_file=ca_file)
+        files = {"seed_file": seed_file, "ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
+        return open_nats_bus(url, name, **files, replicas=replicas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class Announcement:
     is_first_start: bool
     password_url: str = ""
     """Where the first admin sets a password, once. Empty: nobody was asked for it."""
+    admin_ca: Path | None = None
+    """Of the gRPC port for operators' commands, which is another one then. None: it speaks no TLS."""
 
     @property
     def gateway(self) -> str:
@@ -36,12 +38,17 @@ class Announcement:
         """The pages, on admin's HTTP port."""
         return self.front.url(self.layout.admin_http)
 
+    @property
+    def _admin_grpc(self) -> str:
+        return f"{LOOPBACK}:{self.layout.operators if self.admin_ca else self.layout.admin}"
+
     def write_connection(self) -> None:
         told = {
             "gateway": self.gateway,
             "admin_http": self.dashboard,
-            "admin_grpc": f"{LOOPBACK}:{self.layout.admin}",
+            "admin_grpc": self._admin_grpc,
             "admin_key": self.admin_key,
+            **({"admin_ca": str(self.admin_ca)} if self.admin_ca else {}),
         }
         write_private(self.data.connection_file, json.dumps(told, indent=1).encode() + b"\n")
 
@@ -54,7 +61,7 @@ class Announcement:
             "",
             f"  gateway     {'  '.join([self.gateway, *more])}   (OpenAI: {self.gateway}/v1)",
             f"  dashboard   {self.dashboard}   (REST API: {self.dashboard}/docs)",
-            f"  admin gRPC  {LOOPBACK}:{self.layout.admin}   (for {self._command()}, which finds it by itself)",
+            f"  admin gRPC  {self._admin_grpc}   (for {self._command()}, which finds it by itself)",
             f"  models      {models}",
             f"  data        {self.data.root}   (logs in {self.data.logs})",
         ]

@@ -47,6 +47,9 @@ class _Folder(click.Path):
 @click.option("--tls-cert", type=_FILE, help="Certificate chain (PEM) to serve with; else one from a local CA is made.")
 @click.option("--tls-key", type=_FILE, help="Its private key (PEM).")
 @click.option("--plain-http", is_flag=True, help="With --listen: no HTTPS, for a proxy in front that speaks it.")
+@click.option(
+    "--mtls", is_flag=True, help="Certificates between all parts and NATS, made and renewed in the data directory."
+)
 @click.option("--config", type=_FILE, help="Settings file; ./forebay.toml when there is one.")
 @click.option("--no-engine", is_flag=True, help="Neither look for an engine nor start one.")
 @click.option(

@@ -44,6 +44,8 @@ class Tls:
     key: Path
     ca: Path
     """Clients check the certificate against this."""
+    demands_certificates: bool = False
+    """Whether clients have to show one of that authority's, over and above their nkeys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ async def open_nats(
         return await _greets(near, port)
 
     watched = [agents_file, *((tls.certificate, tls.key) if tls else ())]
+    if tls and tls.demands_certificates:
+        watched.append(tls.ca)
     before = _stamps(watched)
     command = Command("NATS", (program, "-c", str(configuration)), log, ready_within_s=30.0)
     async with keep_running(command, ready, say) as server:
@@ -140,9 +144,11 @@ def _find_server() -> str:
 
 
 def _render(directory: Path, host: str, port: int, public: Sequence[tuple[str, str]], tls: Tls | None) -> str:
-    encryption = (
-        f"tls {{ cert_file: {_quoted(tls.certificate)}, key_file: {_quoted(tls.key)}, timeout: 5 }}\n" if tls else ""
-    )
+    encryption = ""
+    if tls:
+        demanding = f", ca_file: {_quoted(tls.ca)}, verify: true" if tls.demands_certificates else ""
+        files = f"cert_file: {_quoted(tls.certificate)}, key_file: {_quoted(tls.key)}"
+        encryption = f"tls {{ {files}{demanding}, timeout: 5 }}\n"
     return f"""# Written by `forebay up` at each start.
 server_name: forebay
 host: {_quoted(host)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+
+from forebay.pki.files import write_private
+
+__all__ = ["keep_secret", "write_private"]
 
 
 def keep_secret(path: Path, make: Callable[[], str] = lambda: secrets.token_hex(32)) -> str:
@@ -13,14 +16,3 @@ def keep_secret(path: Path, make: Callable[[], str] = lambda: secrets.token_hex(
     if not path.exists():
         write_private(path, make().encode() + b"\n")
     return path.read_text().strip()
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Mode 600 from the first byte on, and by rename, so that nobody reads half of it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    fresh.replace(path)

@@ -290,6 +290,17 @@ def test_the_connection_is_the_environments_else_that_of_the_data_directory(tmp_
     assert (elsewhere.admin, elsewhere.token) == ("h:1", "fb-other")
 
 
+def test_the_authority_of_admins_certificate_comes_from_the_same_place_as_its_address(tmp_path: Path) -> None:
+    held = {"admin_grpc": "127.0.0.1:8109", "admin_key": "fb-kept", "admin_ca": "/data/ca.crt"}
+    (tmp_path / "connection.json").write_text(json.dumps(held))
+    data = {"FOREBAY_DATA_DIR": str(tmp_path)}
+    assert find_connection(data).ca == Path("/data/ca.crt")
+    assert find_connection({**data, "FOREBAY_TOKEN": "fb-mine"}).ca == Path("/data/ca.crt")
+    elsewhere = {**data, "FOREBAY_ADMIN": "h:1", "FOREBAY_TOKEN": "fb-other"}
+    assert find_connection(elsewhere).ca is None
+    assert find_connection({**elsewhere, "FOREBAY_ADMIN_CA": "/etc/ca.crt"}).ca == Path("/etc/ca.crt")
+
+
 @pytest.mark.parametrize(
     "environ",
     [

@@ -592,9 +592,10 @@ async def test_a_password_in_the_address_stays_out_of_the_log(caplog: pytest.Log
 
 
 async def test_a_missing_seed_or_ca_file_is_said_before_anything_starts(tmp_path: Path) -> None:
-    for files in ({"seed_file": tmp_path / "absent.nk"}, {"ca_file": tmp_path / "absent.pem"}):
+    absent = tmp_path / "absent.pem"
+    for seed_file, ca_file in ((absent, None), (None, absent)):
         with pytest.raises(CannotStart, match="absent"):
-            async with open_nats_bus("nats://127.0.0.1:1", "agent", **files):
+            async with open_nats_bus("nats://127.0.0.1:1", "agent", seed_file=seed_file, ca_file=ca_file):
                 raise AssertionError("it must not open")
 
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from forebay.errors import NotAuthenticated
-from forebay.local.certificates import open_authority, pin, server_certificate
+from forebay.local.certificates import open_authority, server_certificate
+from forebay.pki.certificates import pin
 from forebay_gpu_agent.pin import open_pinned, pin_of
 from tests.gpu_agent.admin_door import AdminDoor
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from forebay.client_addresses import TrustedProxies, read_proxies
 from forebay.config import parse_address, setting
+from forebay.internal_tls import PeerTls, demand_bus_pair, peer_tls
 from forebay_admin.ledger.retention import Keeping
 
 
@@ -58,6 +59,29 @@ class AdminSettings:
 
     nats_ca_file: Path | None = None
     """The CA that signed the bus's certificate (PEM). None: no TLS."""
+
+    nats_cert_file: Path | None = None
+    """The certificate that the bus sees (PEM), where it asks for one; read again for each connection."""
+
+    nats_key_file: Path | None = None
+    """Its private key (PEM)."""
+
+    internal_ca_file: Path | None = None
+    """The authorities of the other parts (PEM). With the two below: mTLS on every gRPC port and to every peer; without
+    all three gRPC is plain. Read again when they change."""
+
+    internal_cert_file: Path | None = None
+    """The certificate that the other parts see (PEM): its name is admin, or begins with admin-."""
+
+    internal_key_file: Path | None = None
+    """Its private key (PEM)."""
+
+    operators_listen: str | None = None
+    """With `internal_cert_file`: a second gRPC port (HOST:PORT) for operators' commands, which have a key and no
+    certificate. It speaks TLS with our certificate and takes no service's token. None: operators need a certificate too."""
+
+    nats_replicas: int = 1
+    """On how many servers of a NATS cluster usage and recordings lie, one to five; three outlive any one of them."""
 
     database_url_file: Path | None = None
     """A file with the database's address; it wins over database_url."""
@@ -158,7 +182,7 @@ class AdminSettings:
 
     public_grpc: str | None = None
     """Where `forebay login` is told that the gRPC port is (HOST:PORT). None: the host that it signed in at, with the port of
-    `listen`."""
+    `operators_listen`, or else of `listen`."""
 
     ledger_days: int = 400
     """How long rows of the ledger are kept, in days: until then, and as long as an open budget counts them. 0: for ever."""
@@ -221,6 +245,12 @@ class AdminSettings:
         if problem := self.keeping.problem():
             raise ValueError(problem)
         read_proxies(self.trusted_proxies, self.forwarded_header)
+        demand_bus_pair(self.nats_ca_file, self.nats_cert_file, self.nats_key_file)
+        _ = self.internal_tls
+        if self.operators_listen is not None and self.internal_tls is None:
+            raise ValueError("operators_listen: without internal_cert_file `listen` serves operators too")
+        if not 1 <= self.nats_replicas <= 5:
+            raise ValueError("nats_replicas: it must be from 1 to 5")
         if self.security_event_days < 0 or self.security_event_days == 1:
             raise ValueError("security_event_days: it must be 2 at least, or 0 for ever")
         if self.chat_days < 0:
@@ -242,6 +272,11 @@ class AdminSettings:
                 parse_address(address)
             except ValueError as error:
                 raise ValueError(f"scheduler_address: {error}") from error
+
+    @property
+    def internal_tls(self) -> PeerTls | None:
+        """None: gRPC is plain. Raises ValueError for some of the three files without the others."""
+        return peer_tls("internal", self.internal_ca_file, self.internal_cert_file, self.internal_key_file)
 
     @property
     def proxies(self) -> TrustedProxies:

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from forebay.config import parse_address
 from forebay.errors import AlreadyExists, BadInput, CannotStart, ForebayError, NotFound, Unavailable
 from forebay.ops import Ops
+from forebay.traces.spans import opened
 from forebay_admin.fleet.agent_wheel import Wheel
 from forebay_admin.fleet.enrolment import Enrolment
 from forebay_admin.fleet.invitations import Spent
@@ -23,6 +24,7 @@ from forebay_admin.fleet.join_script import JoinScript, refusal_script
 from forebay_admin.rest.api import PREFIX, RestApi
 from forebay_admin.rest.docs_page import STYLE_SOURCE
 from forebay_admin.security.visitor import visitor_address
+from forebay_admin.traced_visits import traced_visits
 from forebay_admin.web.pages import Pages
 
 log = logging.getLogger(__name__)
@@ -105,7 +107,9 @@ async def open_http(
     entrance: Middleware,
 ) -> AsyncIterator[str]:
     """Serves until left; gives HOST:PORT. `entrance`: what each request passes first. Raises CannotStart."""
-    app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[entrance, _failures(pages)])
+    traces = opened()
+    outermost = [] if traces is None else [traced_visits(traces)]
+    app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[*outermost, entrance, _failures(pages)])
     app.on_response_prepare.append(_guard)
     docs = (web.get("/docs", rest.docs), web.get("/docs/postman.json", rest.postman))
     app.add_routes([web.get("/", _front_page(ops, pages)), *docs, *join.routes(), *pages.routes, *others])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,10 @@ from forebay.config import read_secret
 from forebay.database import Database, open_database, read_database_url
 from forebay.errors import Unavailable
 from forebay.forwarded import Forwards
+from forebay.internal_tls import PeerTls
 from forebay.metrics import Metrics, Number
 from forebay.registries import open_registries
-from forebay.rpc import Peer, ServiceTokens, demand_text, open_peer, open_server
+from forebay.rpc import Authorize, Peer, ServiceTokens, demand_text, open_peer, open_server
 from forebay.sealed import Seal
 from forebay.service import Ground, Service
 from forebay.since import Since
@@ -58,12 +59,14 @@ from forebay_admin.ledger.ledger import Ledger
 from forebay_admin.ledger.ledger_store import LedgerStore
 from forebay_admin.ledger.rollup_store import RollupStore
 from forebay_admin.ledger.rollups import Rollups
+from forebay_admin.ledger.spending import Spending, names_in
+from forebay_admin.meters import measure
 from forebay_admin.money.charges import Charges
 from forebay_admin.money.price_watch import PriceWatch
 from forebay_admin.money.telling import Telling
 from forebay_admin.notify.opening import open_notifying
 from forebay_admin.operator import OperatorServicer
-from forebay_admin.people.access import SERVICE_RIGHTS, Access
+from forebay_admin.people.access import OPERATOR, SERVICE_RIGHTS, Access
 from forebay_admin.people.bootstrap import ensure_first_admin
 from forebay_admin.people.directory import Directory
 from forebay_admin.queue.scheduler_client import SchedulerClient
@@ -123,11 +126,17 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             settings.nats_user,
             seed_file=settings.nats_seed_file,
             ca_file=settings.nats_ca_file,
+            cert_file=settings.nats_cert_file,
+            key_file=settings.nats_key_file,
+            replicas=settings.nats_replicas,
         ) as bus,
         open_registries(
-            settings.registry_address, token_file=settings.token_file, setting="[admin] registry_address"
+            settings.registry_address,
+            token_file=settings.token_file,
+            setting="[admin] registry_address",
+            tls=settings.internal_tls,
         ) as registries,
-        _peers(settings.scheduler_addresses, settings.token_file) as scheduler_peers,
+        _peers(settings.scheduler_addresses, settings.token_file, settings.internal_tls) as scheduler_peers,
         serving_tls(settings.tls_cert, settings.tls_key) as tls,
         open_runner(settings, url, database, blobs, directory, pepper, ground) as batch_runner,
         open_notifying(settings, database, bus, ground.clock, ground.ops.metrics) as notifying,
@@ -190,7 +199,9 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             ground.ops.metrics,
             lambda: prices.book,
             on_entered=notifying.thresholds.entered,
+            spending=Spending(ground.ops.metrics, names_in(database)),
         )
+        measure(ground.ops.metrics, database, bus, lambda: _DATABASE in ground.ops.missing)
         rollups = Rollups(RollupStore(database), ground.clock, ground.ops.metrics)
         ledger_keeping = LedgerKeeping(database, settings.keeping, ground.clock, ground.ops.metrics)
         recordings = RecordingClerk(
@@ -289,7 +300,15 @@ async def open_admin(settings: AdminSettings, ground: Ground) -> AsyncIterator[N
             noting = tasks.create_task(own.watch(), name="note-standing")
             try:
                 async with (
-                    open_server(settings.listen, add, access, examine=demand_text) as grpc_address,
+                    open_server(
+                        settings.listen,
+                        add,
+                        access,
+                        examine=demand_text,
+                        entrance=OPERATOR.removeprefix("/"),
+                        tls=settings.internal_tls,
+                    ) as grpc_address,
+                    _open_for_operators(settings, add, access.of_people),
                     open_pages(
                         operator, access, assets, rendering, pepper, ground.clock, outside, own_url=join_url
                     ) as pages,
@@ -331,9 +350,32 @@ class _Watchers:
 
 
 @asynccontextmanager
-async def _peers(addresses: Sequence[str], token_file: Path) -> AsyncIterator[list[Peer]]:
+async def _peers(addresses: Sequence[str], token_file: Path, tls: PeerTls | None) -> AsyncIterator[list[Peer]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(open_peer(address, token_file=token_file)) for address in addresses]
+        opening = [open_peer(address, token_file=token_file, tls=tls) for address in addresses]
+        yield [await stack.enter_async_context(one) for one in opening]
+
+
+@asynccontextmanager
+async def _open_for_operators(
+    settings: AdminSettings, add: Callable[[grpc.aio.Server], None], authorize: Authorize
+) -> AsyncIterator[None]:
+    """The port of `operators_listen`: TLS without a certificate of the caller's. gRPC in Python knows ports that demand one
+    and ports that take none, so there are two."""
+    if settings.operators_listen is None:
+        yield
+        return
+    async with open_server(
+        settings.operators_listen,
+        add,
+        authorize,
+        examine=demand_text,
+        tls=settings.internal_tls,
+        entrance=OPERATOR.removeprefix("/"),
+        demands_certificates=False,
+    ) as address:
+        log.info("admin listens for operators", extra={"action": "listen", "grpc": address})
+        yield
 
 
 async def _bootstrap(

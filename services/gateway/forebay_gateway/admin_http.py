@@ -15,6 +15,7 @@ from yarl import URL
 from forebay.clock import Clock
 from forebay.errors import BadInput, CannotStart, Unavailable
 from forebay.forwarded import HEADER, Forwards
+from forebay.internal_tls import Authorities
 from forebay_gateway.config import GatewaySettings
 
 _LONGEST_S = 120.0
@@ -30,7 +31,7 @@ class AdminHttp:
         self,
         session: aiohttp.ClientSession,
         url: str,
-        tls: ssl.SSLContext | None,
+        authorities: Authorities | None,
         cert_file: Path | None,
         forwards: Forwards,
         clock: Clock,
@@ -38,7 +39,7 @@ class AdminHttp:
         """`url`: without a slash at its end; empty where there is none."""
         self._session = session
         self._url = url
-        self._tls = tls
+        self._authorities = authorities
         self._cert_file = cert_file
         self._forwards = forwards
         self._clock = clock
@@ -79,7 +80,7 @@ class AdminHttp:
                 certificate = x509.load_pem_x509_certificate(held)
                 self._pinned = held, aiohttp.Fingerprint(certificate.fingerprint(SHA256()))
             return self._pinned[1]
-        return self._tls if self._tls is not None else True
+        return self._authorities.context() if self._authorities is not None else True
 
 
 @asynccontextmanager
@@ -87,9 +88,9 @@ async def open_admin_http(settings: GatewaySettings, forwards: Forwards, clock: 
     """Raises CannotStart."""
     ca_file = settings.admin_http_ca_file
     try:
-        tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file is not None else None
-    except (OSError, ssl.SSLError) as error:
-        raise CannotStart(f"admin_http_ca_file {ca_file} cannot be used: {error}.") from error
+        authorities = Authorities(ca_file) if ca_file is not None else None
+    except CannotStart as error:
+        raise CannotStart(f"admin_http_ca_file {ca_file} cannot be used. {error.message}") from error
     timeout = aiohttp.ClientTimeout(total=_LONGEST_S, sock_connect=settings.connect_s, sock_read=_SILENT_S)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_AT_ONCE),
@@ -100,4 +101,4 @@ async def open_admin_http(settings: GatewaySettings, forwards: Forwards, clock: 
         trust_env=False,
     ) as session:
         url = settings.admin_http_url.rstrip("/")
-        yield AdminHttp(session, url, tls, settings.admin_http_cert_file, forwards, clock)
+        yield AdminHttp(session, url, authorities, settings.admin_http_cert_file, forwards, clock)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from forebay.client_addresses import TrustedProxies, read_proxies
 from forebay.config import setting
+from forebay.internal_tls import PeerTls, demand_bus_pair, peer_tls
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "0.0.0.0")
 
@@ -18,6 +19,13 @@ class GatewaySettings:
     """This gateway's name, stable over restarts and unlike every other's. Also its NATS user."""
     listen: str = "127.0.0.1:8090"
     """Where clients connect. Of a name that has several addresses: the first of IPv4, or else of IPv6."""
+    listen_descriptor: int = 0
+    """The descriptor of a socket that listens there already and that this process has inherited: from `forebay up`, or from
+    systemd, whose first one is 3. Others may take from it too, before and after: it is taken from only when this gateway is
+    ready, and left a second before it drains. 0: the gateway opens `listen` itself."""
+    listen_wait_s: float = 10.0
+    """How long a gateway that shares its address with others waits to be ready before it takes connections all the same, and
+    says why it cannot serve them."""
     workers: int = 1
     """How many processes of this gateway share that address, each a gateway of its own to the scheduler, `<name>.<number>`,
     with its own journal below `journal_dir`. What may be held in memory and on the disk is divided among them; what is
@@ -66,6 +74,17 @@ class GatewaySettings:
     """NATS user; the gateway's name unless given."""
     nats_seed_file: Path | None = None
     nats_ca_file: Path | None = None
+    nats_cert_file: Path | None = None
+    """The certificate that the bus sees (PEM), where it asks for one; read again for each connection."""
+    nats_key_file: Path | None = None
+    """Its private key (PEM)."""
+    internal_ca_file: Path | None = None
+    """The authorities of the other parts (PEM). With the two below: mTLS on every gRPC port and to every peer; without
+    all three gRPC is plain. Read again when they change."""
+    internal_cert_file: Path | None = None
+    """The certificate that the other parts see (PEM): its name is gateway, or begins with gateway-."""
+    internal_key_file: Path | None = None
+    """Its private key (PEM)."""
 
     snapshot_dir: Path
     """Where the last known keys, credentials and fleet are kept, sealed, to start from while their owners are away."""
@@ -143,6 +162,8 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         read_proxies(self.trusted_proxies, self.forwarded_header)
+        demand_bus_pair(self.nats_ca_file, self.nats_cert_file, self.nats_key_file)
+        _ = self.internal_tls
         if not 1 <= self.workers <= 64:
             raise ValueError(f"workers: {self.workers} is not between 1 and 64")
         url = self.admin_http_url
@@ -153,6 +174,11 @@ class GatewaySettings:
         pages = self.pages_url
         if pages is not None and (not pages.startswith(("http://", "https://")) or not set("?#@* ").isdisjoint(pages)):
             raise ValueError("pages_url: it is an address such as https://forebay.example.org, without *, ? and #")
+
+    @property
+    def internal_tls(self) -> PeerTls | None:
+        """None: gRPC is plain. Raises ValueError for some of the three files without the others."""
+        return peer_tls("internal", self.internal_ca_file, self.internal_cert_file, self.internal_key_file)
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from functools import partial
 from aiohttp import web
 
 from forebay.address_gate import AddressGate
+from forebay.bus import Bus
 from forebay.clock import Clock
 from forebay.config import parse_address, read_secret
 from forebay.delegation import Delegations
@@ -25,6 +26,7 @@ from forebay.rpc import Peer, open_peer
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground
 from forebay.tls import serving_tls
+from forebay.traces.spans import opened
 from forebay_gateway.admin_http import open_admin_http
 from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.address_rules_watch import AddressRulesWatch
@@ -79,7 +81,8 @@ from forebay_gateway.workers.place import Place
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_GLANCES, _GLANCE_S = 200, 0.05  # at what is missing, before one of several processes takes connections
+_GLANCE_S = 0.05  # at what is missing, before a process takes connections that another could take
+_IDLE_S = 1.0  # a connection must have been, before it ends for whoever else takes from the same socket
 _CUT_S = 2.0  # for clients to take the last event of a stream that is cut
 
 
@@ -108,11 +111,19 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground, place: Plac
     with hold_directory(settings.journal_dir):
         async with (
             ground.open_bus(
-                settings.nats_url, bus_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
+                settings.nats_url,
+                bus_user,
+                seed_file=settings.nats_seed_file,
+                ca_file=settings.nats_ca_file,
+                cert_file=settings.nats_cert_file,
+                key_file=settings.nats_key_file,
             ) as bus,
-            open_peer(settings.admin_address, token_file=settings.token_file) as admin,
+            open_peer(settings.admin_address, token_file=settings.token_file, tls=settings.internal_tls) as admin,
             open_registries(
-                settings.registry_address, token_file=settings.token_file, setting="[gateway] registry_address"
+                settings.registry_address,
+                token_file=settings.token_file,
+                setting="[gateway] registry_address",
+                tls=settings.internal_tls,
             ) as registries,
             _open_schedulers(settings) as schedulers,
             serving_tls(settings.tls_cert, settings.tls_key) as tls,
@@ -207,6 +218,7 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground, place: Plac
                     thoughts=Seal(pepper, PURPOSE_OF_THOUGHTS),
                     afterwork=afterwork,
                     is_draining=draining,
+                    traces=opened(),
                 )
                 ops.metrics.gauge(
                     "forebay_gateway_credentials_quarantined",
@@ -226,7 +238,13 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground, place: Plac
                     (),
                     _reading(lambda: fleet_watch.version),
                 )
-                _add_gauges(ops.metrics, running, journal, session, places, bodies, guard)
+                _add_gauges(ops.metrics, running, journal, session, places, bodies, guard, bus)
+                ops.metrics.gauge(
+                    "forebay_gateway_journal_limit_bytes",
+                    "What the journal's files may hold; beyond, new requests are refused.",
+                    (),
+                    _reading(lambda: settings.journal_segments * settings.journal_segment_bytes),
+                )
                 for follower in followers:
                     await follower.start()
                 front = Front(means)
@@ -261,8 +279,11 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground, place: Plac
                             async with _listening(make_protocol, settings, tls, place, ops) as site:
                                 yield site
                         finally:
+                            until = clock.monotonic() + settings.drain_s
+                            if settings.listen_descriptor:
+                                await connections.leave(_IDLE_S, settings.drain_s)
                             draining.set()
-                            await _drain(connections, others, running, settings)
+                            await _drain(connections, others, running, max(0.0, until - clock.monotonic()))
                             await session.leave()
                     finally:
                         for task in background:
@@ -280,7 +301,9 @@ async def _open_schedulers(settings: GatewaySettings) -> AsyncIterator[dict[str,
         raise BadSettings(["[gateway] scheduler_address: it names no scheduler"])
     async with AsyncExitStack() as stack:
         yield {
-            address: await stack.enter_async_context(open_peer(address, token_file=settings.token_file))
+            address: await stack.enter_async_context(
+                open_peer(address, token_file=settings.token_file, tls=settings.internal_tls)
+            )
             for address in dict.fromkeys(addresses)
         }
 
@@ -314,6 +337,8 @@ async def _listening(
 ) -> AsyncIterator[str]:
     """Gives HOST:PORT. Until left connections are taken; then those that there are go on. Raises CannotStart."""
     listener = open_listener(settings) if place is None else place.listener
+    if place is None and settings.listen_descriptor:
+        await _wait_ready(ops, settings.listen_wait_s)
     host, _ = parse_address(settings.listen)
     address = f"{host}:{listener.getsockname()[1]}"
     serving = (
@@ -325,27 +350,27 @@ async def _listening(
             tls,
             place.seat,
             patience_s=place.patience_s,
-            first=partial(_wait_ready, ops),
+            first=partial(_wait_ready, ops, settings.listen_wait_s),
         )
     )
     async with serving:
         yield address
 
 
-async def _wait_ready(ops: Ops) -> None:
+async def _wait_ready(ops: Ops, within_s: float) -> None:
     """But not for long. Others may be ready while this process would have to refuse what it takes; if none is, clients are
     to hear why."""
-    for _ in range(_GLANCES):
+    for _ in range(round(within_s / _GLANCE_S)):
         if not ops.missing.keys() - {"start"}:
             return
         await asyncio.sleep(_GLANCE_S)
 
 
-async def _drain(connections: Connections, others: web.Server, running: Running, settings: GatewaySettings) -> None:
+async def _drain(connections: Connections, others: web.Server, running: Running, within_s: float) -> None:
     """No connections are taken any more; what runs may finish, and is told when it may not."""
     connections.drain()
     others.pre_shutdown()
-    if not await running.wait_empty(settings.drain_s):
+    if not await running.wait_empty(within_s):
         log.warning("running requests are cut", extra={"action": "drain_cut", "requests": len(running)})
         running.interrupt_all(Draining())
         await running.wait_empty(_CUT_S)
@@ -372,11 +397,13 @@ def _add_gauges(
     places: Places,
     bodies: BodyBudget,
     guard: Guard,
+    bus: Bus,
 ) -> None:
     for name, about, read in (
         ("bans", "Bans of addresses that are known here.", lambda: guard.gate.bans),
         ("running", "Requests that are being served, queued ones included.", lambda: len(running)),
         ("waiting", "Requests that wait for a slot.", lambda: places.waiting),
+        ("bus_connected", "1 while the bus is there.", lambda: int(bus.is_connected)),
         ("scheduler_connected", "1 while a scheduler session stands.", lambda: int(session.is_connected)),
         ("local", "1 while requests begin locally, since no scheduler leads.", lambda: int(places.is_local)),
         ("ceiling_slots", "Slots that this gateway may hold, over all backends.", lambda: places.ceiling_slots),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forebay.config import setting
+from forebay.internal_tls import demand_bus_pair
 from forebay.signing_keys import parse_line
 from forebay_gpu_agent.commands.judge import OrderKind
 from forebay_gpu_agent.pace import Pace
@@ -67,10 +68,17 @@ class GpuAgentSettings:
     nats_ca_file: Path | None = None
     """What the NATS server's certificate is verified with."""
 
+    nats_cert_file: Path | None = None
+    """The certificate that the bus sees (PEM), where it asks for one; read again for each connection."""
+
+    nats_key_file: Path | None = None
+    """Its private key (PEM)."""
+
     ops_listen: str = "127.0.0.1:8099"
     """/healthz, /readyz, /metrics."""
 
     def __post_init__(self) -> None:
+        demand_bus_pair(self.nats_ca_file, self.nats_cert_file, self.nats_key_file)
         if not _NODE.fullmatch(self.node):
             raise ValueError(f"node: {self.node!r} must be letters, digits, - and _, at most 64")
         if not 0.1 <= self.interval_s <= 3600:

@@ -38,7 +38,12 @@ async def open_gpu_agent(settings: GpuAgentSettings, ground: Ground) -> AsyncIte
     measures = Measures(ground.ops.metrics)
     ground.ops.not_ready("nats", f"not connected to NATS at {_without_password(settings.nats_url)} yet")
     opening = ground.open_bus(
-        settings.nats_url, settings.bus_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
+        settings.nats_url,
+        settings.bus_user,
+        seed_file=settings.nats_seed_file,
+        ca_file=settings.nats_ca_file,
+        cert_file=settings.nats_cert_file,
+        key_file=settings.nats_key_file,
     )
     async with opening as bus, TaskGroup() as tasks:
         errands = open_errands(settings, ground, bus, sample_now=sampler.ask, reopen_driver=nvml.open_anew)

@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay.config import setting
 from forebay.errors import BadInput, BadSettings
+from forebay.internal_tls import PeerTls, demand_bus_pair, peer_tls
 from forebay_registry.alerts.rules import AlertSettings, read_alerts
 from forebay_registry.alerts.webhooks import Webhook, read_webhooks
 from forebay_registry.discovery.kubernetes.settings import read_kubernetes
@@ -57,6 +58,22 @@ class RegistrySettings:
 
     nats_ca_file: Path | None = None
     """The CA that signed the bus's certificate (PEM). None: no TLS."""
+
+    nats_cert_file: Path | None = None
+    """The certificate that the bus sees (PEM), where it asks for one; read again for each connection."""
+
+    nats_key_file: Path | None = None
+    """Its private key (PEM)."""
+
+    internal_ca_file: Path | None = None
+    """The authorities of the other parts (PEM). With the two below: mTLS on every gRPC port and to every peer; without
+    all three gRPC is plain. Read again when they change."""
+
+    internal_cert_file: Path | None = None
+    """The certificate that the other parts see (PEM): its name is registry, or begins with registry-."""
+
+    internal_key_file: Path | None = None
+    """Its private key (PEM)."""
 
     database_url_file: Path | None = None
     """A file with the database's address; it wins over database_url."""
@@ -218,6 +235,11 @@ class RegistrySettings:
                 problems.append(f"[registry] {name} must be at least one")
         if (self.snapshot_key_file is None) != (self.snapshot_dir is None):
             problems.append("[registry] snapshot_key_file and snapshot_dir are needed together, or neither")
+        try:
+            demand_bus_pair(self.nats_ca_file, self.nats_cert_file, self.nats_key_file)
+            _ = self.internal_tls
+        except ValueError as error:
+            problems.append(f"[registry] {error}")
         if self.alerts_every_s <= 0:
             problems.append("[registry] alerts_every_s must be more than zero")
         problems += [f"[registry.alerts] {why}" for why in read_alerts(self.alerts)[1]]
@@ -229,6 +251,11 @@ class RegistrySettings:
             problems.append(f"[registry.kubernetes] {error.message}")
         if problems:
             raise BadSettings(problems)
+
+    @property
+    def internal_tls(self) -> PeerTls | None:
+        """None: gRPC is plain. Raises ValueError for some of the three files without the others."""
+        return peer_tls("internal", self.internal_ca_file, self.internal_cert_file, self.internal_key_file)
 
     @property
     def fleet(self) -> FleetOrder:

@@ -35,12 +35,18 @@ class Links:
 async def open_links(settings: RegistrySettings, ground: Ground) -> AsyncIterator[Links]:
     """None of them needs to be there yet. Raises CannotStart."""
     url = read_database_url(settings.database_url, settings.database_url_file)
-    seed, ca = settings.nats_seed_file, settings.nats_ca_file
     lead = Lead(url, ground.clock, address=settings.advertise or settings.listen)
     async with (
         open_fenced_database(url, SCHEMA, lead) as database,
-        ground.open_bus(settings.nats_url, settings.nats_user, seed_file=seed, ca_file=ca) as bus,
-        open_peer(settings.admin_address, token_file=settings.token_file) as admin,
+        ground.open_bus(
+            settings.nats_url,
+            settings.nats_user,
+            seed_file=settings.nats_seed_file,
+            ca_file=settings.nats_ca_file,
+            cert_file=settings.nats_cert_file,
+            key_file=settings.nats_key_file,
+        ) as bus,
+        open_peer(settings.admin_address, token_file=settings.token_file, tls=settings.internal_tls) as admin,
         open_session(allow_link_local=settings.allow_link_local) as engines,
         open_webhook_session(allow_link_local=settings.allow_link_local) as webhooks,
         lead.held(),

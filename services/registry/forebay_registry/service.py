@@ -32,7 +32,13 @@ async def open_registry(settings: RegistrySettings, ground: Ground) -> AsyncIter
         parts = Parts(settings, ground, links, fleet)
         await fleet.start()
         async with (
-            open_server(settings.listen, parts.add_to, only_of_the_leader(tokens, links.lead), grace_s=0.1),
+            open_server(
+                settings.listen,
+                parts.add_to,
+                only_of_the_leader(tokens, links.lead),
+                grace_s=0.1,
+                tls=settings.internal_tls,
+            ),
             asyncio.TaskGroup() as tasks,
         ):
             works = _works(settings, links, fleet, parts)

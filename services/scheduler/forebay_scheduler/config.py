@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forebay.config import setting
+from forebay.internal_tls import PeerTls, demand_bus_pair, peer_tls
 from forebay_scheduler.request import Band
 from forebay_scheduler.rules import Rules
 
@@ -30,6 +31,20 @@ class SchedulerSettings:
     nats_user: str = "scheduler"
     nats_seed_file: Path | None = None
     nats_ca_file: Path | None = None
+    nats_cert_file: Path | None = None
+    """The certificate that the bus sees (PEM), where it asks for one; read again for each connection."""
+    nats_key_file: Path | None = None
+    """Its private key (PEM)."""
+    internal_ca_file: Path | None = None
+    """The authorities of the other parts (PEM). With the two below: mTLS on every gRPC port and to every peer; without
+    all three gRPC is plain. Read again when they change."""
+    internal_cert_file: Path | None = None
+    """The certificate that the other parts see (PEM): its name is scheduler, or begins with scheduler-."""
+    internal_key_file: Path | None = None
+    """Its private key (PEM)."""
+    nats_replicas: int = 1
+    """On how many servers of a NATS cluster the lead and what a successor needs lie, one to five; three outlive any one of
+    them."""
 
     snapshot_dir: Path
     """Where the last known fleet and policy are kept, sealed, to start from while their owners are away."""
@@ -57,6 +72,17 @@ class SchedulerSettings:
     """Tokens of weight one by which a request whose prompt is cached may jump the queue, where its pool says nothing."""
     explained: int = 20_000
     """Requests of which it is remembered why they went where they went."""
+
+    def __post_init__(self) -> None:
+        demand_bus_pair(self.nats_ca_file, self.nats_cert_file, self.nats_key_file)
+        _ = self.internal_tls
+        if not 1 <= self.nats_replicas <= 5:
+            raise ValueError("nats_replicas: it must be from 1 to 5")
+
+    @property
+    def internal_tls(self) -> PeerTls | None:
+        """None: gRPC is plain. Raises ValueError for some of the three files without the others."""
+        return peer_tls("internal", self.internal_ca_file, self.internal_cert_file, self.internal_key_file)
 
     def rules(self) -> Rules:
         return Rules(

@@ -46,20 +46,29 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
     clock, ops = ground.clock, ground.ops
     tokens = ServiceTokens(settings.callers_file, RIGHTS)
     bus_at = ground.open_bus(
-        settings.nats_url, settings.nats_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
+        settings.nats_url,
+        settings.nats_user,
+        seed_file=settings.nats_seed_file,
+        ca_file=settings.nats_ca_file,
+        cert_file=settings.nats_cert_file,
+        key_file=settings.nats_key_file,
+        replicas=settings.nats_replicas,
     )
     async with (
         bus_at as bus,
         open_registries(
-            settings.registry_address, token_file=settings.token_file, setting="[scheduler] registry_address"
+            settings.registry_address,
+            token_file=settings.token_file,
+            setting="[scheduler] registry_address",
+            tls=settings.internal_tls,
         ) as registries,
-        open_peer(settings.admin_address, token_file=settings.token_file) as admin,
+        open_peer(settings.admin_address, token_file=settings.token_file, tls=settings.internal_tls) as admin,
     ):
         doorway = Doorway(clock, lambda: leadership.leader_address)
         fleet = FleetWatch(registries.peers, clock, doorway.apply)
         policy = PolicyWatch(admin, doorway.apply)
         queue_seconds = make_queue_histogram(ops.metrics)
-        add_meters(ops.metrics, doorway)
+        add_meters(ops.metrics, doorway, bus)
         followers = [Follower(followed, _snapshot_file(settings, followed), clock, ops) for followed in (fleet, policy)]
         for follower in followers:
             await follower.start()
@@ -69,6 +78,7 @@ async def serving_scheduler(settings: SchedulerSettings, ground: Ground) -> Asyn
                 lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(doorway, server),
                 tokens,
                 grace_s=_FAREWELL_S,
+                tls=settings.internal_tls,
             ) as address,
             Leadership(
                 bus,

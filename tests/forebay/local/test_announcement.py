@@ -90,3 +90,13 @@ async def test_the_curl_line_works_when_pasted(announcement: Announcement, free_
     assert key == f"Bearer {KEY}"
     assert body["model"] == "it's a model"
     assert body["stream"] is True
+
+
+def test_with_certificates_between_parts_commands_are_told_another_port_and_its_authority(
+    announcement: Announcement,
+) -> None:
+    told = replace(announcement, admin_ca=Path("/data/ca.crt"))
+    told.write_connection()
+    held = json.loads(told.data.connection_file.read_text())
+    assert (held["admin_grpc"], held["admin_ca"]) == ("127.0.0.1:8109", "/data/ca.crt")
+    assert "127.0.0.1:8109" in told.text()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from forebay.clock import Clock
 from forebay.delegation import SCHEME, Delegations
 from forebay.errors import CannotStart
+from forebay.internal_tls import Authorities
 from forebay_admin.batches.line import Heard, request_id_of
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Gateways:
         self,
         session: aiohttp.ClientSession,
         urls: Sequence[str],
-        tls: ssl.SSLContext | None,
+        authorities: Authorities | None,
         cert_file: Path | None,
         delegations: Delegations,
         clock: Clock,
@@ -64,7 +65,7 @@ class Gateways:
         """`cert_file`: the gateways' own certificate, which is then the only one that is accepted."""
         self._session = session
         self._urls = list(urls)
-        self._tls = tls
+        self._authorities = authorities
         self._cert_file = cert_file
         self._delegations = delegations
         self._clock = clock
@@ -120,7 +121,7 @@ class Gateways:
             # Read each time: it may have been renewed.
             certificate = x509.load_pem_x509_certificate(self._cert_file.read_bytes())
             return aiohttp.Fingerprint(certificate.fingerprint(SHA256()))
-        return self._tls if self._tls is not None else True
+        return self._authorities.context() if self._authorities is not None else True
 
 
 @asynccontextmanager
@@ -129,15 +130,15 @@ async def open_gateways(
 ) -> AsyncIterator[Gateways]:
     """Raises CannotStart."""
     try:
-        tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file is not None else None
-    except (OSError, ssl.SSLError) as error:
-        raise CannotStart(f"gateway_ca_file {ca_file} cannot be used: {error}.") from error
+        authorities = Authorities(ca_file) if ca_file is not None else None
+    except CannotStart as error:
+        raise CannotStart(f"gateway_ca_file {ca_file} cannot be used. {error.message}") from error
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
     timeout = aiohttp.ClientTimeout(total=_LONGEST_S, sock_connect=_CONNECT_S)
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, auto_decompress=True, trust_env=False
     ) as session:
-        yield Gateways(session, urls, tls, cert_file, Delegations(pepper), clock)
+        yield Gateways(session, urls, authorities, cert_file, Delegations(pepper), clock)
 
 
 def _id_of(answer: aiohttp.ClientResponse, ledger_id: bytes) -> str:

@@ -1,5 +1,5 @@
 """Where admin is and what lets us in: FOREBAY_ADMIN and FOREBAY_TOKEN, else what `forebay login` kept, else the
-connection.json that `forebay up` wrote.
+connection.json that `forebay up` wrote. FOREBAY_ADMIN_CA names the authority of a gRPC port that speaks TLS.
 
 Every command makes its calls through `ask`, so that whatever goes wrong on the way is one clear sentence. gRPC is imported
 only then: a shell that completes a command waits for all that the command imports."""
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -38,6 +38,8 @@ class Connection:
     """A Forebay key."""
     source: str
     """Where we know that from, for a message to a person."""
+    ca: Path | None = None
+    """The authority of its certificate (PEM). None: it speaks plain gRPC."""
 
 
 class Calls(Protocol):
@@ -62,15 +64,15 @@ def find_connection(environ: Mapping[str, str] = os.environ, *, is_root: bool | 
         if not token:
             # The key in connection.json belongs to the Forebay of this machine: it is not sent elsewhere.
             raise BadInput("FOREBAY_ADMIN is set, FOREBAY_TOKEN is not: set it to a key (fb-…) of that Forebay.")
-        return Connection(admin, token, "FOREBAY_ADMIN")
+        return Connection(admin, token, "FOREBAY_ADMIN", _given_ca(environ))
     # A directory that was named is meant; else whoever signed in means where that was, and not what may run here as well.
     held = read_login(environ) if not environ.get("FOREBAY_DATA_DIR") else None
     if held is not None:
-        return Connection(held.admin, token or held.token, str(login_path(environ)))
+        return Connection(held.admin, token or held.token, str(login_path(environ)), _given_ca(environ))
     for directory in data_directories(environ, os.geteuid() == 0 if is_root is None else is_root):
         found = _read(directory / "connection.json")
         if found is not None:
-            return Connection(found.admin, token or found.token, found.source)
+            return replace(found, token=token or found.token)
     raise BadInput(
         "No Forebay is known here. Start one with `forebay up`, sign in with `forebay login --url …`, or set FOREBAY_ADMIN "
         "(host:port of admin's gRPC port) and FOREBAY_TOKEN (a key). One that runs on another data directory is found with "
@@ -107,10 +109,12 @@ def ask(work: Callable[[Calls], Awaitable[T]]) -> T:
 
 
 async def _ask(connection: Connection, work: Callable[[Calls], Awaitable[T]]) -> T:
+    from forebay.internal_tls import PeerTls
     from forebay.rpc import open_peer
     from forebay.wire.v1 import admin_pb2_grpc
 
-    async with open_peer(connection.admin, token=connection.token) as peer:
+    tls = PeerTls(connection.ca) if connection.ca is not None else None
+    async with open_peer(connection.admin, token=connection.token, tls=tls) as peer:
         stub: admin_pb2_grpc.OperatorAsyncStub = admin_pb2_grpc.OperatorStub(peer.channel)
         return await work(_Calls(connection, stub, peer.metadata))
 
@@ -148,7 +152,8 @@ class _Calls:
         where = f"{self._connection.admin} (from {self._connection.source})"
         told_by_admin = any(name == "forebay-reason" for name, _ in error.trailing_metadata() or ())
         if error.code() == grpc.StatusCode.UNAVAILABLE and not told_by_admin:
-            return Unavailable(f"Nothing answers at {where}. Is Forebay running? Start it with `forebay up`.")
+            why = f" ({error.details()})" if self._connection.ca is not None else ""
+            return Unavailable(f"Nothing answers at {where}{why}. Is Forebay running? Start it with `forebay up`.")
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unavailable(f"{where} did not answer within {DEADLINE_S:.0f} s.")
         return as_forebay_error(error)
@@ -157,7 +162,8 @@ class _Calls:
 def _read(path: Path) -> Connection | None:
     try:
         held = json.loads(path.read_text())
-        return Connection(str(held["admin_grpc"]), str(held["admin_key"]), str(path))
+        ca = Path(held["admin_ca"]) if held.get("admin_ca") else None
+        return Connection(str(held["admin_grpc"]), str(held["admin_key"]), str(path), ca)
     except FileNotFoundError:
         return None
     except PermissionError as error:
@@ -166,6 +172,10 @@ def _read(path: Path) -> Connection | None:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is not what `forebay up` writes; remove it and start `forebay up` again.") from error
+
+
+def _given_ca(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ["FOREBAY_ADMIN_CA"]).expanduser() if environ.get("FOREBAY_ADMIN_CA") else None
 
 
 def _demand_address(text: str) -> None:

@@ -120,6 +120,12 @@ class Access:
                 self._on_refused(bearer, error)
             raise
 
+    def of_people(self, method: str, bearer: str | None) -> str:
+        """The same for a port that asks for no certificate: a service's token is nothing there."""
+        if bearer is not None and not (bearer.startswith("fb-") or signs_calls(bearer)):
+            raise NotAuthenticated("This port is for people's keys and sessions; parts of Forebay call the other one.")
+        return self(method, bearer)
+
     def lets_in(self, bearer: str) -> bool:
         """Whether it signs any call of operators; nobody hears of it where it does not."""
         try:

@@ -143,4 +143,4 @@ def _grpc_address(settings: AdminSettings) -> str:
     """What programs are told; `:PORT` where the host is the one that they came to."""
     if settings.public_grpc is not None:
         return settings.public_grpc
-    return f":{parse_address(settings.listen)[1]}"
+    return f":{parse_address(settings.operators_listen or settings.listen)[1]}"
