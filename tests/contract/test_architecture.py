@@ -32,7 +32,8 @@ def test_each_folder_of_services_is_a_deployable_with_entry_point_extra_and_read
 def test_every_package_is_built_and_checked() -> None:
     built = set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     assert built == {"forebay", *(f"services/{s}/forebay_{s.replace('-', '_')}" for s in SERVICES)}
-    assert set(PROJECT["tool"]["mypy"]["files"]) == built | {"tests", "benchmarks"}
+    programs = {"deploy/observe", "deploy/image", "deploy/wheelhouse", "requirements/audit.py"}
+    assert set(PROJECT["tool"]["mypy"]["files"]) == built | programs | {"tests", "benchmarks"}
 
 
 def test_no_module_has_a_name_that_fits_everything() -> None:
@@ -54,7 +55,10 @@ def test_every_module_says_what_it_is_for() -> None:
     for path in _tracked():
         if path.suffix != ".py" or "wire" in path.parts or "versions" in path.parts or not (ROOT / path).exists():
             continue
-        if not (ROOT / path).read_text().lstrip().startswith(('"""', 'r"""')):
+        program = (ROOT / path).read_text()
+        if program.startswith("#!"):
+            program = program.partition("\n")[2]
+        if not program.lstrip().startswith(('"""', 'r"""')):
             silent.append(str(path))
     assert silent == []
 

@@ -1,7 +1,7 @@
 """Small honest doubles of what stands around the core: gateways, engines and the bus, on one clock and without threads.
 
 The gateways use all that they may: ceilings, credits, allotments, and local mode while no leader listens. What is told
-travels in order and as late as a test wants; what is lost with a stream is lost for both sides, as DESIGN §7 assumes."""
+travels in order and as late as a test wants; what is lost with a stream is lost for both sides, as the protocol assumes."""
 
 from __future__ import annotations
 

@@ -273,6 +273,7 @@ class Submit(_message.Message):
     STARTED_AT_US_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PLAIN_FIELD_NUMBER: _builtins.int
+    TRACED_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     """16 bytes"""
     pool: _builtins.str
@@ -302,6 +303,8 @@ class Submit(_message.Message):
     request_id: _builtins.str
     plain: _builtins.bool
     """not streamed: the first byte of its answer comes with the last"""
+    traced: _builtins.bytes
+    """of a traced request: the id of its trace (16 bytes) and of its span at the gateway (8)"""
     @_builtins.property
     def prefix_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """chained, at most 64"""
@@ -332,10 +335,11 @@ class Submit(_message.Message):
         started_at_us: _builtins.int = ...,
         request_id: _builtins.str = ...,
         plain: _builtins.bool = ...,
+        traced: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "attempts", b"attempts", "band", b"band", "deadline_ms", b"deadline_ms", "excluded_backends", b"excluded_backends", "group_id", b"group_id", "key_id", b"key_id", "ledger_id", b"ledger_id", "max_output_tokens", b"max_output_tokens", "model", b"model", "plain", b"plain", "pool", b"pool", "prefix_hashes", b"prefix_hashes", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "session_key", b"session_key", "started_at_us", b"started_at_us", "user_id", b"user_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "attempts", b"attempts", "band", b"band", "deadline_ms", b"deadline_ms", "excluded_backends", b"excluded_backends", "group_id", b"group_id", "key_id", b"key_id", "ledger_id", b"ledger_id", "max_output_tokens", b"max_output_tokens", "model", b"model", "plain", b"plain", "pool", b"pool", "prefix_hashes", b"prefix_hashes", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "session_key", b"session_key", "started_at_us", b"started_at_us", "traced", b"traced", "user_id", b"user_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,12 +470,15 @@ class Nack(_message.Message):
     BACKEND_ID_FIELD_NUMBER: _builtins.int
     NACK_CLASS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    TRACED_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.bytes
     lease: _builtins.int
     backend_id: _builtins.str
     nack_class: Global___NackClass.ValueType
     retry_after_ms: _builtins.int
     """what the engine asked for; 0 when it did not"""
+    traced: _builtins.bytes
+    """as in its Submit"""
     def __init__(
         self,
         *,
@@ -480,10 +487,11 @@ class Nack(_message.Message):
         backend_id: _builtins.str = ...,
         nack_class: Global___NackClass.ValueType = ...,
         retry_after_ms: _builtins.int = ...,
+        traced: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "lease", b"lease", "ledger_id", b"ledger_id", "nack_class", b"nack_class", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "lease", b"lease", "ledger_id", b"ledger_id", "nack_class", b"nack_class", "retry_after_ms", b"retry_after_ms", "traced", b"traced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

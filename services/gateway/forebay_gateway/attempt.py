@@ -25,6 +25,7 @@ from forebay_gateway.refused import ContextTooLong, EngineRefused, Refused
 from forebay_gateway.reply import Reply
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Grant
+from forebay_gateway.traced import TracedAttempt
 
 _PROGRESS_S, _PROGRESS_TOKENS = 0.25, 64
 _ENGINE_END_S = 0.1
@@ -44,12 +45,13 @@ class Attempt:
         body: HeldBody,
         asked_at: float,
         finish: Callable[[Outcome, str], None],
+        traced: TracedAttempt | None = None,
     ) -> None:
         """`backend`: the one that was granted; None: it is not known here. `asked_at`: when a slot was asked for, on the
         monotonic clock. `finish` closes the record with a reason, and is called before the last byte goes out."""
         self._means, self._call, self._asked, self.grant, self._backend = means, call, asked, grant, backend
         self._account, self._reply, self._body = account, reply, body
-        self._asked_at, self._finish = asked_at, finish
+        self._asked_at, self._finish, self._traced = asked_at, finish, traced
         self.has_begun = False
         """The first byte of an answer went to the client, or is about to."""
         self.silent_since = math.inf
@@ -110,9 +112,10 @@ class Attempt:
             partial(speech.body, streamed=streamed),
             model=asked.model_at_engines,
             request_id=self._call.request_id,
-            traceparent=self._call.traceparent,
+            traceparent=self._call.traceparent if self._traced is None else self._traced.place.traceparent,
             before_write=self._start,
             said=self._call.said,
+            tracestate=self._call.tracestate,
         )
         try:
             if speech.passes_bytes:
@@ -140,6 +143,8 @@ class Attempt:
                 await self._pass_one(answer, relayed)
         out = relayed.out
         reason = await self._end_engine(answer, stream)
+        if self._traced is not None:
+            self._traced.note_ends(stream.ended_by.values())
         if self._held is not None and stream.gathers is not None and not stream.is_cut:
             if out:
                 await self._reply.write(out)  # an error may follow it, instead of the end
@@ -155,6 +160,8 @@ class Attempt:
             self._held.watch(stream)
         await self._pour(answer, _Relayed(self, self._reply, answer, stream, is_bounded=True).gather)
         reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
+        if self._traced is not None:
+            self._traced.note_ends(stream.ended_by.values())
         if stream.gathers is not None and not stream.is_cut:
             again = await self._judge(speech, stream.gathers.answers(), body)
             if again is not None:
@@ -172,6 +179,8 @@ class Attempt:
         self._account.reported = whole.usage or self._account.estimate_answer(
             self._account.entry.model, whole.text_bytes
         )
+        if self._traced is not None and asked.form.generates:
+            self._traced.note_whole(raw)
         if self._held is not None:
             again = await self._judge(speech, whole.answers, whole.body)
             if again is not None:
@@ -285,6 +294,8 @@ class Attempt:
         self._asked.forget_body()
         now = self._means.clock.monotonic()
         self._account.entry.ttft_ms = round((now - self._account.entry.arrived) * 1000)
+        if self._traced is not None:
+            self._traced.first_byte_at = now
         if self._account.entry.stream:
             self._means.first_tokens.note(
                 self._account.entry.pool, self._account.entry.model, now - self._asked_at, now
@@ -305,6 +316,8 @@ class Attempt:
             self._means.meters.past_fence.child().value += 1
         self._account.is_running = True
         self.silent_since = self._means.clock.monotonic()  # whatever connecting took, the engine hears of it only now
+        if self._traced is not None:
+            self._traced.sent_at = self.silent_since
 
     def _check_fence(self) -> None:
         if self._means.slots.is_past_fence:

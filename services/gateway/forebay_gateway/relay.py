@@ -15,6 +15,7 @@ import orjson
 from forebay.ephemeral_keys import EphemeralKey
 from forebay.errors import ForebayError, NotAllowed, Refusal, Unavailable
 from forebay.ledger_id import new_ledger_id
+from forebay.traces.spans import current
 from forebay_gateway.accounting import Entry, Outcome
 from forebay_gateway.asked import Asked, Background, Keeping
 from forebay_gateway.attempt import Attempt
@@ -61,6 +62,7 @@ from forebay_gateway.running import LATE_S
 from forebay_gateway.serving import Means
 from forebay_gateway.slot_wait import SlotWait
 from forebay_gateway.slots.asking import Ask, Grant
+from forebay_gateway.traced import begin_traced
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,7 @@ class Exchange:
         """That the client named itself."""
         self._is_silent = False
         """This attempt was given up since its engine said nothing."""
+        self._traced = None if means.traces is None else begin_traced(means.traces, call, self.ledger_id)
 
     # --- what others see (running.Serving) --------------------------------------------------------------------------
 
@@ -169,6 +172,7 @@ class Exchange:
     async def serve(self) -> None:
         """Raises CancelledError or ConnectionError when the client has gone, and nothing else."""
         self._means.running.add(self)
+        here = None if self._traced is None else current.set(self._traced.place)
         try:
             with self._interruptible:
                 await self._run()
@@ -180,7 +184,10 @@ class Exchange:
                 self._keeping.left()
             raise
         except Exception:
-            log.exception("request failed inside the gateway", extra={"action": "internal", "route": self._call.path})
+            log.exception(
+                "request failed inside the gateway",
+                extra={"action": "internal", "request_id": self._call.request_id, "route": self._call.path},
+            )
             await self._refuse(ForebayError(f"Forebay made a mistake; its log has request {self._call.request_id}."))
         finally:
             if self._deadline is not None:
@@ -194,6 +201,10 @@ class Exchange:
             self._means.running.remove(self.ledger_id)
             if self._recording is not None:
                 self._means.recorder.end(self._recording, self._entry)
+            if self._traced is not None:
+                self._traced.tell(self._entry, self._means.clock.monotonic())
+            if here is not None:
+                current.reset(here)
 
     async def _run(self) -> None:
         self._authenticate()
@@ -340,15 +351,18 @@ class Exchange:
             if asked.stream:
                 self._reply.comment_while_waiting(self._means.settings.waiting_s)
         grant = self._slot.begin(ask)
+        on_credit = grant is not None
         if grant is None:
             grant = await self._slot.ask(ask, asked, self._others, turn.after_s)
-        attempt = self._take(grant, asked)
+        attempt = self._take(grant, asked, on_credit=on_credit)
         while True:
             try:
                 with self._attempting:
                     await attempt.run()
             except TroubledEngine as troubled:
                 self._tell_failed(attempt, troubled.trouble)
+                if self._traced is not None:
+                    self._traced.end_attempt(self._means.clock.monotonic(), str(troubled.trouble.blame))
                 attempt = await self._fail_over(attempt.grant, asked, troubled.trouble)
             except ContextTooLong:
                 if self.has_begun or not self._make_shorter(asked):
@@ -356,6 +370,8 @@ class Exchange:
                 self._account.forget_attempt()
             else:
                 self._means.attempt_news.note(attempt.grant.backend_id, How.SERVED)
+                if self._traced is not None:
+                    self._traced.end_attempt(self._means.clock.monotonic())
                 return
 
     def _tell_failed(self, attempt: Attempt, trouble: EngineTrouble) -> None:
@@ -469,6 +485,9 @@ class Exchange:
         if deadline_ms and not self._slot.has_asked:
             # The scheduler, who knows why, refuses first.
             self._deadline = asyncio.get_running_loop().call_later(deadline_ms / 1000 + LATE_S, self._end_wait)
+        if self._traced is not None:
+            self._traced.note_form(asked.form)
+            self._traced.wait(self._means.clock.monotonic())
         return Ask(
             ledger_id=self.ledger_id,
             request_id=self._call.request_id,
@@ -488,6 +507,7 @@ class Exchange:
             prefix_hashes=asked.form.prefix_hashes(model, principal.user_id, asked.fields),
             is_plain=not asked.stream,
             excluded=asked.excludes(self._means.fleet, model, principal.pool),
+            traced=b"" if self._traced is None else self._traced.place.packed,
         )
 
     def _name_model(self, model: str) -> None:
@@ -529,9 +549,11 @@ class Exchange:
         if trouble.blame is Blame.MODEL_GONE:
             self._slot.note_model_gone(grant.backend_id)
         self._attempt = None
+        if self._traced is not None:
+            self._traced.wait(self._means.clock.monotonic())
         return self._take(await self._slot.ask_again(grant, asked, trouble), asked)
 
-    def _take(self, grant: Grant, asked: Asked) -> Attempt:
+    def _take(self, grant: Grant, asked: Asked, *, on_credit: bool = False) -> Attempt:
         entry = self._entry
         attempts = self._attempts_before + grant.attempt
         entry.backend_id, entry.queue_ms, entry.attempts = grant.backend_id, grant.queue_ms, attempts
@@ -542,6 +564,9 @@ class Exchange:
             headers.update(self._route.dialect.rate_headers(grant.standing, self._means.clock.now()))
         if backend is not None and self._principal is not None and self._principal.sees_backends:
             headers["x-forebay-backend"] = backend.name.encode("ascii", "replace").decode()
+        traced = None
+        if self._traced is not None:
+            traced = self._traced.grant(grant, backend, self._means.clock.monotonic(), on_credit=on_credit)
         self._attempt = Attempt(
             self._means,
             self._call,
@@ -553,6 +578,7 @@ class Exchange:
             body=self._body,
             asked_at=self._slot.asked_at,
             finish=self._finish,
+            traced=traced,
         )
         return self._attempt
 
@@ -588,8 +614,11 @@ class Exchange:
 
     def _finish(self, outcome: Outcome, reason: str) -> None:
         """Closes the record and gives the slots back, once. No await: a cancellation cannot come in between."""
+        began = 0.0 if self._traced is None else self._means.clock.monotonic()
         if self._account.close(outcome, reason, self._entry.http_status or self._reply.status) and self._slot.has_asked:
             self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
+            if self._traced is not None:
+                self._traced.settle(began, self._means.clock.monotonic())
 
     def _end_wait(self) -> None:
         if self._slot.is_asking:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from forebay.clock import Clock
 from forebay.sealed import Seal
+from forebay.traces.spans import Traces
 from forebay_gateway.admin_http import AdminHttp
 from forebay_gateway.attempt_news import AttemptNews
 from forebay_gateway.callers.delegates import Delegates
@@ -71,3 +72,5 @@ class Means:
     """Conceals what models thought; all gateways have the same."""
     afterwork: Afterwork
     is_draining: asyncio.Event
+    traces: Traces | None = None
+    """None: nothing is traced."""

@@ -70,14 +70,17 @@ class Upstream:
         traceparent: str | None,
         before_write: Callable[[], None],
         said: Mapping[str, str] = NOTHING,
+        tracestate: str = "",
     ) -> EngineAnswer:
         """Posts and waits for status 200; `body(ask_usage=…)` gives the request, `said` the client's headers that go with
         it. What a credential is refused for is asked again with another one of the backend. `before_write` is called in each
         loop turn in which the request is written. Whoever has the answer closes it. Raises TroubledEngine, or the
         ForebayError that the client gets."""
         if backend.has_credential:
-            return await self._send_with_one(backend, path, body, model, request_id, traceparent, before_write, said)
-        headers = _headers(backend, request_id, traceparent, None, said)
+            return await self._send_with_one(
+                backend, path, body, model, request_id, traceparent, before_write, said, tracestate
+            )
+        headers = _headers(backend, request_id, traceparent, None, said, tracestate)
         answered = await self._post_asking_usage(backend, path, body, headers, before_write)
         if isinstance(answered, Response):
             return EngineAnswer(answered)
@@ -93,11 +96,12 @@ class Upstream:
         traceparent: str | None,
         before_write: Callable[[], None],
         said: Mapping[str, str],
+        tracestate: str,
     ) -> EngineAnswer:
         tried = Tried()
         while True:
             with self._take(backend, model, tried) as using:
-                headers = _headers(backend, request_id, traceparent, using.secret, said)
+                headers = _headers(backend, request_id, traceparent, using.secret, said, tracestate)
                 answered = await self._post_asking_usage(backend, path, body, headers, before_write)
                 if isinstance(answered, Response):
                     using.accepted()
@@ -272,10 +276,13 @@ def _headers(
     traceparent: str | None,
     secret: str | None,
     said: Mapping[str, str] = NOTHING,
+    tracestate: str = "",
 ) -> dict[str, str]:
     headers = {"x-request-id": request_id, **headers_for(backend.kind, secret, said)}
     if traceparent is not None:
         headers["traceparent"] = traceparent
+        if tracestate:
+            headers["tracestate"] = tracestate
     return headers
 
 

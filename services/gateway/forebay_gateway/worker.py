@@ -21,6 +21,7 @@ from forebay.memory_bus import MemoryBus
 from forebay.ops import Ops
 from forebay.service import Ground
 from forebay.telemetry import set_up_logs
+from forebay.traces.opening import open_tracing
 from forebay_gateway.service import serving_gateway
 from forebay_gateway.workers.crowd import Crowd
 from forebay_gateway.workers.line import UNASKED, Line, open_line
@@ -59,13 +60,14 @@ async def _work(descriptor: int) -> None:
     try:
         place = _take_place(orders)
         settings = own_settings(orders.settings, orders.number)
-        async with serving_gateway(settings, Ground("gateway", clock, ops, MemoryBus(clock.now)), place):
-            ops.ready("start")
-            log.info("worker ready", extra={"action": "ready", "name_": settings.name})
-            collector.calm()
-            await told.wait()
-            ops.not_ready("drain", "draining: told to stop")
-            log.info("draining", extra={"action": "drain"})
+        with open_tracing("gateway", metrics=ops.metrics):
+            async with serving_gateway(settings, Ground("gateway", clock, ops, MemoryBus(clock.now)), place):
+                ops.ready("start")
+                log.info("worker ready", extra={"action": "ready", "name_": settings.name})
+                collector.calm()
+                await told.wait()
+                ops.not_ready("drain", "draining: told to stop")
+                log.info("draining", extra={"action": "drain"})
     finally:
         for task in beside:
             task.cancel()

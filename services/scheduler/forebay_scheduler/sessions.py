@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from forebay.clock import Clock, micros
 from forebay.errors import BadInput
 from forebay.metrics import Histogram
+from forebay.traces.spans import Traces
 from forebay.wire.v1 import scheduler_pb2
 from forebay_scheduler import events as ev
 from forebay_scheduler import wire
@@ -33,6 +34,7 @@ from forebay_scheduler.decisions import (
 from forebay_scheduler.fencing import epoch_to_wire
 from forebay_scheduler.policy import Policy
 from forebay_scheduler.request import LedgerId, SessionId
+from forebay_scheduler.traced_waits import TracedWaits
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ _TICK_S = 0.1
 class _Outgoing:
     """What one session is to be told with its next frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, traced: TracedWaits | None = None) -> None:
+        self.traced = traced
         self.frame = scheduler_pb2.SchedulerFrame()
         self.wake = asyncio.Event()
         self.acted_upon = 0
@@ -75,7 +78,10 @@ class Sessions:
         fence_s: float,
         renewed_ago_s: Callable[[], float],
         queue_seconds: Histogram,
+        traces: Traces | None = None,
     ) -> None:
+        """`traces`: None: no request is traced."""
+        self._traces = traces
         self.policy = policy
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -114,10 +120,14 @@ class Sessions:
             case Grant():
                 self._queued.observe(decision.queued_s)
                 wire.add_grant(frame, decision)
+                if session.traced is not None:
+                    session.traced.granted(decision)
             case Settled():
                 frame.settled.append(decision.ledger_id)
             case Reject():
                 wire.add_reject(frame, decision)
+                if session.traced is not None:
+                    session.traced.refused(decision)
             case Revoke():
                 frame.revokes.add(ledger_id=decision.ledger_id, reason=decision.reason, force=decision.is_forced)
             case Cutoff():
@@ -156,7 +166,8 @@ class Sessions:
         if first is None or not first.HasField("hello"):
             raise BadInput("A session opens with Hello.")
         number = SessionId(next(self._numbers))
-        outgoing = self._sessions[number] = _Outgoing()
+        traced = None if self._traces is None else TracedWaits(self._traces, self._clock)
+        outgoing = self._sessions[number] = _Outgoing(traced)
         outgoing.frame.welcome.heartbeat_ms = round(self._heartbeat_s * 1000)
         outgoing.frame.welcome.fence_ms = round(self._fence_s * 1000)
         outgoing.wake.set()
@@ -190,9 +201,13 @@ class Sessions:
                 "waiting": len(hello.queued),
             },
         )
+        if outgoing.traced is not None:
+            outgoing.traced.note(first)
         self.apply((hello,))
         outgoing.acted_upon = first.seq
         async for frame in frames:
+            if outgoing.traced is not None:
+                outgoing.traced.note(frame)
             self.apply((*wire.read_frame(frame, number, self._clock.monotonic()), *outgoing.read_up_to(frame.ack_seq)))
             outgoing.acted_upon = frame.seq
             if frame.heartbeat:

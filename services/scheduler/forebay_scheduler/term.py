@@ -14,6 +14,7 @@ from forebay.clock import Clock, micros
 from forebay.errors import Unavailable
 from forebay.metrics import Histogram
 from forebay.subjects import DRAINING
+from forebay.traces.spans import opened
 from forebay_scheduler import orphans, standing
 from forebay_scheduler.ceiling_store import CeilingStore
 from forebay_scheduler.config import SchedulerSettings
@@ -84,6 +85,7 @@ async def _lead(
         fence_s=means.settings.fence_s,
         renewed_ago_s=lambda: leadership.renewed_ago_s,
         queue_seconds=means.queue_seconds,
+        traces=opened(),
     )
     sessions.apply(means.known())
     means.doorway.begin(sessions)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from forebay.delegation import SCHEME
 from forebay.ephemeral_keys import is_ephemeral
+from forebay.traces.context import read_traceparent, read_tracestate
 from forebay_gateway.callers.principals import Band, Principal
 from forebay_gateway.callers.signed_call import is_signature
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
@@ -19,7 +20,6 @@ _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,256}")
 _VERSION = re.compile(r"[\w.,: -]{1,1024}", re.ASCII)
 _TITLE = re.compile(r"[\x20-\x7e]{1,512}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY_IN_PATH = re.compile(r"/k/([^/]*)(/.*)?", re.DOTALL)
 _DELEGATED = SCHEME.lower()
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
@@ -60,6 +60,8 @@ class Call(NamedTuple):
     """Of the page whose browser sent it."""
     address: str = ""
     """Of the client, as `client_address` gives it."""
+    tracestate: str = ""
+    """What belongs to its `traceparent`, and goes on with that."""
 
     @property
     def is_anonymous(self) -> bool:
@@ -94,6 +96,8 @@ def read_call(
     titles = _sane(headers, _TITLES, _TITLE)
     session = headers.get("x-session-id")
     traceparent = headers.get("traceparent")
+    if traceparent is not None:
+        traceparent = read_traceparent(traceparent)
     return Call(
         method=method,
         path=bare,
@@ -112,7 +116,8 @@ def read_call(
         pool=pool,
         origin=headers.get("origin", ""),
         address=address,
-        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=traceparent,
+        tracestate="" if traceparent is None else read_tracestate(headers.get("tracestate", "")),
     )
 
 

@@ -93,6 +93,7 @@ class AnswerStream:
         """Completion tokens, as far as chunks tell: one each."""
         self.has_begun = False
         """An event came that is part of an answer."""
+        self.ended_by: dict[int, Any] = {}
         self.is_done = False
         self.error: StreamError | None = None
         self.chunks: list[dict[str, Any]] | None = [] if keeps_chunks else None
@@ -277,7 +278,8 @@ class AnswerStream:
         for choice in choices or ():
             if self._form.has_text(choice):
                 self.counted += tokens
-            if choice.get("finish_reason"):
+            if why := choice.get("finish_reason"):
+                self.ended_by[choice.get("index", 0)] = why
                 self._open_choices.discard(choice.get("index", 0))
                 ended.append(choice.get("index", 0))
         if usage is not None and isinstance(usage, dict):

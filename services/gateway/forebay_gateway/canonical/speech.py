@@ -31,6 +31,8 @@ class Stream(Protocol):
     error: StreamError | None
     counted: int
     """Completion tokens, as far as pieces tell: one each."""
+    ended_by: dict[int, Any]
+    """Why each choice ended, in the engine's word, of those of which it is known."""
     gathers: Gathered | None
     """What was said, for who wants to judge it at the end; set before the first piece."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 
@@ -35,6 +35,7 @@ class PassedStream(ABC, Generic[R]):
         self._model = model
         self._cut_usage: Usage | None = None
         self._kept: list[Json] | None = [] if folds else None
+        self.ended_by: dict[int, Any] = {}
         self.gathers: Gathered | None = None
         self.mending: Mending | None = None
         self.counted = 0

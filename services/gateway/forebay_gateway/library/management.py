@@ -103,7 +103,10 @@ class ModelManagement:
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
-            log.exception("order failed inside the gateway", extra={"action": "internal", "route": call.path})
+            log.exception(
+                "order failed inside the gateway",
+                extra={"action": "internal", "request_id": call.request_id, "route": call.path},
+            )
             mistake = ForebayError(f"Forebay made a mistake; its log has request {call.request_id}.")
             await order.reply.refuse(mistake)
         return client.response

@@ -50,6 +50,8 @@ class Ask(NamedTuple):
     """Not streamed to the client: the first byte of its answer goes with the last."""
     excluded: tuple[str, ...] = ()
     """Backends that have the model and cannot read this request."""
+    traced: bytes = b""
+    """Of a traced request, the place of its first span, packed."""
 
 
 class Grant(NamedTuple):

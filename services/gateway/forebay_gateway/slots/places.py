@@ -144,7 +144,7 @@ class Places:
         )
         self._wait(waiting)
         if self._outbox is not None:
-            self._outbox.nacks.append(wire.nack_to_wire(grant, blame, retry_after_s))
+            self._outbox.nacks.append(wire.nack_to_wire(grant, blame, retry_after_s, held.ask.traced))
             self._outbox.progress.pop(grant.ledger_id, None)
             self.wake()
         if self._local is not None:

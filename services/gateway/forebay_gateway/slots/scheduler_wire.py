@@ -67,6 +67,8 @@ def _fill(submit: scheduler_pb2.Submit, ask: Ask, now: float) -> None:
         submit.session_key = ask.session_key
     submit.started_at_us = micros(ask.started_at)
     submit.request_id = ask.request_id
+    if ask.traced:
+        submit.traced = ask.traced
 
 
 @lru_cache(1024)
@@ -107,13 +109,14 @@ def settle_to_wire(grant: Grant, outcome: Outcome, usage: Usage) -> scheduler_pb
     return settle
 
 
-def nack_to_wire(grant: Grant, blame: Blame, retry_after_s: float | None) -> scheduler_pb2.Nack:
+def nack_to_wire(grant: Grant, blame: Blame, retry_after_s: float | None, traced: bytes = b"") -> scheduler_pb2.Nack:
     return scheduler_pb2.Nack(
         ledger_id=grant.ledger_id,
         lease=grant.lease,
         backend_id=grant.backend_id,
         nack_class=_BLAMES[blame],
         retry_after_ms=min(round((retry_after_s or 0.0) * 1000), (1 << 32) - 1),
+        traced=traced,
     )
 
 

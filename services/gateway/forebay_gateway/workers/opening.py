@@ -71,6 +71,11 @@ async def _publish_left(left: list[Path], settings: GatewaySettings, ground: Gro
         return
     bus_user = settings.nats_user or settings.name
     async with ground.open_bus(
-        settings.nats_url, bus_user, seed_file=settings.nats_seed_file, ca_file=settings.nats_ca_file
+        settings.nats_url,
+        bus_user,
+        seed_file=settings.nats_seed_file,
+        ca_file=settings.nats_ca_file,
+        cert_file=settings.nats_cert_file,
+        key_file=settings.nats_key_file,
     ) as bus:
         await publish_left(left, settings, bus)

@@ -109,6 +109,7 @@ class MessagesStream(PassedStream[Event]):
             case "message_delta":
                 self.has_begun = True
                 self._note_usage(told)
+                self._note_end(told.get("delta"))
                 self._gather(told.get("delta"))
             case "message_stop":
                 self.is_done = self.has_begun = True
@@ -119,6 +120,10 @@ class MessagesStream(PassedStream[Event]):
             return b""
         out, self._held = self._held, b""
         return out
+
+    def _note_end(self, delta: Any) -> None:
+        if isinstance(delta, dict):
+            self.ended_by = {0: delta.get("stop_reason")}
 
     def _gather(self, delta: Any) -> None:
         if self.gathers is None or not isinstance(delta, dict):

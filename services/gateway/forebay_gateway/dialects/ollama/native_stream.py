@@ -92,7 +92,7 @@ class OllamaStream(PassedStream[bytes]):
         return out
 
     def _finish(self, told: Json, line: bytes) -> None:
-        self._final, self._final_line = told, line
+        self._final, self._final_line, self.ended_by = told, line, {0: told.get("done_reason")}
         self.is_done = True
         if self._kept is not None:
             self._kept.append(told)
