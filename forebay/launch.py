@@ -96,12 +96,35 @@ def cli() -> None:
 @click.option(
     "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]), show_default=True
 )
-def run(services: Sequence[str], config: Path | None, sets: Sequence[str], workers: int | None, log_level: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "text", "syslog"]),
+    help="Or FOREBAY_LOG_FORMAT. auto: text at a terminal, syslog (RFC 5424) where --log-to names another place, else json.",
+)
+@click.option(
+    "--log-to",
+    metavar="PLACE",
+    help="Or FOREBAY_LOG_TO: stderr, unix:/dev/log, udp://HOST:514, tcp://HOST:601. A place that is away stops nothing: "
+    "what finds no room in a queue of 10,000 lines is counted (forebay_log_lines_dropped_total).",
+)
+def run(
+    services: Sequence[str],
+    config: Path | None,
+    sets: Sequence[str],
+    workers: int | None,
+    log_level: str,
+    log_format: str | None,
+    log_to: str | None,
+) -> None:
     """Run SERVICES (gateway, scheduler, registry, admin, gpu-agent, or all) in this process until SIGTERM or Ctrl-C."""
     import asyncio  # here and below, since a shell that completes waits for what is imported above
 
-    from forebay.telemetry import set_up_logs
+    from forebay.telemetry import FORMAT_VARIABLE, PLACE_VARIABLE, set_up_logs
 
+    # Else gRPC writes a line of its own, which is no JSON, for each handshake that fails. It reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Workers of a gateway find them in the environment.
+    os.environ.update({n: v for n, v in ((FORMAT_VARIABLE, log_format), (PLACE_VARIABLE, log_to)) if v is not None})
     set_up_logs("+".join(services), log_level)
     chosen = load_services(services)
     counted = () if workers is None else (f"gateway.workers={workers}",)
@@ -210,6 +233,7 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
     from forebay.memory_bus import MemoryBus
     from forebay.ops import Ops, serve_ops
     from forebay.service import Ground
+    from forebay.traces.opening import open_tracing
 
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -217,11 +241,13 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
         loop.add_signal_handler(number, told.set)
     clock = SystemClock()
     memory_bus = MemoryBus(clock.now)
-    all_ops = []
+    all_ops = [Ops(service.name) for service, _ in prepared]
+    traced = [ops for ops, (_, settings) in zip(all_ops, prepared, strict=True) if _is_traced(ops.service, settings)]
     async with AsyncExitStack() as stack:
-        for service, settings in prepared:
-            ops = Ops(service.name)
-            all_ops.append(ops)
+        if traced:
+            name = "+".join(ops.service for ops in traced)
+            stack.enter_context(open_tracing(name, metrics=traced[0].metrics))
+        for ops, (service, settings) in zip(all_ops, prepared, strict=True):
             address = stack.enter_context(serve_ops(ops, settings.ops_listen))
             beating = asyncio.create_task(beat(ops), name="beat")
             stack.callback(beating.cancel)
@@ -234,6 +260,11 @@ async def run_until_told(prepared: Sequence[tuple[Any, Any]]) -> None:
         for ops in all_ops:
             ops.not_ready("drain", "draining: told to stop")
         log.info("draining", extra={"action": "drain"})
+
+
+def _is_traced(name: str, settings: Any) -> bool:
+    """Whether spans begin in this process: an agent has none, and the parent of several gateway processes serves nobody."""
+    return name != "gpu-agent" and getattr(settings, "workers", 1) == 1
 
 
 async def beat(ops: Any) -> None:

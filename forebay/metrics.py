@@ -6,12 +6,18 @@ while it grows is as right as one a moment earlier."""
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+MOST_CHILDREN = 1000
+"""Of one metric: label values beyond are counted together under OTHERS. Labels are bounded by what they name; this holds
+where that is wrong, so that nothing a client or an engine makes up can fill the memory here or in Prometheus."""
+
+OTHERS = "(others)"
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -44,7 +50,8 @@ class Counter:
     def child(self, *values: str) -> Number:
         known = self.children.get(values)
         if known is None:
-            known = self.children[values] = Number()
+            values = _bounded(values, self.children)
+            known = self.children.setdefault(values, Number())
         return known
 
     def collect(self) -> Metric:
@@ -63,7 +70,8 @@ class Histogram:
     def child(self, *values: str) -> Distribution:
         known = self.children.get(values)
         if known is None:
-            known = self.children[values] = Distribution(self.bounds)
+            values = _bounded(values, self.children)
+            known = self.children.setdefault(values, Distribution(self.bounds))
         return known
 
     def collect(self) -> Metric:
@@ -75,6 +83,10 @@ class Histogram:
                 buckets.append(("+Inf" if bound == float("inf") else str(bound), float(running)))
             family.add_metric(values, buckets, distribution.total)
         return family
+
+
+def _bounded(values: tuple[str, ...], children: Mapping[tuple[str, ...], object]) -> tuple[str, ...]:
+    return values if len(children) < MOST_CHILDREN else tuple(OTHERS for _ in values)
 
 
 class Gauge:

@@ -15,10 +15,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from urllib.parse import parse_qs
+
+from prometheus_client import PROCESS_COLLECTOR
 
 from forebay.config import parse_address
 from forebay.errors import CannotStart
 from forebay.metrics import Metrics
+from forebay.telemetry import dropped_lines
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +57,9 @@ class Ops:
         return dict(self._missing)
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
-        """Status, content type and body of a GET."""
+        """Status, content type and body of a GET of `path`, with its query. `/readyz?exclude=lead` is the readiness of one
+        that may stand by, which has its place although another leads."""
+        path, _, query = path.partition("?")
         if path == "/metrics":
             return 200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.exposition()
         if path in ("/healthz", "/livez"):
@@ -62,7 +69,8 @@ class Ops:
                 200 if alive else 503, {"service": self.service, "alive": alive, "loop_silent_s": round(silent_s, 2)}
             )
         if path == "/readyz":
-            missing = self.missing
+            excluded = parse_qs(query).get("exclude", [])
+            missing = {what: why for what, why in self.missing.items() if what not in excluded}
             return _json(
                 503 if missing else 200, {"service": self.service, "ready": not missing, "waiting_for": missing}
             )
@@ -82,7 +90,7 @@ def serve_ops(ops: Ops, listen: str) -> Iterator[str]:
         timeout = 10  # an idle connection must not hold a thread for ever
 
         def do_GET(self) -> None:
-            status, content_type, body = ops.answer(self.path.split("?")[0])
+            status, content_type, body = ops.answer(self.path)
             self.send_response(status)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(body)))
@@ -92,6 +100,22 @@ def serve_ops(ops: Ops, listen: str) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Probes are not news."""
 
+    # Here and not in Ops: a gateway's worker has an Ops too, and its parent adds up what workers tell.
+    ops.metrics.gauge(
+        "forebay_ready",
+        "1 while it is ready; one that stands by, since another leads, is.",
+        (),
+        lambda: [((), float(ops.missing.keys() <= {"lead"}))],
+    )
+    own_version = version("forebay")
+    ops.metrics.gauge("forebay_build_info", "1; which version this is.", ("version",), lambda: [((own_version,), 1.0)])
+    ops.metrics.counter_reading(
+        "forebay_log_lines_dropped",
+        "Log lines of this process that their place did not take.",
+        (),
+        lambda: [((), float(dropped_lines()))],
+    )
+    ops.metrics.add_source(PROCESS_COLLECTOR.collect)
     host, port = parse_address(listen)
 
     class Server(ThreadingHTTPServer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forebay.metrics import Metrics
+from forebay.metrics import MOST_CHILDREN, OTHERS, Metrics
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -81,3 +81,20 @@ def test_a_number_counted_elsewhere_is_told_as_a_counter() -> None:
     told = metrics.exposition().decode()
     assert "# TYPE forebay_grants_total counter" in told
     assert 'forebay_grants_total{pool="default"} 3.0' in told
+
+
+def test_however_many_names_are_made_up_the_series_stay_bounded_and_nothing_is_lost() -> None:
+    metrics = Metrics()
+    counter = metrics.counter("forebay_storm", "Storm.", ("model", "kind"))
+    waits = metrics.histogram("forebay_storm_seconds", "Storm.", ("model",), (1,))
+    for number in range(5 * MOST_CHILDREN):
+        counter.child(f"model-{number}", "prompt").value += 1
+        waits.child(f"model-{number}").observe(0.5)
+    told = scrape(metrics)
+    totals = {labels: value for (name, labels), value in told.items() if name == "forebay_storm_total"}
+    assert len(totals) == MOST_CHILDREN + 1
+    assert totals[(("kind", OTHERS), ("model", OTHERS))] == 4 * MOST_CHILDREN
+    assert sum(totals.values()) == 5 * MOST_CHILDREN
+    counts = [value for (name, _), value in told.items() if name == "forebay_storm_seconds_count"]
+    assert len(counts) == MOST_CHILDREN + 1
+    assert sum(counts) == 5 * MOST_CHILDREN

@@ -44,6 +44,20 @@ def test_a_service_is_ready_when_nothing_keeps_it_from_it() -> None:
         assert (status, json.loads(body)["ready"]) == (200, True)
 
 
+def test_what_a_probe_excludes_does_not_keep_a_service_from_being_ready() -> None:
+    ops = Ops("scheduler")
+    ops.ready("start")
+    ops.not_ready("lead", "another scheduler leads; this one stands by")
+    with serve_ops(ops, "127.0.0.1:0") as address:
+        assert get(address, "/readyz")[0] == 503
+        assert get(address, "/readyz?exclude=lead")[0] == 200
+        ops.not_ready("bus", "NATS has not answered yet")
+        status, _, body = get(address, "/readyz?exclude=lead")
+        assert (status, json.loads(body)["waiting_for"]) == (503, {"bus": "NATS has not answered yet"})
+        assert get(address, "/readyz?exclude=lead&exclude=bus")[0] == 200
+        assert get(address, "/healthz?exclude=lead")[0] == 200
+
+
 def test_a_loop_that_stands_still_is_unhealthy_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_module, "STALLED_AFTER_S", 0.05)
     ops = Ops("gateway")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from forebay.config import read_file, read_settings
+from forebay.errors import BadSettings
 from forebay.subjects import LEDGER_CONSUMER, SCHEDULER_BUCKET, USAGE_STREAM, ceilings_key
 from forebay.wire.v1 import scheduler_pb2, types_pb2, usage_pb2
 from forebay_scheduler.config import SchedulerSettings
@@ -242,3 +244,10 @@ def test_the_sample_of_settings_is_one_that_can_be_read_and_shows_the_defaults()
     required = {"token_file", "callers_file", "snapshot_dir", "snapshot_key_file"}
     for field in dataclasses.fields(settings):
         assert field.name in required or getattr(settings, field.name) == field.default
+
+
+@pytest.mark.parametrize("copies", [0, 6])
+def test_more_copies_than_a_cluster_of_nats_keeps_are_refused_at_the_start(copies: int) -> None:
+    named = {name: "/somewhere" for name in ("token_file", "callers_file", "snapshot_dir", "snapshot_key_file")}
+    with pytest.raises(BadSettings, match="nats_replicas: it must be from 1 to 5"):
+        read_settings(SchedulerSettings, "scheduler", file={"scheduler": named | {"nats_replicas": copies}}, environ={})

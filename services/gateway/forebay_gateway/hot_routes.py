@@ -72,7 +72,10 @@ class _Answering:
             means.guard.note(call, error)
             return self._refuse(client, error)
         except Exception:
-            log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
+            log.exception(
+                "request failed inside the gateway",
+                extra={"action": "internal", "request_id": call.request_id, "route": call.path},
+            )
             return self._refuse(client, mistake(call.request_id))
 
     async def _refuse(self, client: Outgoing, error: ForebayError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from forebay.metrics import Counter, Distribution, Histogram, Metrics, Number
+from forebay.metrics import MOST_CHILDREN, Counter, Distribution, Histogram, Metrics, Number
 from forebay_gateway.accounting import Entry, Outcome
 
 _DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -53,7 +53,9 @@ class Meters:
         how = (entry.route, entry.outcome, entry.reason, entry.model if entry.attempts else None)
         ended = self._ended.get(how)
         if ended is None:
-            ended = self._ended[how] = self._find(*how)
+            ended = self._find(*how)
+            if len(self._ended) < MOST_CHILDREN:
+                self._ended[how] = ended
         ended.requests.value += 1
         ended.duration_s.observe(entry.duration_ms / 1000)
         if ended.ran is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forebay.database import measure_connections
 from forebay.follow import Follower
 from forebay.sealed import Seal, SnapshotFile
 from forebay.service import Ground
@@ -86,6 +87,7 @@ class FleetPart:
         )
         metrics.gauge("forebay_registry_node_problems", "Nodes in trouble.", ("problem",), self.ingest.troubled)
         measure(metrics, fleet, self.watchers, self.keeper, self.credentials, links.bus, lead)
+        measure_connections(metrics, "forebay_registry", links.database)
 
     async def start(self) -> None:
         """With what the sealed files say, until Postgres and admin do."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from forebay.bus import Bus
 from forebay.errors import Refusal
 from forebay.metrics import Histogram, Metrics
 from forebay_scheduler.doorway import Doorway
+from forebay_scheduler.fairness.gaps import gaps
 from forebay_scheduler.policy import Policy
 
 _COUNTS = {
@@ -29,8 +31,8 @@ def make_queue_histogram(metrics: Metrics) -> Histogram:
     return metrics.histogram("forebay_scheduler_queue_seconds", "From arrival at the gateway to the grant.")
 
 
-def add_meters(metrics: Metrics, doorway: Doorway) -> None:
-    """Of the term in which this scheduler leads; nothing while it stands by."""
+def add_meters(metrics: Metrics, doorway: Doorway, bus: Bus) -> None:
+    """Of the term in which this scheduler leads; while it stands by, only that, and whether the bus is there."""
     for name, about in _COUNTS.items():
         metrics.counter_reading(f"forebay_scheduler_{name}", about, (), _reading(doorway, name))
     metrics.counter_reading(
@@ -52,6 +54,37 @@ def add_meters(metrics: Metrics, doorway: Doorway) -> None:
         lambda: [((), float(sum(len(g.waiting) for g in policy.gateways))) for policy in doorway.leading],
     )
     metrics.gauge(
+        "forebay_scheduler_bus_connected", "1 while the bus is there.", (), lambda: [((), float(bus.is_connected))]
+    )
+    metrics.gauge(
+        "forebay_scheduler_gateways",
+        "Gateways that are known, by whether they can be reached.",
+        ("reachable",),
+        lambda: [reading for policy in doorway.leading for reading in _gateways(policy)],
+    )
+    metrics.gauge(
+        "forebay_scheduler_pool_waiting",
+        "Requests in the queue of a pool.",
+        ("pool",),
+        lambda: [
+            ((line.pool,), float(len(line.queue)))
+            for policy in doorway.leading
+            for line in list(policy.dispatch.queues.lines)
+        ],
+    )
+    metrics.gauge(
+        "forebay_scheduler_fairness_gap_tokens",
+        "By how many tokens of weight one somebody is served ahead of another who waits for the same model: the widest gap "
+        "between two bands, groups, users or keys of a pool.",
+        ("pool", "level"),
+        lambda: [
+            ((line.pool, level), gap)
+            for policy in doorway.leading
+            for line in list(policy.dispatch.queues.lines)
+            for level, gap in gaps(line.queue.roots).items()
+        ],
+    )
+    metrics.gauge(
         "forebay_scheduler_slots",
         "Slots of a backend: its cap, those in use, those of dead gateways not returned yet, those lent on credit.",
         ("backend", "what"),
@@ -65,6 +98,12 @@ def _reading(doorway: Doorway, name: str) -> Callable[[], list[tuple[tuple[str, 
 
 def _rejects(policy: Policy) -> list[tuple[Refusal, int]]:
     return list(policy.tally.rejects.items())
+
+
+def _gateways(policy: Policy) -> Iterator[tuple[tuple[str, ...], float]]:
+    reachable = [gateway.is_reachable for gateway in policy.gateways]
+    yield ("yes",), float(sum(reachable))
+    yield ("no",), float(len(reachable) - sum(reachable))
 
 
 def _slots(policy: Policy) -> Iterator[tuple[tuple[str, ...], float]]:

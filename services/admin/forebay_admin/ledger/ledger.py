@@ -17,6 +17,7 @@ from forebay.errors import Unavailable
 from forebay.metrics import Metrics
 from forebay.subjects import LEDGER_CONSUMER, USAGE_STREAM
 from forebay_admin.ledger.ledger_store import LedgerStore
+from forebay_admin.ledger.spending import Spending
 from forebay_admin.ledger.usage_rows import LedgerRow, Poison, parse_batch
 from forebay_admin.money.price_book import PriceBook
 
@@ -42,9 +43,11 @@ class Ledger:
         metrics: Metrics,
         prices: Callable[[], PriceBook | None] = lambda: None,
         on_entered: Callable[[Sequence[LedgerRow]], None] = lambda rows: None,
+        spending: Spending | None = None,
     ) -> None:
         """`prices`: as they are known now. None: what requests cost is not kept. `on_entered` hears of rows once they are
-        committed, and of some again."""
+        committed, and of some again; `spending` only of those that are new."""
+        self._spending = spending
         self._on_entered = on_entered
         self._bus = bus
         self._prices = prices
@@ -112,6 +115,8 @@ class Ledger:
             raise
         retry.begin_anew()
         self._on_entered(rows)
+        if self._spending is not None:
+            await self._spending.note(written.new)
         self._written.value += written.rows
         self._duplicates.value += written.duplicates
         self._dead.value += written.dead_letters

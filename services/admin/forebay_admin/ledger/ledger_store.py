@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -45,6 +45,8 @@ class Written:
     duplicates: int
     """Rows whose ledger id was there already."""
     dead_letters: int
+    new: Sequence[LedgerRow] = field(default=(), compare=False, repr=False)
+    """Those that were entered."""
 
 
 Charge = Callable[[AsyncConnection, Sequence[LedgerRow]], Awaitable[None]]
@@ -81,14 +83,14 @@ class LedgerStore:
         except _REFUSED as error:
             log.warning("a row is refused, finding it", extra={"action": "ledger_refused", "why": str(error)})
             return await self._one_by_one(fresh, poison, len(rows))
-        return Written(added, len(rows) - added, len(poison))
+        return Written(len(added), len(rows) - len(added), len(poison), added)
 
-    async def _add(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> int:
-        """How many were new."""
+    async def _add(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> Sequence[LedgerRow]:
+        """Those that were new."""
         await self._ensure_partitions({row.day for row in rows})
         try:
             await self._copy(rows, poison)
-            return len(rows)
+            return rows
         except asyncpg.UniqueViolationError:
             return await self._insert(rows, poison)
         except asyncpg.CheckViolationError:  # a partition that we knew is gone: somebody dropped an old day
@@ -104,7 +106,7 @@ class LedgerStore:
             await touch(connection, _minutes(rows))
             await self._charge(connection, rows)
 
-    async def _insert(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> int:
+    async def _insert(self, rows: Sequence[LedgerRow], poison: Sequence[Poison]) -> Sequence[LedgerRow]:
         async with self._database.writing() as connection:
             await self._keep_dead_letters(connection, poison)
             driver = await _driver(connection)
@@ -121,11 +123,11 @@ class LedgerStore:
             new = [row for row in rows if row.ledger_id in ids]
             await touch(connection, _minutes(new))
             await self._charge(connection, new)
-        return len(new)
+        return new
 
     async def _one_by_one(self, rows: Sequence[LedgerRow], poison: Sequence[Poison], came: int) -> Written:
         """The slow way, for a batch in which Postgres refuses a row that parsed: that one becomes a dead letter."""
-        added = 0
+        added: list[LedgerRow] = []
         letters = list(poison)
         for row in rows:
             try:
@@ -136,7 +138,7 @@ class LedgerStore:
         async with self._database.writing() as connection:
             await self._keep_dead_letters(connection, letters)
         refused = len(letters) - len(poison)
-        return Written(added, came - added - refused, len(letters))
+        return Written(len(added), came - len(added) - refused, len(letters), added)
 
     async def _keep_dead_letters(self, connection: AsyncConnection, poison: Sequence[Poison]) -> None:
         # Said in each transaction, since a role may have been given another default: the acknowledgement that follows

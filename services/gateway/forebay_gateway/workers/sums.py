@@ -17,6 +17,7 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 _WORST: Mapping[str, Callable[[float, float], float]] = {
     "forebay_gateway_fleet_version": min,
     "forebay_gateway_scheduler_connected": min,
+    "forebay_gateway_bus_connected": min,
     "forebay_gateway_local": max,
     "forebay_gateway_bans": max,
     "forebay_gateway_credentials_quarantined": max,
