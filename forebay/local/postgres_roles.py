@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -38,16 +39,22 @@ async def ensure_roles(superuser_url: str, secrets: Path) -> RoleUrls:
     connection = await asyncpg.connect(_of_database(superuser_url))
     try:
         async with connection.transaction():
-            await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
-            await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-            for owner in OWNERS:
-                role = f"forebay_{owner}"
-                await connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {role}")
-                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {owner} AUTHORIZATION {role}")
-                await connection.execute(f"ALTER ROLE {role} IN DATABASE {DATABASE} SET search_path = {owner}")
+            for statement in closing_statements():
+                await connection.execute(statement)
     finally:
         await connection.close()
     return RoleUrls(**{owner: _of_database(superuser_url, f"forebay_{owner}", passwords[owner]) for owner in OWNERS})
+
+
+def closing_statements() -> Iterator[str]:
+    """SQL for a superuser in the database: what each role may do there, and that others may nothing. May be run again."""
+    yield f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC"
+    yield "REVOKE ALL ON SCHEMA public FROM PUBLIC"
+    for owner in OWNERS:
+        role = f"forebay_{owner}"
+        yield f"GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {role}"
+        yield f"CREATE SCHEMA IF NOT EXISTS {owner} AUTHORIZATION {role}"
+        yield f"ALTER ROLE {role} IN DATABASE {DATABASE} SET search_path = {owner}"
 
 
 async def _ensure_role(connection: asyncpg.Connection, role: str, password: str) -> None:
