@@ -35,7 +35,7 @@ def inbox(user: str) -> str:
 
 
 def rights(user: str) -> Rights:
-    """What a service may do. `user` is `scheduler`, `registry`, `admin`, or a gateway's name. Raises BadInput."""
+    """What a service may do. `user` is `scheduler`, `registry`, `admin`, `backup`, or a gateway's name. Raises BadInput."""
     _demand_name(user)
     if user == "scheduler":
         buckets = [w for b in (subjects.LEADER_BUCKET, subjects.SCHEDULER_BUCKET) for w in _bucket(b)]
@@ -54,6 +54,9 @@ def rights(user: str) -> Rights:
     if user == "admin":
         streams = [w for s in (subjects.USAGE_STREAM.name, subjects.RECORDINGS_STREAM.name) for w in _stream(s)]
         return Rights(("forebay.events.>", "$JS.API.INFO", *streams), ("forebay.events.>", inbox(user)))
+    if user == "backup":
+        copied = [w for s in _kept_streams() for w in (f"$JS.API.STREAM.SNAPSHOT.{s}", f"$JS.API.STREAM.RESTORE.{s}")]
+        return Rights((*copied, "$JS.SNAPSHOT.ACK.>", "$JS.SNAPSHOT.RESTORE.>"), (inbox(user),))
     return Rights((subjects.usage(user), subjects.attempts(user), subjects.recordings(user)), (inbox(user),))
 
 
@@ -134,6 +137,11 @@ def _stream(stream: str) -> tuple[str, ...]:
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>",
         f"$JS.ACK.{stream}.>",
     )
+
+
+def _kept_streams() -> tuple[str, ...]:
+    """Those that hold what is nowhere else. Who leads is for those who run to settle, and is not among them."""
+    return (subjects.USAGE_STREAM.name, subjects.RECORDINGS_STREAM.name, f"KV_{subjects.SCHEDULER_BUCKET}")
 
 
 def _demand_name(name: str) -> None:

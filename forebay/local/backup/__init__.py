@@ -1,0 +1,1 @@
+"""A whole Forebay in one file, and back: `forebay backup`, `forebay restore`."""
