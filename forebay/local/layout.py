@@ -47,6 +47,11 @@ class Layout:
         index = self.schedulers.index(name)
         return self.base + 3 if index == 0 else self.base + 11 + 2 * index
 
+    @property
+    def scheduler_beside(self) -> int:
+        """Of the one that is there during an upgrade, and leads for a moment."""
+        return self.base + 52
+
     def registry(self, name: str = "registry") -> int:
         return self.base + 4 if self.registries.index(name) == 0 else self.base + 50
 
@@ -60,6 +65,11 @@ class Layout:
             return self.registry(part) + 1
         index = self.gateways.index(part)
         return self.base + 5 if index == 0 else self.base + 19 + 2 * index
+
+    @property
+    def operators(self) -> int:
+        """Admin's gRPC port for commands, where the other one asks for certificates."""
+        return self.base + 19
 
     @property
     def nats(self) -> int:

@@ -27,6 +27,14 @@ async def demand_free(ports: Mapping[str, tuple[str, int]], wait_s: float = 0.0)
         await asyncio.sleep(0.2)
 
 
+def any_free_port() -> int:
+    """On loopback, for a server that is there for a moment only."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+        return port
+
+
 def is_free(host: str, port: int) -> bool:
     """Raises CannotStart when `host` is no address of this machine."""
     try:

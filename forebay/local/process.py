@@ -55,6 +55,8 @@ class Command:
     grace_s: float = 10.0
     """How long it may take to end in good order."""
     ready_within_s: float = 30.0
+    descriptors: tuple[int, ...] = ()
+    """Which it inherits, under the same numbers."""
 
 
 class Child:
@@ -126,6 +128,7 @@ async def start_child(command: Command) -> Child:
                 stderr=log,
                 env=None if command.environ is None else dict(command.environ),
                 cwd=command.cwd,
+                pass_fds=command.descriptors,
                 start_new_session=True,  # a terminal's Ctrl-C is for `forebay up` alone, which ends the rest in order
             )
     except OSError as error:

@@ -32,6 +32,10 @@ class ServiceProcess:
     """How long it may take to drain."""
     page: str = "readyz"
     """Which page of its ops port says that it has come up."""
+    may_miss: frozenset[str] = frozenset()
+    """What of that page may be missing all the same: `lead`, of one that shall stand by."""
+    descriptors: tuple[int, ...] = ()
+    """Sockets of ours that it inherits."""
 
 
 @asynccontextmanager
@@ -44,25 +48,35 @@ async def run_services(
 ) -> AsyncIterator[None]:
     """All are ready when entered, and among `parts` before they start. Left, they stop one after another from the last to
     the first, so that nobody loses a peer it still needs; those of the same service together. Raises CannotStart."""
-    running = {process.part: _supervised(process, config, session, say) for process in processes}
+    running = {process.part: supervise(process, config, session, say) for process in processes}
     parts |= running
     try:
         await _start_together(list(running.values()))
         yield
     finally:
         for service in reversed(list(dict.fromkeys(process.service for process in processes))):
-            stopping = [running[process.part] for process in processes if process.service == service]
+            # Those that run now: an upgrade may have put others in their places.
+            stopping = [parts[process.part] for process in processes if process.service == service]
             await asyncio.gather(*(part.stop() for part in stopping))
 
 
-def _supervised(process: ServiceProcess, config: Path | None, session: aiohttp.ClientSession, say: Say) -> Supervised:
+def supervise(
+    process: ServiceProcess,
+    config: Path | None,
+    session: aiohttp.ClientSession,
+    say: Say,
+    *,
+    python: str = sys.executable,
+    ready_within_s: float = _READY_S,
+) -> Supervised:
+    """Not started yet. `python` is that of the environment in which the service is installed."""
     url = f"http://{LOOPBACK}:{process.ops_port}/{process.page}"
 
     async def ready() -> bool:
-        return await _is_ready(session, url)
+        return await is_ready(session, url, process.may_miss)
 
     # -P: what lies in the working directory is not what `forebay` means.
-    run = (sys.executable, "-P", "-m", "forebay", "run", process.service)
+    run = (python, "-P", "-m", "forebay", "run", process.service)
     command = Command(
         name=process.part,
         argv=(*run, "--config", str(config)) if config else run,
@@ -71,7 +85,8 @@ def _supervised(process: ServiceProcess, config: Path | None, session: aiohttp.C
         environ={"MALLOC_ARENA_MAX": "2", **os.environ, **process.environ},
         stop_signal=signal.SIGTERM,
         grace_s=process.stop_s,
-        ready_within_s=_READY_S,
+        ready_within_s=ready_within_s,
+        descriptors=process.descriptors,
     )
     return Supervised(command, ready, say)
 
@@ -86,9 +101,12 @@ async def _start_together(parts: Sequence[Supervised]) -> None:
         await asyncio.wait(starting)
 
 
-async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+async def is_ready(session: aiohttp.ClientSession, url: str, may_miss: frozenset[str] = frozenset()) -> bool:
     try:
         async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError, OSError):
+            if response.status == 200 or not may_miss:
+                return response.status == 200
+            waits_for = (await response.json()).get("waiting_for")
+            return bool(waits_for) and may_miss.issuperset(waits_for)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return False

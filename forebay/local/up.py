@@ -6,22 +6,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
 
 from forebay.errors import ForebayError
 from forebay.local.announcement import Announcement
+from forebay.local.backup.streams import USER as BACKUP_USER
 from forebay.local.data_directory import DataDirectory, open_data_directory
 from forebay.local.demo_engine import DemoEngine, open_demo_engine
 from forebay.local.engine import Engine, EngineKind, discover
 from forebay.local.front import Front, expired_on, fingerprint, open_front
 from forebay.local.given_servers import demand_database, demand_nats
 from forebay.local.layout import LOOPBACK, Layout
+from forebay.local.listeners import open_listener
+from forebay.local.mtls import UP, Mtls, open_mtls
 from forebay.local.nats import Nats, open_nats, public_key
 from forebay.local.operator_calls import OperatorCalls, WantedBackend, join
 from forebay.local.ports import demand_free
@@ -33,8 +39,12 @@ from forebay.local.service_secrets import ServiceSecrets, keep_service_secrets
 from forebay.local.services import ServiceProcess, run_services
 from forebay.local.settings_check import demand_good_settings, without_effect
 from forebay.local.settings_file import SettingsFile, read_settings_file
+from forebay.local.started import Started, started_file, write_started
 from forebay.local.supervised import Supervised
 from forebay.local.terminal import Terminal
+from forebay.local.upgrade.beside import beside_name
+from forebay.local.upgrade.control import serve_control
+from forebay.local.upgrade.running import Running
 from forebay.local.wiring import Wiring
 from forebay.rpc import open_peer
 
@@ -68,6 +78,8 @@ class Wanted:
     """None: as the settings file says, or one."""
     schedulers: int = 1
     registries: int = 1
+    mtls: bool = False
+    """Certificates between all parts."""
 
 
 class Up:
@@ -92,8 +104,10 @@ class Up:
         async with AsyncExitStack() as stack:
             data = stack.enter_context(open_data_directory(wanted.data_dir))
             data.connection_file.unlink(missing_ok=True)  # whoever waits for it waits for us
+            started_file(data).unlink(missing_ok=True)
             knew_its_key = data.admin_key_file.exists()
             front = self._front(data)
+            mtls = open_mtls(data, layout, front, datetime.now(UTC)) if wanted.mtls else None
             secrets = ServiceSecrets(data.secrets)
             has_own_database = not os.environ.get("DATABASE_URL")
             wiring = Wiring(
@@ -105,6 +119,7 @@ class Up:
                 has_own_database=has_own_database,
                 node=settings.node,
                 gateway_workers=wanted.gateway_workers,
+                mtls=mtls,
             )
             demand_good_settings(settings.tables, os.environ, _told(wiring))
             was_killed = data.processes_file.exists()
@@ -117,7 +132,7 @@ class Up:
 
             if has_own_database:
                 await self._start_database(stack, data, layout, secrets)
-            wiring = replace(wiring, nats=await self._start_nats(stack, data, layout, front))
+            wiring = replace(wiring, nats=await self._start_nats(stack, data, layout, front, mtls))
             if ignored := without_effect(settings.tables, os.environ, _told(wiring)):
                 terminal.line(f"Without effect here, since `forebay up` decides it: {', '.join(ignored)}")
             found = await self._find_engines(layout) if wanted.engine else []
@@ -125,13 +140,20 @@ class Up:
 
             session = await stack.enter_async_context(_open_session())
             with terminal.waiting("Starting the services"):
-                processes = self._processes(wiring, settings.drain_s)
+                listeners = {
+                    name: stack.enter_context(open_listener(front.host, layout.gateway(name)))
+                    for name in layout.gateways
+                }
+                processes = self._processes(wiring, settings.drain_s, listeners)
                 running = run_services(processes, self._parts, settings.path, session, terminal.line)
                 await stack.enter_async_context(running)
+                for listener in listeners.values():
+                    stack.callback(listener.close)  # before the services stop: then nobody is to wait for one
 
             admin_key = data.admin_key_file.read_text().strip() if data.admin_key_file.exists() else ""
             door = await stack.enter_async_context(_open_session(front))
-            async with open_peer(f"{LOOPBACK}:{layout.admin}", token_file=secrets.token_file("up")) as peer:
+            tls = mtls.tls(UP) if mtls else None
+            async with open_peer(f"{LOOPBACK}:{layout.admin}", token_file=secrets.token_file("up"), tls=tls) as peer:
                 calls = OperatorCalls(peer)
                 await self._tell_engines(calls, found, demo, secrets)
                 is_node = await self._join_own_node(calls, door, wiring)
@@ -140,13 +162,20 @@ class Up:
                 agent = [_process(wiring, "gpu-agent", "gpu-agent", wiring.gpu_agent())]
                 running = run_services(agent, self._parts, settings.path, session, terminal.line)
                 await stack.enter_async_context(running)
+                processes += agent
             expects_model = bool(found or demo or settings.names_engines)
             models = await self._wait_for_models(door, front.near_url(layout.base), admin_key, expects_model)
-            if front.is_open:
-                renewing = asyncio.create_task(self._renew_certificates(data), name="renew certificates")
+            if front.is_open or mtls:
+                renewing = asyncio.create_task(self._renew_certificates(data, layout), name="renew certificates")
                 stack.callback(renewing.cancel)
 
-            announcement = Announcement(layout, front, data, models, admin_key, not knew_its_key, password_url)
+            write_started(data, _started(wiring, settings))
+            replaceable = Running(wiring, tuple(processes), self._parts, settings.path, session, terminal.line)
+            await stack.enter_async_context(serve_control(data, replaceable))
+            admin_ca = mtls.ca if mtls else None
+            announcement = Announcement(
+                layout, front, data, models, admin_key, not knew_its_key, password_url, admin_ca
+            )
             announcement.write_connection()
             terminal.line(announcement.text())
             yield
@@ -183,6 +212,8 @@ class Up:
     def _needed_ports(self, layout: Layout, front: Front) -> dict[str, tuple[str, int]]:
         ports = {what: (front.host, port) for what, port in layout.open_ports()}
         ports |= {what: (LOOPBACK, port) for what, port in layout.inner_ports()}
+        if self._wanted.mtls:
+            ports["admin gRPC for operators"] = (LOOPBACK, layout.operators)
         if not os.environ.get("NATS_URL"):
             ports["NATS"] = (front.host if front.is_open else LOOPBACK, layout.nats)
         if not os.environ.get("DATABASE_URL"):
@@ -209,7 +240,7 @@ class Up:
         self._parts["postgres"] = postgres.server
 
     async def _start_nats(
-        self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, front: Front
+        self, stack: AsyncExitStack, data: DataDirectory, layout: Layout, front: Front, mtls: Mtls | None
     ) -> Nats | None:
         """None when it is not our own."""
         if os.environ.get("NATS_URL"):
@@ -218,10 +249,10 @@ class Up:
             data.nats,
             secrets=data.secrets,
             port=layout.nats,
-            users=("admin", "registry", "scheduler", *layout.gateways),
+            users=("admin", "registry", "scheduler", BACKUP_USER, *layout.gateways, *map(beside_name, layout.gateways)),
             log=data.log("nats"),
             host=front.host if front.is_open else LOOPBACK,
-            tls=front.nats_tls,
+            tls=mtls.nats if mtls else front.nats_tls,
             say=self._terminal.line,
         )
         nats = await stack.enter_async_context(opening)
@@ -261,7 +292,9 @@ class Up:
         self._parts["engine"] = demo.server
         return demo
 
-    def _processes(self, wiring: Wiring, drain_s: float) -> list[ServiceProcess]:
+    def _processes(
+        self, wiring: Wiring, drain_s: float, listeners: Mapping[str, socket.socket]
+    ) -> list[ServiceProcess]:
         """In the order of need: they stop from the last to the first, gateways before all others."""
         draining = {"FOREBAY_GATEWAY_DRAIN_S": str(drain_s)}
         schedulers = wiring.layout.schedulers
@@ -272,7 +305,7 @@ class Up:
             *(_process(wiring, name, "registry", wiring.registry(name)) for name in wiring.layout.registries),
             *(_process(wiring, name, "scheduler", wiring.scheduler(name), page=page) for name in schedulers),
             *(
-                _process(wiring, name, "gateway", {**wiring.gateway(name), **draining}, drain_s + _STOP_S)
+                _gateway_process(wiring, name, draining, drain_s + _STOP_S, listeners[name])
                 for name in wiring.layout.gateways
             ),
         ]
@@ -333,12 +366,15 @@ class Up:
                     return models
                 await asyncio.sleep(0.1)
 
-    async def _renew_certificates(self, data: DataDirectory) -> None:
+    async def _renew_certificates(self, data: DataDirectory, layout: Layout) -> None:
         """Whoever uses them reads them again when they change."""
         while True:
             await asyncio.sleep(_RENEW_EVERY_S)
             try:
-                self._warn_of_expiry(self._front(data))
+                front = self._front(data)
+                self._warn_of_expiry(front)
+                if self._wanted.mtls:
+                    open_mtls(data, layout, front, datetime.now(UTC))
             except (ForebayError, OSError) as error:
                 self._terminal.line(f"The certificates could not be looked after: {error}")
 
@@ -350,6 +386,21 @@ async def _open_session(front: Front | None = None) -> AsyncIterator[aiohttp.Cli
     connector = aiohttp.TCPConnector(ssl=own)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
         yield session
+
+
+def _started(wiring: Wiring, settings: SettingsFile) -> Started:
+    nats, shown = wiring.nats, wiring.mtls.tls(UP) if wiring.mtls else None
+    return Started(
+        pid=os.getpid(),
+        version=version("forebay"),
+        python=sys.executable,
+        config=str(settings.path.absolute()) if settings.path else None,
+        nats_url=nats.url if nats else None,
+        nats_ca_file=str(nats.ca_file) if nats and nats.ca_file else None,
+        nats_cert_file=str(shown.cert) if shown else None,
+        nats_key_file=str(shown.key) if shown else None,
+        has_own_database=wiring.has_own_database,
+    )
 
 
 def _told(wiring: Wiring) -> list[tuple[str, Mapping[str, str]]]:
@@ -372,6 +423,14 @@ def _process(
     page: str = "readyz",
 ) -> ServiceProcess:
     return ServiceProcess(part, service, environ, wiring.layout.ops(part), wiring.data.log(part), stop_s, page)
+
+
+def _gateway_process(
+    wiring: Wiring, name: str, draining: Mapping[str, str], stop_s: float, listener: socket.socket
+) -> ServiceProcess:
+    number = listener.fileno()
+    environ = {**wiring.gateway(name), **draining, "FOREBAY_GATEWAY_LISTEN_DESCRIPTOR": str(number)}
+    return replace(_process(wiring, name, "gateway", environ, stop_s), descriptors=(number,))
 
 
 async def _list_models(door: aiohttp.ClientSession, gateway: str, admin_key: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from forebay.local.data_directory import DataDirectory
 from forebay.local.front import Front, bracketed
 from forebay.local.layout import LOOPBACK, Layout
+from forebay.local.mtls import AGENT, Mtls
 from forebay.local.nats import Nats
 from forebay.local.service_secrets import ServiceSecrets
 from forebay.signed_commands import CommandKey
@@ -31,6 +32,8 @@ class Wiring:
     """Under which this machine's own agent reports."""
     gateway_workers: int | None = None
     """How many processes each gateway has. None: as its settings say."""
+    mtls: Mtls | None = None
+    """None: gRPC on loopback is plain."""
 
     def admin(self) -> Environ:
         front, certificate = self.front, self.front.certificate
@@ -46,6 +49,8 @@ class Wiring:
             token_file=self.secrets.token_file("admin"),
             callers_file=self.secrets.callers_file,
             **self._bus("admin"),
+            **self._internal("admin"),
+            operators_listen=self._inner(self.layout.operators) if self.mtls else None,
             **self._database("admin"),
             pepper_file=self.secrets.pepper_file,
             seal_key_file=self.secrets.seal_key_file,
@@ -70,6 +75,7 @@ class Wiring:
             token_file=self.secrets.token_file("registry"),
             callers_file=self.secrets.callers_file,
             **self._bus("registry"),
+            **self._internal(name),
             **self._database("registry"),
             **self._snapshots(name),
             command_key_file=self.secrets.command_key_file,
@@ -85,6 +91,7 @@ class Wiring:
             token_file=self.secrets.token_file("scheduler"),
             callers_file=self.secrets.callers_file,
             **self._bus("scheduler"),
+            **self._internal(name),
             **self._snapshots(name),
         )
 
@@ -95,7 +102,7 @@ class Wiring:
             listen=self._outer(self.layout.gateway(name)),
             **self._certificate(),
             ops_listen=self._inner(self.layout.ops(name)),
-            scheduler_address=self._schedulers(),
+            scheduler_address=f"{self._schedulers()},{self._inner(self.layout.scheduler_beside)}",
             registry_address=self._registries(),
             admin_address=self._inner(self.layout.admin),
             admin_http_url=self.front.near_url(self.layout.admin_http),
@@ -104,6 +111,7 @@ class Wiring:
             token_file=self.secrets.token_file("gateway"),
             pepper_file=self.secrets.pepper_file,
             **self._bus(name),
+            **self._internal(name),
             **self._snapshots(name),
             journal_dir=self.data.journal / name,
             workers=None if self.gateway_workers is None else str(self.gateway_workers),
@@ -116,7 +124,10 @@ class Wiring:
             ops_listen=self._inner(self.layout.ops("gpu-agent")),
             disk_path=self.data.root,
             command_key=self._command_key(),
-            **{**self._bus(self.node), **({"nats_seed_file": self.secrets.agent_seed_file} if self.nats else {})},
+            **{
+                **self._bus(self.node, AGENT),
+                **({"nats_seed_file": self.secrets.agent_seed_file} if self.nats else {}),
+            },
         )
 
     def _schedulers(self) -> str:
@@ -141,10 +152,20 @@ class Wiring:
         shown = self.front.certificate
         return {"tls_cert": shown.file if shown else None, "tls_key": shown.key_file if shown else None}
 
-    def _bus(self, user: str) -> Mapping[str, str | Path | None]:
+    def _internal(self, part: str) -> Mapping[str, Path | None]:
+        if self.mtls is None:
+            return {}
+        tls = self.mtls.tls(part)
+        return {"internal_ca_file": tls.ca, "internal_cert_file": tls.cert, "internal_key_file": tls.key}
+
+    def _bus(self, user: str, part: str = "") -> Mapping[str, str | Path | None]:
+        """`part`: whose certificate it is, when not of the same name."""
         if self.nats is None:
             return {}  # services read NATS_URL themselves
+        tls = self.mtls.tls(part or user) if self.mtls else None
         return {
+            "nats_cert_file": tls.cert if tls else None,
+            "nats_key_file": tls.key if tls else None,
             "nats_url": self.nats.url,
             "nats_user": user,
             "nats_seed_file": self.nats.seed_file(user),

@@ -66,8 +66,8 @@ def test_only_that_command_can_ask() -> None:
     """No other part reads the setting or looks at a page of versions, and no address is built in."""
     parts = [path for place in ("forebay", "services") for path in (ROOT / place).rglob("*.py")]
     assert parts
-    asking = {path.name for path in parts if "version_check" in (text := path.read_text()) or "VERSION_URL" in text}
-    assert asking == {"launch.py"}
+    asking = {path.name for path in parts if "newest_at" in (text := path.read_text()) or "VERSION_URL" in text}
+    assert asking == {"launch.py", "version_check.py"}
     text = (ROOT / "forebay/version_check.py").read_text()
     for known in ('"https://", "http://"', "https:// or http://", "from http.client import HTTPException"):
         text = text.replace(known, "")

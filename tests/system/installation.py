@@ -30,7 +30,7 @@ def free_base_port() -> int:
     run looks in a part of its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     for base in range(20_000 + 3_000 * worker, 23_000 + 3_000 * worker, 60):
-        with _all_bound(range(base, base + 52)) as free:
+        with _all_bound(range(base, base + 53)) as free:
             if free:
                 return base
     raise AssertionError("not enough free ports in a row")

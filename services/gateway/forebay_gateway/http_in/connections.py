@@ -14,6 +14,7 @@ from forebay_gateway.http_in.incoming import Incoming
 from forebay_gateway.http_in.outgoing import Outgoing
 
 _LOOK_S = 5.0
+_GLANCE_S = 0.05
 
 Answer = Callable[[Incoming, Outgoing], Coroutine[Any, Any, None]]
 """Answers one request. Raises ConnectionError and CancelledError when its client has gone."""
@@ -33,6 +34,7 @@ class Connection(Protocol):
     def task(self) -> asyncio.Task[None] | None: ...
     def look(self, now: float) -> None: ...
     def drain(self) -> None: ...
+    def close_idle(self, since: float) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -42,6 +44,8 @@ class Connections:
         self.hot, self.make_other = hot, make_other
         self.open: set[Connection] = set()
         self.is_draining = False
+        self.is_leaving = False
+        """Requests are answered as ever, and each answer that begins is the last on its connection."""
         self._emptied: asyncio.Event | None = None
 
     def add(self, connection: Connection) -> None:
@@ -59,6 +63,20 @@ class Connections:
             await asyncio.sleep(_LOOK_S)
             for connection in list(self.open):
                 connection.look(loop.time())
+
+    async def leave(self, idle_s: float, within_s: float) -> None:
+        """Until no connection is left, or for so long. Who asks on an open one is answered as ever, and connects to somebody
+        else the next time; only those end that have been idle for `idle_s`. If one ended at once, a request might be on its
+        way to it: clients send the next one as soon as they have an answer."""
+        self.is_leaving = True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while self.open and loop.time() < began + within_s:
+            await asyncio.sleep(_GLANCE_S)
+            idle_since = loop.time() - idle_s
+            if idle_since >= began:
+                for connection in list(self.open):
+                    connection.close_idle(idle_since)
 
     def drain(self) -> None:
         """Those that are idle end, and the others after the answer that is under way. New ones take no request."""

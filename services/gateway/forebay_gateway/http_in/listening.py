@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,10 @@ BACKLOG = 4096
 
 
 def open_listener(settings: GatewaySettings) -> socket.socket:
-    """Bound, and listening. Blocks for as long as a name takes to be resolved. Raises CannotStart."""
+    """Bound, and listening; the inherited one if there is one. Blocks for as long as a name takes to be resolved. Raises
+    CannotStart."""
+    if settings.listen_descriptor:
+        return _inherited(settings.listen_descriptor)
     host, port = parse_address(settings.listen)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -34,6 +38,22 @@ def open_listener(settings: GatewaySettings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise _cannot_open(settings, error) from error
+    return listener
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    """A copy, which can be closed without closing it for others."""
+    try:
+        listener = socket.socket(fileno=os.dup(descriptor))
+        is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise CannotStart(
+            f"[gateway] listen_descriptor: {descriptor} is no socket that this process was given ({error.strerror})."
+        ) from error
+    if not is_listening:
+        listener.close()
+        raise CannotStart(f"[gateway] listen_descriptor: the socket {descriptor} does not listen.")
+    listener.setblocking(False)
     return listener
 
 
