@@ -77,6 +77,32 @@ async def test_a_leader_that_speaks_and_does_not_hear_is_left() -> None:
         assert (await asyncio.wait_for(asking, 30)).epoch.revision == 2
 
 
+async def test_a_leader_that_cannot_renew_its_lead_is_left_for_its_successor_before_the_fence() -> None:
+    old, new = SchedulerDouble({"b1": 1}), SchedulerDouble({"b1": 1}, epoch=2)
+    async with serving(old) as old_at, serving(new) as new_at, open_line(old_at, new_at) as line:
+        await eventually(lambda: line.session.is_connected)
+        old.renewed_ago_ms = 44_000
+        await line.places.ask(make_ask())
+        assert not new.hellos, "half of the fence has not passed"
+        old.renewed_ago_ms = 46_000
+        await eventually(lambda: new.hellos)
+        await eventually(lambda: line.session.is_connected)
+
+
+async def test_a_leader_that_cannot_renew_its_lead_is_returned_to_where_nobody_else_leads() -> None:
+    old = SchedulerDouble({"b1": 1})
+    async with serving(old) as old_at:
+        standby = SchedulerDouble({"b1": 1}, leader=old_at)
+        async with serving(standby) as standby_at, open_line(old_at, standby_at) as line:
+            await eventually(lambda: line.session.is_connected)
+            old.renewed_ago_ms = 46_000
+            await eventually(lambda: standby.refused == 1)
+            await eventually(lambda: len(old.hellos) == 2)
+            old.renewed_ago_ms = 60_000
+            granted = await line.places.ask(make_ask())
+            assert (granted.epoch.revision, standby.refused) == (1, 1), "the others are not asked at every heartbeat"
+
+
 async def test_an_old_leaders_grants_are_handed_back_and_it_is_left() -> None:
     new, old = SchedulerDouble({"b1": 0}, epoch=5), SchedulerDouble({"b1": 1}, epoch=4)
     async with serving(new) as new_at, serving(old) as old_at, open_line(new_at, old_at) as line:

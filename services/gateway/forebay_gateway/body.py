@@ -25,6 +25,7 @@ T = TypeVar("T")
 _LONGEST_TEXT = 1 << 20
 _MOST_PARTS = 64
 _PIECE = 64 << 10
+_BREATH = 1 << 20
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and bytes that are no UTF-8: they cannot be sent on in a part's headers, or would end them."""
 
@@ -35,7 +36,7 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
     if announced is not None and announced > most_bytes:
         raise too_large(most_bytes)
     await say_go_on(request)
-    size = 0
+    size, breath_at = 0, _BREATH
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(idle_s) as idle:
@@ -47,6 +48,9 @@ async def read_body(request: web.BaseRequest, held: HeldBody, *, most_bytes: int
                     raise too_large(most_bytes)
                 await held.add(piece)
                 idle.reschedule(loop.time() + idle_s)
+                if size >= breath_at:  # what is unpacked comes without a pause of its own, and others want their turn
+                    breath_at = size + _BREATH
+                    await asyncio.sleep(0)
     except TimeoutError as error:
         raise BodyStalled from error
     except web.RequestPayloadError as error:

@@ -56,6 +56,7 @@ from forebay_gateway.dialects.openai.moderation import parse_moderation
 from forebay_gateway.dialects.openai.ranking import parse_cohere_rerank, parse_rerank, parse_score
 from forebay_gateway.dialects.responses.errors import RESPONSES
 from forebay_gateway.hot_routes import HotRoutes
+from forebay_gateway.http_in.connection import HEAD_S, LINGER_S
 from forebay_gateway.http_in.framer import LONGEST_LINE
 from forebay_gateway.http_in.heads import SERVER
 from forebay_gateway.http_in.over_aiohttp import AnswerOverAiohttp, RequestOverAiohttp
@@ -170,7 +171,7 @@ class Front:
 
     def make_server(self) -> web.Server:
         return _Server(
-            self._answer,
+            self._answer_and_hear_out,
             endpoints=self._means.endpoints,
             request_factory=partial(_make_request, self._origins),
             handler_cancellation=True,
@@ -178,6 +179,17 @@ class Front:
             max_line_size=LONGEST_LINE,
             max_field_size=LONGEST_LINE,
         )
+
+    async def _answer_and_hear_out(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._answer(request)
+        if _is_packed_and_unread(request):
+            # aiohttp would unpack the rest to throw it away, without a pause: a gibibyte of it for each megabyte that came.
+            await response.prepare(request)
+            await response.write_eof()
+            connection = request.protocol
+            assert isinstance(connection, _Connection)
+            await connection.hear_out()
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         query = request.rel_url.raw_query_string
@@ -198,7 +210,10 @@ class Front:
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
-            log.exception("request failed inside the gateway", extra={"action": "internal", "route": call.path})
+            log.exception(
+                "request failed inside the gateway",
+                extra={"action": "internal", "request_id": call.request_id, "route": call.path},
+            )
             return _response(dialect_of(call), mistake(call.request_id), call.request_id)
 
     def _find(self, call: Call) -> Handler:
@@ -268,17 +283,51 @@ def _response(dialect: Dialect, error: ForebayError, request_id: str) -> web.Res
     return web.Response(status=status, body=body, headers=headers)
 
 
+def _is_packed_and_unread(request: web.BaseRequest) -> bool:
+    """Some of its body has not been looked at, and would have to be unpacked for that."""
+    return "content-encoding" in request.headers and not request.content.is_eof()
+
+
 class _Connection(RequestHandler):
-    """aiohttp's own answers to what is not HTTP at all, in our shape too."""
+    """aiohttp's own answers to what is not HTTP at all, in our shape too; and no head may take longer than a hot one's, for
+    which aiohttp has no limit."""
 
     endpoints = VirtualEndpoints()
     _path = "/"
     """Of the last request, as far as it came in one piece: of one that the parser refuses nothing else is left."""
+    _head_ends: asyncio.TimerHandle | None = None
+    """While a head has begun and is not whole."""
+
+    _hears_out = False
+
+    async def hear_out(self) -> None:
+        """Reads on and looks at nothing of it, until the client has gone or for a while: closed at once, the connection
+        would be reset, and the client might lose its answer. Nothing else is answered here."""
+        self._hears_out = True
+        self._lingering_time = 0.0
+        if self.transport is not None:
+            self.transport.resume_reading()
+            await asyncio.sleep(LINGER_S)  # cancelled when the client goes
 
     def data_received(self, data: bytes) -> None:
+        if self._hears_out:
+            return
         if data[:1].isupper() and (line := _REQUEST_LINE.match(data)) is not None:
             self._path = line[1].decode("latin-1")
         super().data_received(data)
+        if self._waiter is None or self._waiter.done():  # aiohttp has a request, and its answer is under way
+            self._forget_head()
+        elif self._head_ends is None:
+            self._head_ends = asyncio.get_running_loop().call_later(HEAD_S, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _forget_head(self) -> None:
+        if self._head_ends is not None:
+            self._head_ends.cancel()
+            self._head_ends = None
 
     def handle_error(
         self,
@@ -321,6 +370,9 @@ class _Request(web.BaseRequest):
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers["server"] = SERVER
+        if _is_packed_and_unread(self):
+            response.force_close()
+            response.headers["connection"] = "close"
         response.headers.update(self.origins.headers(self.headers.get("origin"), response.headers))
 
 

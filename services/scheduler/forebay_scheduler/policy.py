@@ -41,7 +41,7 @@ class Policy:
         this leader, or its death is proven, all of that counts as held. `state`: what the last leader had counted.
         `wall_us`: the time of day, microseconds since the epoch; without it no budget has a period before the first Tick."""
         self._rules = rules
-        self._now = now
+        self._now = self._ticked_at = now
         self._roster = Roster()
         self._lost = Lost()
         self._quarantine = Quarantine()
@@ -79,12 +79,12 @@ class Policy:
         if now - self._now > self._rules.session_ttl_s:
             # It was this process that slept: what the gateways said meanwhile lies unread, so nobody is silent yet.
             self._listening_since = now
-        passed_s, self._now = now - self._now, now
+        self._now = now
         out = self.dispatch.begin_turn(now)
         for event in happened:
             handler = self._handlers.get(type(event))
             if handler is None:
-                self._take_in(event, passed_s)
+                self._take_in(event)
                 continue
             gateway = self._roster.speaking(event.session)  # type: ignore[union-attr]
             if gateway is None:
@@ -135,11 +135,11 @@ class Policy:
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _take_in(self, event: ev.Event, passed_s: float) -> None:
+    def _take_in(self, event: ev.Event) -> None:
         dispatch = self.dispatch
         match event:
             case ev.Tick(wall_us):
-                self._let_time_pass(passed_s, wall_us)
+                self._let_time_pass(wall_us)
             case ev.FleetChanged(backends):
                 dispatch.change_fleet(backends)
                 self._review_out_of_reach()
@@ -330,7 +330,8 @@ class Policy:
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
-    def _let_time_pass(self, seconds: float, wall_us: int | None) -> None:
+    def _let_time_pass(self, wall_us: int | None) -> None:
+        passed_s, self._ticked_at = self._now - self._ticked_at, self._now  # whatever else happened between two ticks
         for gateway in self._roster:
             heard_at = max(gateway.heard_at, self._listening_since)
             if self._now >= self._silence_proves_at(heard_at):
@@ -343,7 +344,7 @@ class Policy:
         self.tally.orphans += len(given_up)
         self.dispatch.out.extend(given_up)
         self._release_quarantine()
-        self.dispatch.let_time_pass(seconds, wall_us)
+        self.dispatch.let_time_pass(passed_s, wall_us)
 
     def _release_quarantine(self) -> None:
         released = self._quarantine.release(self.dispatch.slots.facts_of, self._running_at, self._now)

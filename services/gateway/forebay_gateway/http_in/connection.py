@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 _MOST_AHEAD = 256 << 10
 """Bytes of further requests that came before their turn."""
-_HEAD_S = 30.0
+HEAD_S = 30.0
 """How long a head may take, from its first byte to its last."""
-_LINGER_S = 10.0
+LINGER_S = 10.0
 """How long the rest of a body is read that nobody wants, so that its client hears why; and how long one that was told
 everything may take to take it."""
 _IDLE_S = 3630.0
@@ -155,6 +155,7 @@ class HotConnection(asyncio.Protocol):
 
     def _begin(self, head: Head, answer: Answer, came: bytes) -> None:
         end, size = head.size + head.content_length, len(came)
+        self.is_last = self._others.is_leaving
         visit = self._visit = Visit(
             self,
             head.content_length,
@@ -254,14 +255,19 @@ class HotConnection(asyncio.Protocol):
         if self._visit is not None:
             return
         if self._is_closing:
-            if waited_s > _LINGER_S:
+            if waited_s > LINGER_S:
                 self.abort()
-        elif waited_s > (_LINGER_S if self._skip else _HEAD_S if self._ahead else _IDLE_S):
+        elif waited_s > (LINGER_S if self._skip else HEAD_S if self._ahead else _IDLE_S):
             self.close()
 
     def drain(self) -> None:
         self.is_last = True
         if self._visit is None:
+            self.close()
+
+    def close_idle(self, since: float) -> None:
+        """Ends it if nothing is answered on it, and nothing has come, since then. By the clock of the loop."""
+        if self._visit is None and self._since <= since:
             self.close()
 
     def close(self) -> None:

@@ -38,6 +38,8 @@ _REMEMBERED_BEATS = 64
 _SOON_S = 0.02
 _LOOK_S = 0.25
 """How often a gateway without a scheduler looks whether anything can begin that could not before."""
+_UNRENEWED, _LOOK_AGAIN = 0.5, 0.25
+"""Of the fence: the age of a lead's last renewal at which another leader is looked for, and how often after that."""
 
 
 class SchedulerSession:
@@ -78,6 +80,7 @@ class SchedulerSession:
         self._unread: deque[tuple[int, wire.Outbox]] = deque()
         """Frames with something that somebody waits to be acted upon."""
         self._epoch: Epoch | None = None
+        self._look_elsewhere_at = -math.inf
         """The newest seen."""
         self._heard_at = clock.monotonic()
         """When a leader last said anything."""
@@ -302,7 +305,9 @@ class SchedulerSession:
         self._note_acted_upon(frame.ack_seq)
         if frame.draining:
             self._gave_up = "it leads no longer"
-        return not frame.draining
+        elif frame.HasField("renewed_ago_ms") and self._may_have_successor(frame.renewed_ago_ms / 1000):
+            self._gave_up = f"it has not renewed its lead for {frame.renewed_ago_ms / 1000:.1f} s"
+        return not self._gave_up
 
     def _note_acted_upon(self, seq: float) -> None:
         while self._unread and self._unread[0][0] <= seq:
@@ -333,6 +338,16 @@ class SchedulerSession:
         for grant in frame.grants:
             self._places.hand_back(wire.grant_from_wire(grant, epoch))
         self._is_last_frame = True
+
+    def _may_have_successor(self, renewed_ago_s: float) -> bool:
+        """A leader that is cut off from the bus does not know whether another leads, and leads us into the fence. Only the
+        others can say; where none of them leads, it is returned to."""
+        now = self._clock.monotonic()
+        fence_s = self._fence.fence_s
+        if len(self._peers) == 1 or renewed_ago_s < fence_s * _UNRENEWED or now < self._look_elsewhere_at:
+            return False
+        self._look_elsewhere_at = now + fence_s * _LOOK_AGAIN
+        return True
 
     def _take_lent(self, frame: scheduler_pb2.SchedulerFrame) -> None:
         sent_at = dict(self._beats)

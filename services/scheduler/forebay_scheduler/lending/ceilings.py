@@ -42,13 +42,16 @@ class Ceilings:
         ask_again_s: float = 0.1,
         store_lazily_s: float = 1.0,
         silent_s: Callable[[Process], float] = _not_silent,
+        heard_within_s: float = 1.5,
     ) -> None:
         """`local_after_s`: how long a gateway waits after its session's end before it starts work by itself; the margin
-        is for what was on its way when it was last heard. `silent_s` says, for the store, how long a process has been
-        silent."""
+        is for what was on its way when it was last heard. `silent_s` says how long a process has been silent: the store
+        keeps it, and one that missed a heartbeat and half of the next is not given what others might need until its death
+        is proven: it may stand still."""
         self._local_after_s = local_after_s - local_margin_s
         self._ask_again_s = ask_again_s
         self._silent_s = silent_s
+        self._heard_within_s = heard_within_s
         self._holders: dict[Process, Holder] = {}
         self._by_session: dict[SessionId, Holder] = {}
         self._splits: dict[BackendId, Split] = {}
@@ -115,6 +118,8 @@ class Ceilings:
         if wanted > split.cap or (self._writes.is_away and wanted > ceiling.sure):
             return Wanted.IMPOSSIBLE
         if wanted > ceiling.target:
+            if self._silent_s(process) > self._heard_within_s:
+                return Wanted.IMPOSSIBLE
             split.wants[process] = wanted
             self._wanting[split] = None
             self._serve(split)
