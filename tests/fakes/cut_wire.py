@@ -1,4 +1,4 @@
-"""A wire between a client and a TCP server that can be cut and mended while bytes are on it.
+"""A wire between a client and a TCP server that can be cut, slowed and mended while bytes are on it.
 
 A blackhole loses nothing: as on a real network, what is under way arrives when the wire is mended, if anybody still listens.
 That is the hard case for whoever was told meanwhile that it had failed."""
@@ -12,6 +12,8 @@ from enum import Enum
 from types import TracebackType
 
 _CHUNK = 64 * 1024
+_MOST_UNDER_WAY = 256
+"""Chunks that a slow wire holds in one direction before it takes no more."""
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
@@ -36,6 +38,7 @@ class CutWire:
         self.port = 0
         self.passed = 0
         """Bytes, both ways."""
+        self._delay_s = 0.0
 
     async def __aenter__(self) -> CutWire:
         self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -63,7 +66,13 @@ class CutWire:
         if to_client:
             self._to_client.clear()
 
+    def slow(self, delay_s: float) -> None:
+        """What is sent from now on arrives so much later, each way, and in the order in which it was sent."""
+        self._delay_s = delay_s
+
     async def mend(self) -> None:
+        """Neither cut nor slow."""
+        self._delay_s = 0.0
         self._to_server.set()
         self._to_client.set()
         if self._listener is None:
@@ -101,10 +110,31 @@ class CutWire:
             to_client.transport.abort()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_open: asyncio.Event) -> None:
-        while chunk := await source.read(_CHUNK):
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MOST_UNDER_WAY)
+        async with asyncio.TaskGroup() as ends:
+            ends.create_task(self._take(source, under_way))
+            ends.create_task(self._give(under_way, sink, is_open))
+
+    async def _take(self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
+        clock = asyncio.get_running_loop()
+        while True:
+            chunk = await source.read(_CHUNK)
+            await under_way.put((clock.time() + self._delay_s, chunk))
+            if not chunk:
+                return
+
+    async def _give(
+        self, under_way: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter, is_open: asyncio.Event
+    ) -> None:
+        clock = asyncio.get_running_loop()
+        while True:
+            due, chunk = await under_way.get()
+            if due > (now := clock.time()):
+                await asyncio.sleep(due - now)
             await is_open.wait()
+            if not chunk:
+                sink.write_eof()
+                return
             sink.write(chunk)
             self.passed += len(chunk)
             await sink.drain()
-        await is_open.wait()
-        sink.write_eof()

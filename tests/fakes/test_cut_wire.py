@@ -71,6 +71,28 @@ async def test_a_blackhole_may_be_of_one_direction(wire: CutWire, cut_to_server:
         assert await hears(reader, b"x")
 
 
+async def test_a_slow_wire_delays_each_way_and_keeps_the_order(wire: CutWire) -> None:
+    clock = asyncio.get_running_loop()
+    async with connected(wire) as (reader, writer):
+        wire.slow(0.2)
+        began = clock.time()
+        for number in range(5):
+            writer.write(b"%d" % number)
+            await asyncio.sleep(0.01)
+        assert await hears(reader, b"01234")
+        assert clock.time() - began >= 0.4, "there and back"
+        writer.write_eof()
+        assert await reader.read() == b""
+
+
+async def test_a_mended_wire_is_not_slow(wire: CutWire) -> None:
+    async with connected(wire) as (reader, writer):
+        wire.slow(30.0)
+        await wire.mend()
+        writer.write(b"x")
+        assert await hears(reader, b"x")
+
+
 async def test_who_connects_to_a_blackhole_is_served_when_it_is_mended(wire: CutWire) -> None:
     wire.cut()
     async with connected(wire) as (reader, writer):

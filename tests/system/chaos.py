@@ -67,6 +67,11 @@ class Load:
         assert not failed, f"clients failed: {failed}"
         assert not stuck, f"{stuck} came to no end within {_ENDED_WITHIN_S} s; the scheduler says:\n{shown}"
 
+    def gateway_of(self, request_id: str) -> int:
+        """The number of the one that was asked."""
+        number, turn = map(int, request_id.rsplit("-", 2)[1:])
+        return self.gateways[(number + turn) % len(self.gateways)]
+
     @property
     def finished(self) -> int:
         return sum(result.is_done for result in self.results)
@@ -89,7 +94,7 @@ class Load:
         request_id, first = f"{self.name}-{number}-{turn}", asyncio.Event()
         self.asked[number] = request_id
         key = self.cluster.keys[number % len(self.cluster.keys)]
-        gateway = self.gateways[(number + turn) % len(self.gateways)]
+        gateway = self.gateway_of(request_id)
         asking = asyncio.create_task(
             stream(self.cluster.client, self.cluster.gateway_url(gateway), key, body, request_id, first)
         )

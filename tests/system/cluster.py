@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +24,8 @@ import pytest
 from forebay.local.data_directory import DataDirectory, open_data_directory
 from forebay.local.front import open_front
 from forebay.local.layout import LOOPBACK, Layout
-from forebay.local.nats import open_nats
+from forebay.local.nats import open_nats, public_key
+from forebay.local.operator_calls import OperatorCalls, join
 from forebay.local.postgres import open_postgres
 from forebay.local.postgres_roles import ensure_roles
 from forebay.local.process import Command
@@ -60,7 +62,12 @@ class Cluster:
     parts: dict[str, Supervised]
     session_wires: dict[tuple[str, str], CutWire]
     """By gateway and scheduler."""
+    wires: dict[tuple[str, str], CutWire]
+    """All there are, by who connects and to whom: `("gateway-1", "nats")`, `("registry", "postgres")`. Those of sessions and
+    of schedulers to NATS are always there, the others where the cluster is opened with `is_wired`."""
     client: aiohttp.ClientSession
+    environ: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What each part is told because of its place here, before `settings`."""
     admin_key: str = ""
     keys: list[str] = field(default_factory=list)
     """Of several users."""
@@ -125,6 +132,20 @@ class Cluster:
     async def revive(self, part: str) -> None:
         await self.parts[part].start()
 
+    async def exchange(self, part: str, changed: Mapping[str, str | None]) -> None:
+        """An orderly end, and a start with other environment variables; None: without that one."""
+        supervised = self.parts[part]
+        await supervised.stop()
+        environ = _without_none({**(supervised.command.environ or os.environ), **changed})
+        supervised.command = replace(supervised.command, environ=environ)
+        await supervised.start()
+
+    def pid(self, part: str) -> int:
+        """Of the process that runs now."""
+        pid = self.parts[part].pid
+        assert pid is not None, f"{part} is down"
+        return pid
+
     def stop(self, part: str) -> None:
         """Not dead, and silent, until `go_on`."""
         self.parts[part].send(signal.SIGSTOP)
@@ -161,10 +182,15 @@ async def open_cluster(
     users: int = 3,
     engines: Mapping[str, Sequence[str]],
     engine_slots: int,
-    settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    settings: Mapping[str, Mapping[str, str | None]] = MappingProxyType({}),
+    has_agent: bool = False,
+    is_wired: bool = False,
+    stop_s: float = 10.0,
 ) -> AsyncIterator[Cluster]:
     """Two schedulers, of which the first leads; `engines`: arguments of fake engines by name; `settings`: environment
-    variables by part. Ready when entered."""
+    variables by part (None: without that one); `has_agent`: this machine is a node with an agent, `gpu-agent`; `is_wired`:
+    whatever a part connects to, but for engines, is reached over a wire of its own; `stop_s`: how long a part may take to
+    drain. Ready when entered."""
     layout = Layout(free_base_port(), gateways)
     async with AsyncExitStack() as stack:
         data = stack.enter_context(open_data_directory(place))
@@ -193,6 +219,7 @@ async def open_cluster(
             name: await stack.enter_async_context(open_engine_process(*arguments))
             for name, arguments in engines.items()
         }
+        wires: dict[tuple[str, str], CutWire] = {}
         config = data.root / "forebay.toml"
         config.write_text(
             "".join(
@@ -216,6 +243,7 @@ async def open_cluster(
             for gateway in layout.gateways
             for name, there in schedulers.items()
         }
+        wires |= session_wires | {(name, "nats"): there.bus_wire for name, there in schedulers.items()}
         cluster = Cluster(
             data,
             layout,
@@ -223,22 +251,57 @@ async def open_cluster(
             running,
             {"nats": nats.server, "postgres": postgres.server},
             session_wires,
+            wires,
             client,
             _admin_token=secrets.token_file("admin"),
         )
 
+        servers = {
+            layout.nats: "nats",
+            layout.postgres: "postgres",
+            layout.admin: "admin",
+            layout.admin_http: "admin-http",
+            layout.registry(): "registry",
+            **{there.port: name for name, there in schedulers.items()},
+        }
+
+        async def over_wires(part: str, environ: Mapping[str, str]) -> dict[str, str]:
+            return {
+                name: value if name.endswith("LISTEN") else await over_wires_to(part, value)
+                for name, value in environ.items()
+            }
+
+        async def over_wires_to(part: str, value: str) -> str:
+            file = Path(value)
+            if value.endswith(".database_url"):
+                changed = file.with_name(f"{part}.wired")
+                write_private(changed, (await over_wires_to(part, file.read_text().strip())).encode())
+                return str(changed)
+            for port, server in servers.items():
+                address = rf"{LOOPBACK}:{port}\b"
+                if re.search(address, value):
+                    wire = wires.get((part, server))
+                    if wire is None:
+                        wire = wires[part, server] = await stack.enter_async_context(CutWire(port))
+                    value = re.sub(address, f"{LOOPBACK}:{wire.port}", value)
+            return value
+
         async def start(
             part: str, service: str, environ: Mapping[str, str], ops_port: int, page: str = "readyz"
         ) -> None:
+            if is_wired:
+                environ = await over_wires(part, environ)
+            cluster.environ[part] = environ
             command = Command(
                 name=part,
                 argv=(sys.executable, "-P", "-m", "forebay", "run", service, "--config", str(config)),
                 log=data.log(part),
-                environ={"MALLOC_ARENA_MAX": "2", **os.environ, **environ, **settings.get(part, {})},
+                environ=_without_none({"MALLOC_ARENA_MAX": "2", **os.environ, **environ, **settings.get(part, {})}),
+                grace_s=stop_s,
                 ready_within_s=READY_S,
             )
             supervised = Supervised(command, _answers(client, ops_port, page), lambda line: _note(cluster, line))
-            stack.push_async_callback(supervised.stop)
+            stack.push_async_callback(_end, supervised)
             await supervised.start()
             cluster.parts[part] = supervised
 
@@ -260,6 +323,9 @@ async def open_cluster(
             addresses = ",".join(f"{LOOPBACK}:{session_wires[gateway, name].port}" for name in schedulers)
             environ = {**wiring.gateway(gateway), "FOREBAY_GATEWAY_SCHEDULER_ADDRESS": addresses}
             await start(gateway, "gateway", environ, layout.ops(gateway))
+        if has_agent:
+            await _join(wiring, client, secrets.token_file("up"))
+            await start("gpu-agent", "gpu-agent", wiring.gpu_agent(), layout.ops("gpu-agent"), "healthz")
         cluster.admin_key = data.admin_key_file.read_text().strip()
         for number in range(users):
             await cluster.cli("user", "add", f"user-{number}")
@@ -274,6 +340,24 @@ def cluster_place(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     for folder in (place, place.parent):
         folder.chmod(0o711)  # the database's user passes through
     return place / "data"
+
+
+async def _end(part: Supervised) -> None:
+    """Whatever state a test left it in."""
+    part.send(signal.SIGCONT)
+    await part.stop()
+
+
+async def _join(wiring: Wiring, client: aiohttp.ClientSession, token_file: Path) -> None:
+    """As `forebay up` makes its own machine a node."""
+    async with open_peer(f"{LOOPBACK}:{wiring.layout.admin}", token_file=token_file) as peer:
+        token = await OperatorCalls(peer).invite(wiring.node)
+    admin_url = f"http://{LOOPBACK}:{wiring.layout.admin_http}"
+    await join(client, admin_url, token, public_key(wiring.secrets.agent_seed_file))
+
+
+def _without_none(environ: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if value is not None}
 
 
 def _kind(arguments: Sequence[str]) -> str:

@@ -69,18 +69,16 @@ def fleet_file(own_engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathF
 
 def standing(fleet: Installation) -> dict[str, str]:
     """What each registry says that it is."""
-    told = {}
+    told: dict[str, str] = {}
     for name, offset in REGISTRIES.items():
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{fleet.base_port + offset}/metrics", timeout=30) as page:
                 lines = page.read().decode().splitlines()
         except OSError:
             continue
-        told[name] = next(
-            line.split('"')[1]
-            for line in lines
-            if line.startswith("forebay_registry_standing{") and line.endswith(" 1.0")
-        )
+        for line in lines:  # none of them, of one that has just started
+            if line.startswith("forebay_registry_standing{") and line.endswith(" 1.0"):
+                told[name] = line.split('"')[1]
     return told
 
 

@@ -1,0 +1,1 @@
+"""What Forebay withstands: one row of docs/reliability.md after another, with figures."""
