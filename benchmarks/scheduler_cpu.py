@@ -183,8 +183,25 @@ def uncontended(*, backends: int = 100, rounds: int = 8000) -> Costs:
     return Costs(sum(took) / len(took), took[len(took) // 2], took[int(len(took) * 0.99)])
 
 
+def progress(*, backends: int = 1000, running: int = 4000, rounds: int = 20) -> float:
+    """Microseconds for each word of how far an answer has got, of which frames of a busy gateway hold hundreds."""
+    crowd, in_frame, took = Crowd(queued=1000, backends=backends, users=10_000), 250, 0
+    ledger_ids = [ledger_id for ledger_id, _ in crowd.running[:running]]
+    calm()
+    for number in range(1, rounds + 1):
+        crowd.now += 0.25
+        for first in range(0, len(ledger_ids), in_frame):
+            told = tuple(ev.Progress(SESSION, i, 8 * number) for i in ledger_ids[first : first + in_frame])
+            began = time.thread_time_ns()
+            crowd.policy.apply(told, crowd.now)
+            took += time.thread_time_ns() - began
+    gc.unfreeze()
+    return took / 1000 / rounds / len(ledger_ids)
+
+
 if __name__ == "__main__":
     print("compiled" if is_compiled() else "interpreted", f"{step_ns():.0f} ns a step")
     print("10k queued, 1k backends, 10k users:", decisions())
     print("the same, 8 models:", decisions(models=8))
     print("nobody waits:", uncontended())
+    print(f"how far an answer has got: {progress():.1f}")
