@@ -58,3 +58,15 @@ def test_decisions_are_numbered_without_gaps_and_weigh_leaving_it() -> None:
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for page in pages:
         assert "*Leave it*" in page.read_text(), page.name
+
+
+def test_what_the_threat_model_names_exists_and_each_threat_is_tried() -> None:
+    told = (ROOT / "docs" / "security.md").read_text()
+    for named in re.findall(r"`((?:forebay|services|deploy|tests|requirements)/[^`]+)`", told):
+        assert (ROOT / named).exists(), named
+    rows = [line.split("|")[1:-1] for line in told.splitlines() if line.startswith("| ") and "---" not in line]
+    threats = [
+        cells for cells in rows if "what enforces it" not in cells[1] and len(cells) == 3 and "tests/" in cells[2]
+    ]
+    assert len(threats) > 25
+    assert all("`tests/" in cells[2] for cells in threats)

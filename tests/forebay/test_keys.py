@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.keys import ForebayKey, is_secret, new_key, parse_key, seal_secret
+from forebay.keys import ForebayKey, is_one_of, is_secret, new_key, parse_key, seal_secret
 
 PEPPER = b"p" * 32
 
@@ -68,3 +68,18 @@ def test_what_is_stored_is_an_hmac_under_the_pepper() -> None:
     assert is_secret(PEPPER, "secret", stored)
     assert not is_secret(PEPPER, "Secret", stored)
     assert not is_secret(b"q" * 32, "secret", stored)
+
+
+def test_what_a_caller_sends_is_compared_as_a_digest_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = seal_secret(PEPPER, "secret")
+    compared, really = [], hmac.compare_digest
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return really(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    sent = ("secret", "Xecret", "secreX", "", "x" * 10_000)
+    assert [is_secret(PEPPER, secret, stored) for secret in sent] == [True, False, False, False, False]
+    assert [is_one_of(PEPPER, secret, [stored]) for secret in sent] == [True, False, False, False, False]
+    assert compared == [(32, 32)] * 10
