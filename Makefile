@@ -6,7 +6,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Hundreds of processes are started here, of the same few hundred modules: each is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test check core test-core test-clients test-js test-engines web web-if-possible test-web fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath targets-web bench-peers clean
+.PHONY: help up test check core test-core test-clients test-js test-engines web web-if-possible test-web test-deploy sbom audit wheelhouse fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath targets-web targets-operations bench-peers clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -16,7 +16,7 @@ up: .venv/run.stamp web-if-possible ## everything on this machine, with a model;
 
 test: .venv/dev.stamp web ## all the tests, on real PostgreSQL, NATS and llama.cpp; ARGS="-k …" goes to pytest
 	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy and not browser" \
+	$(BIN)/python -m pytest -m "not slow and not clients and not javascript and not engines_heavy and not browser and not deploy" \
 	  --ignore=tests/compatibility --ignore=tests/javascript --ignore=tests/engines --ignore=tests/browser -n 4 --dist loadscope --no-loadscope-reorder $(ARGS) || exit $$?; \
 	if [ -z "$(ARGS)" ]; then printf '{"commit": "%s", "seconds": %s}\n' "$$(git rev-parse HEAD)" \
 	  "$$(( $$(date +%s) - began + $$(cat .venv/install-seconds) ))" > build/test-time.json; fi
@@ -26,7 +26,7 @@ check: .venv/dev.stamp lint types imports proto-check ## the gate: format, lint,
 
 # One test after another: takeovers are timed. FOREBAY_CHAOS_ROUNDS=5 is the long form, FOREBAY_CHAOS_SEED=N another order.
 chaos: .venv/dev.stamp ## parts die, stop and are cut off under load, and it has to add up; the version before runs beside today's
-	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/system tests/admin/test_previous_version.py -m slow --durations=0 $(ARGS)
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/system tests/chaos tests/admin/test_previous_version.py -m slow --durations=0 $(ARGS)
 
 CORE_SOURCES := hatch_build.py pyproject.toml $(shell find services/scheduler/forebay_scheduler -name '*.py')
 
@@ -121,6 +121,43 @@ test-web: .venv/dev.stamp web ## the pages in a real browser: each page, role, t
 	  { echo "The pages' tests need Chromium; on Debian: apt install chromium"; exit 1; }
 	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/browser -m browser $(ARGS)
 
+DEPLOY_PACKAGES := prometheus podman buildah runc netavark aardvark-dns iptables debootstrap
+
+# Containers need root; where something cannot run, its tests say so and are skipped.
+test-deploy: .venv/dev.stamp web build/deploy/.stamp ## images, compose, Kubernetes, systemd, dashboards and alert rules, with the real tools; minutes
+	@for tool in promtool podman buildah runc debootstrap iptables; do command -v $$tool >/dev/null || missing=1; done; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get update -qq; apt-get install -qq -y --no-install-recommends $(DEPLOY_PACKAGES) >/dev/null; }; } || \
+	  echo "Without some of these, what needs them is not tested (Debian's names): $(DEPLOY_PACKAGES)"
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
+
+build/deploy/.stamp: requirements/deploy.txt | .venv/bin/python
+	@echo "Installing the tools that look at what is deployed (a quarter of a minute) …"
+	@rm -rf build/deploy && $(PYTHON) -m venv build/deploy
+	@build/deploy/bin/pip install -qq --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r $<
+	@touch $@
+
+# For this kind of machine and this Python; what is compiled is compiled here.
+wheelhouse: .venv/dev.stamp web ## all that an installation without a network needs, as build/forebay-wheelhouse.tar
+	@rm -rf build/forebay-wheelhouse && mkdir -p build/forebay-wheelhouse/wheels
+	@echo "Fetching the locked wheels (a minute, most of it the model) …"
+	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -w build/forebay-wheelhouse/wheels -r requirements/run.txt
+	@echo "Building Forebay's own, with its core compiled (three minutes) …"
+	@FOREBAY_COMPILE=$(if $(WHEEL_INTERPRETED),0,1) $(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w build/forebay-wheelhouse/wheels .
+	@$(BIN)/python deploy/wheelhouse/lock.py build/forebay-wheelhouse > build/forebay-wheelhouse/lock.txt
+	@cp deploy/wheelhouse/install.sh deploy/wheelhouse/README.md LICENSE build/forebay-wheelhouse/
+	@$(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' > build/forebay-wheelhouse/PYTHON-VERSION
+	@cd build/forebay-wheelhouse && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum > SHA256SUMS
+	@tar -C build -cf build/forebay-wheelhouse.tar forebay-wheelhouse && ls -sh build/forebay-wheelhouse.tar
+
+sbom: build/deploy/.stamp ## what is installed, as build/sbom.json (CycloneDX 1.6)
+	@build/deploy/bin/python -W ignore build/deploy/bin/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --short-PURLs \
+	  --output-reproducible --of JSON --validate -o build/sbom.json && echo "build/sbom.json"
+
+# Fails for a known vulnerability alone: where the advisories cannot be asked for, that is said, since it is no finding.
+audit: build/deploy/.stamp ## ask PyPI's advisories about each locked dependency
+	@build/deploy/bin/python requirements/audit.py
+
 fmt: .venv/dev.stamp ## format the code and fix what can be fixed
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
@@ -161,6 +198,7 @@ lock: .venv/dev.stamp ## resolve the dependencies anew (hashes, no download addr
 	  --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra all --extra local --extra demo --extra dev \
 	  -c requirements/run.txt --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/dev.txt
+	$(BIN)/uv pip compile requirements/deploy.in --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/deploy.txt
 	$(BIN)/uv pip compile requirements/node.in --upgrade --generate-hashes --universal --no-annotate --no-header -q -o requirements/node.txt
 
 docs: .venv/dev.stamp ## check what the documents claim: links, names, settings
@@ -177,6 +215,9 @@ targets-registry: .venv/dev.stamp ## measure the registry's targets before a sim
 
 targets-admin: .venv/dev.stamp ## measure admin's targets; also build/targets/admin.jsonl; ARGS=--short is quicker
 	$(BIN)/python benchmarks/admin.py $(ARGS)
+
+targets-operations: .venv/dev.stamp ## what Forebay withstands, row by row; also build/targets/operations.jsonl; ARGS=--long takes an hour
+	$(BIN)/python -m benchmarks.operations $(ARGS)
 
 targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
 	$(BIN)/python benchmarks/dialects.py
