@@ -47,6 +47,8 @@ _EXCUSES = (
     "needs root",
     "needs AVX2",
     "needs PyTorch's CPU build",
+    "needs Prometheus",
+    "needs Debian's packages",
 )
 
 

@@ -36,7 +36,7 @@ _UP_S = 120.0
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        pytest.skip("there is no promtool: apt install prometheus")
+        pytest.skip("needs Prometheus: there is no promtool (apt install prometheus)")
     return found
 
 
@@ -62,7 +62,7 @@ def prometheus(whole: Installation, tmp_path_factory: pytest.TempPathFactory) ->
     """The address of one that scrapes `whole` each second with the shipped configuration, its ports and paces changed."""
     program = shutil.which("prometheus")
     if program is None:
-        pytest.skip("there is no Prometheus: apt install prometheus")
+        pytest.skip("needs Prometheus (apt install prometheus)")
     folder = tmp_path_factory.mktemp("prometheus")
     told = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
     told["global"] = {"scrape_interval": f"{_SCRAPE_S}s", "evaluation_interval": f"{_SCRAPE_S}s"}
