@@ -38,7 +38,7 @@ _BUSY = 0.6
 """Of what the engines did when nothing else was asked for: load, refusals and engines share the machine's cores."""
 _RECOVERED_WITHIN_S = 10.0
 _MOST_SERVED = 75.0
-"""Percent of the twenty or so who return when it is over; some of them are told a moment at which the queue is still full."""
+"""Percent of the twenty or so who return when it is over; some are told a moment at which the queue is still full."""
 _MEMORY_GROWS_BY = 96 << 20
 _SETTINGS = {
     name: {"FOREBAY_SCHEDULER_QUEUE_PER_USER": str(_QUEUE_PER_USER)} for name in ("scheduler-1", "scheduler-2")
