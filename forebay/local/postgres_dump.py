@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
@@ -28,10 +29,7 @@ class DumpFailed(ForebayError):
 
 async def server_version(url: str) -> str:
     """Such as `18.6`. Raises DumpFailed."""
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise DumpFailed(f"The database cannot be reached ({error or type(error).__name__}).") from error
+    connection = await _connect(url)
     try:
         version: str = await connection.fetchval("SHOW server_version")
     finally:
@@ -79,8 +77,15 @@ def _first_that_runs(name: str, wheel: Path) -> str | None:
     return next((str(place) for place in places if place.is_file() and os.access(place, os.X_OK)), None)
 
 
+async def _connect(url: str) -> Any:
+    try:
+        return await asyncpg.connect(url, timeout=10)
+    except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DumpFailed(f"The database cannot be reached ({str(error) or type(error).__name__}).") from error
+
+
 async def _ensure_empty(schema: str, url: str) -> None:
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await _connect(url)
     try:
         if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema):
             await connection.execute(f'CREATE SCHEMA "{schema}"')

@@ -22,6 +22,8 @@ from forebay.local.backup.seal import MAGIC, OpeningReader, SealingWriter
 MANIFEST = "manifest.json"
 FORMAT = 1
 _CHUNK = 1 << 20
+_LONGEST_MANIFEST = 256 << 20
+"""Bytes: a million files are told in fewer. It is read before anything is known of who wrote it."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -140,7 +142,7 @@ def verify_archive(file: Path, passphrase: bytes | None) -> Manifest:
             if told is not None:
                 raise BackupDamaged(f"{file}: there is something behind its manifest.")
             if name == MANIFEST:
-                told = _parse(file, content.read())
+                told = _parse(file, content.read(_LONGEST_MANIFEST + 1))
             else:
                 found[name] = _measured(name, content)
     if told is None:
@@ -160,7 +162,7 @@ def extract_archive(file: Path, passphrase: bytes | None, to: Path, manifest: Ma
             if name == MANIFEST:
                 continue
             path = to / name
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(path.parent, to)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o700 | mode & 0o044)
             with os.fdopen(descriptor, "wb") as target:
                 if _measured(name, content, target) != wanted.get(name):
@@ -183,7 +185,8 @@ def _members(file: Path, passphrase: bytes | None) -> Iterator[tuple[str, int, A
                 if content is None or not _is_inside(entry.name):
                     raise BackupDamaged(f"{file} holds {entry.name!r}, which no backup of Forebay's does.")
                 yield entry.name, entry.mode, content
-            unpacked.read()  # to its last byte
+            while unpacked.read(_CHUNK):  # to its last byte
+                pass
 
 
 @contextmanager
@@ -199,7 +202,16 @@ def _is_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
 
 
+def _make_private(folder: Path, root: Path) -> None:
+    """All that is missing between the two as well, which `mkdir` would leave open."""
+    if folder != root:
+        _make_private(folder.parent, root)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _parse(file: Path, content: bytes) -> dict[str, Any]:
+    if len(content) > _LONGEST_MANIFEST:
+        raise BackupDamaged(f"{file}: its manifest is longer than any that Forebay writes.")
     try:
         told = json.loads(content)
         known = told["format"] == FORMAT and isinstance(told["members"], list)

@@ -165,7 +165,8 @@ def restore(file: Path, data_dir: Path, passphrase_file: Path | None, as_json_: 
     as before.
 
     DATABASE_URL names a server of your own, into which the tables then go; they must not be there yet. PostgreSQL may be
-    newer than the one that the backup is of, not older.
+    newer than the one that the backup is of, not older. Records that were on their way need the NATS that comes along: with
+    NATS_URL set, a backup that has some is refused.
 
     \b
     forebay restore /mnt/backups/forebay-20261130T120000Z.backup --data-dir /srv/forebay

@@ -39,12 +39,10 @@ Who leads is for those who run to settle."""
 DUMP = "postgres.dump"
 SETTINGS = "forebay.toml"
 
-_MADE_ANEW = (
+NEVER_COPIED = (
     "postgres",  # by its dump
     "nats/jetstream",  # by its streams
     "nats/nats.conf",
-    "journal",  # first of all
-    "content",  # before the dump, and after it
     "run",
     "lock",
     "logs",
@@ -53,6 +51,11 @@ _MADE_ANEW = (
     "snapshots",
     "upgrades",
     "connection.json",
+)
+_MADE_ANEW = (
+    *NEVER_COPIED,
+    "journal",  # first of all
+    "content",  # before the dump, and after it
     SETTINGS,
 )
 """Not copied with the rest: copied in its own way, or made anew at each start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
 import tarfile
@@ -110,3 +111,40 @@ def test_a_member_that_the_manifest_does_not_know_is_refused(tmp_path: Path) -> 
     file, manifest = _write(tmp_path, None)
     with pytest.raises(BackupDamaged, match="changed while it was read"):
         extract_archive(file, None, tmp_path / "out", Manifest({}, manifest.members[:1]))
+
+
+def test_folders_between_are_as_closed_as_the_last_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.backup"
+    with write_archive(file, None) as archive:
+        archive.add_bytes("content/ab/cd/one", b"x")
+        manifest = archive.finish({})
+    extract_archive(file, None, tmp_path / "out", manifest)
+    for folder in ("content", "content/ab", "content/ab/cd"):
+        assert stat.S_IMODE((tmp_path / "out" / folder).stat().st_mode) == 0o700
+
+
+def test_what_unpacks_to_far_more_than_it_is_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = []
+    read = gzip.GzipFile.read
+
+    def measured(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        given = read(self, size)
+        most.append(len(given))
+        return given
+
+    monkeypatch.setattr(gzip.GzipFile, "read", measured)
+    file, manifest = _write(tmp_path, None)
+    with file.open("ab") as behind, gzip.GzipFile(fileobj=behind, mode="wb") as packed:
+        for _ in range(32):
+            packed.write(bytes(1 << 20))
+    assert verify_archive(file, None) == manifest
+    assert max(most) <= 1 << 20
+
+
+def test_a_manifest_without_an_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forebay.local.backup.archive._LONGEST_MANIFEST", 1000)
+    file = tmp_path / "a.backup"
+    with write_archive(file, None) as archive:
+        archive.finish({"made_at": "now" * 1000})
+    with pytest.raises(BackupDamaged, match="longer than any"):
+        verify_archive(file, None)
