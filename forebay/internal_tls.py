@@ -119,7 +119,7 @@ class Authorities:
     def context(self) -> ssl.SSLContext:
         pem = self._watched.newest()
         if pem is not self._made_of:
-            self._context, self._made_of = ssl.create_default_context(cadata=pem.ca.decode()), pem
+            self._context, self._made_of = ssl.create_default_context(cadata=_text(pem.ca)), pem
         return self._context
 
 
@@ -139,6 +139,11 @@ def _read(tls: PeerTls) -> Pem:
     except ssl.SSLError as error:
         raise ValueError((error.reason or str(error)).replace("_", " ").lower()) from error
     return pem
+
+
+def _text(pem: bytes) -> str:
+    """What stands between certificates may be in any language, and OpenSSL takes ASCII alone."""
+    return pem.decode("ascii", "ignore")
 
 
 def _no_passphrase() -> str:

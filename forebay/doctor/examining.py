@@ -4,6 +4,7 @@ recognised by what they are called (`…_file`, `…_dir`, `…listen`, `…_add
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -195,11 +196,11 @@ def _clock_of(setting: str, url: str) -> Iterator[Finding]:
 def _certificates(service: str, settings: Any, now: datetime) -> Iterator[Finding]:
     for certificate, key, ca in _PAIRS:
         path = getattr(settings, certificate, None)
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):
             paths = [getattr(settings, name, None) if name else None for name in (key, ca)]
             facts = looking.certificate_facts(path, *paths)
             yield judge_certificate(f"{service}.{certificate}", str(path), facts, now)
     for name in _AUTHORITIES:
         path = getattr(settings, name, None)
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):
             yield judge_certificate(f"{service}.{name}", str(path), looking.certificate_facts(path, None, None), now)

@@ -76,7 +76,7 @@ def judge_directory(setting: str, path: str, facts: PathFacts, can_be_made: bool
             f"{path} does not exist and cannot be made by this user",
             f"mkdir -p {path}, and give it to the service's user.",
         )
-    if not facts.is_directory:
+    if not facts.is_directory and facts.can_read:
         return Finding(_AREA, setting, Grade.FAIL, f"{path} is no directory", "The setting wants a directory.")
     if not facts.can_write:
         return Finding(

@@ -78,6 +78,8 @@ def is_clock_synchronised() -> bool | None:
 def path_facts(path: Path) -> PathFacts:
     try:
         found = path.stat()
+    except PermissionError:  # of a folder above it: whether it is there is not to be seen
+        return PathFacts(exists=True)
     except OSError:
         return PathFacts(exists=False)
     return PathFacts(
@@ -97,7 +99,7 @@ def can_be_made(path: Path) -> bool:
 
 def _nearest(path: Path) -> Path:
     """The path itself, or the first above it that is there."""
-    return next((one for one in (path, *path.parents) if one.exists()), Path("/"))
+    return next((one for one in (path, *path.parents) if os.path.exists(one)), Path("/"))
 
 
 def certificate_facts(path: Path, key: Path | None, ca: Path | None) -> CertificateFacts | str:

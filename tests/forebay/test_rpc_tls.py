@@ -330,6 +330,12 @@ async def test_https_to_another_part_believes_what_the_file_says_now(folder: Fol
     assert len(authorities.context().get_ca_certs()) == 2
 
 
+def test_what_stands_between_authorities_may_be_in_any_language(folder: Folder) -> None:
+    file = folder.part("admin") / "ca.crt"
+    file.write_bytes("# Főtanúsítvány\n".encode() + file.read_bytes())
+    assert len(Authorities(file).context().get_ca_certs()) == 1
+
+
 def test_what_cannot_be_used_at_the_start_is_told(folder: Folder) -> None:
     (folder.part("admin") / "tls.key").write_bytes((folder.part("registry") / "tls.key").read_bytes())
     with pytest.raises(CannotStart, match="key values mismatch"):

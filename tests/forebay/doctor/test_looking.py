@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from forebay.doctor import looking
+from forebay.doctor.files import judge_directory, judge_file
 from forebay.launch import cli
 from forebay.local.deployment_secrets import Deployment, make_secrets
 from forebay.ops import Ops, serve_ops
@@ -45,6 +48,27 @@ def test_certificates_are_read_with_their_names_their_key_and_who_signed_them(tm
     (tmp_path / "no.pem").write_text("nothing")
     assert isinstance(looking.certificate_facts(tmp_path / "no.pem", None, None), str)
     assert looking.certificate_facts(tmp_path / "away.pem", None, None) == "No such file or directory"
+
+
+def test_a_file_in_a_folder_that_is_closed_to_us_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, whom no folder is closed to."""
+    closed = tmp_path / "closed" / "tls.key"
+    stat = os.stat
+
+    def refused(path: Any, *args: Any, **named: Any) -> os.stat_result:
+        if str(path).startswith(str(closed)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **named)
+
+    monkeypatch.setattr(os, "stat", refused)
+    found = judge_file("gateway.internal_key_file", str(closed), looking.path_facts(closed))
+    assert (found.grade, "cannot be read by this user" in found.found) == ("fail", True)
+    directory = judge_directory(
+        "gateway.snapshot_dir", str(closed), looking.path_facts(closed), looking.can_be_made(closed)
+    )
+    assert "cannot be written by this user" in directory.found
 
 
 @pytest.fixture
