@@ -5,33 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
-from typing import Any
 
 import click
 
+from forebay.local.data_dir_option import data_dir_option
 from forebay.local.terminal import RichTerminal, Terminal
 from forebay.local.up import Up, Wanted
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-class _Folder(click.Path):
-    """A folder as people name it: `~` is their home wherever it comes from, and nothing is not the working directory."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value):
-            self.fail("it is empty", param, ctx)
-        return super().convert(Path(value).expanduser(), param, ctx)
-
-
 @click.command(short_help="Run a whole Forebay on this machine.")
-@click.option(
-    "--data-dir",
-    type=_Folder(path_type=Path, file_okay=False),
-    envvar="FOREBAY_DATA_DIR",
-    show_envvar=True,
-    help="Where everything is kept.  [default: ~/.local/share/forebay, as root /var/lib/forebay]",
-)
+@data_dir_option
 @click.option(
     "--base-port",
     type=click.IntRange(1, 65400),

@@ -15,6 +15,7 @@ from forebay.errors import BadInput
 from forebay.local.backup.archive import Manifest, verify_archive
 from forebay.local.backup.making import as_json, make_backup
 from forebay.local.backup.restoring import restore_backup, settings_of
+from forebay.local.data_dir_option import Folder, data_dir_option
 from forebay.local.data_directory import DataDirectory, default_root
 
 _FILE = click.Path(path_type=Path)
@@ -49,13 +50,6 @@ def _passphrase_option(help_text: str) -> Callable[[_Function], _Function]:
     )
 
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="FOREBAY_DATA_DIR",
-    show_envvar=True,
-    help="Where everything is kept.  [default: ~/.local/share/forebay, as root /var/lib/forebay]",
-)
 _json = click.option("--json", "as_json_", is_flag=True, help="Answer as JSON.")
 
 
@@ -83,7 +77,7 @@ def backup() -> None:
 
 @backup.command("to", short_help="Make one. The word may be left out.")
 @click.argument("where")
-@_data_dir
+@data_dir_option
 @click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file, when another than in use."
 )
@@ -153,7 +147,7 @@ def verify(file: Path, passphrase_file: Path | None, as_json_: bool) -> None:
 @click.argument("file", type=_FILE)
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(),
     required=True,
     help="Where everything shall be kept: an empty folder, or one that is not there yet.",
 )

@@ -12,6 +12,7 @@ import click
 from forebay.errors import BadInput, CannotStart, ForebayError, Unavailable
 from forebay.local.backup.cli import read_passphrase
 from forebay.local.backup.making import make_backup
+from forebay.local.data_dir_option import data_dir_option
 from forebay.local.data_directory import DataDirectory, default_root, demand_space
 from forebay.local.started import Started, read_started
 from forebay.local.upgrade.control import ask_control
@@ -35,13 +36,7 @@ _ROLLED_BACK = 7
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="With wheels: a file with the digests of all that may be installed (pip's --require-hashes).",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="FOREBAY_DATA_DIR",
-    show_envvar=True,
-    help="Where everything is kept.  [default: ~/.local/share/forebay, as root /var/lib/forebay]",
-)
+@data_dir_option
 @click.option(
     "--backup-to",
     type=click.Path(path_type=Path),
