@@ -104,8 +104,9 @@ def _nearest(path: Path) -> Path:
 
 def certificate_facts(path: Path, key: Path | None, ca: Path | None) -> CertificateFacts | str:
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    from forebay.pki.certificates import is_of, names
 
     try:
         chain = x509.load_pem_x509_certificates(path.read_bytes())
@@ -115,23 +116,13 @@ def certificate_facts(path: Path, key: Path | None, ca: Path | None) -> Certific
             fits = load_pem_private_key(key.read_bytes(), None).public_key() == first.public_key()
         signed = None
         if ca is not None:
-            signed = False
-            for authority in (*x509.load_pem_x509_certificates(ca.read_bytes()), *chain[1:]):
-                try:
-                    first.verify_directly_issued_by(authority)
-                except (ValueError, TypeError, InvalidSignature):
-                    continue
-                signed = True
-        try:
-            alternatives = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            names = tuple(str(name.value) for name in alternatives)
-        except x509.ExtensionNotFound:
-            names = ()
+            authorities = (*x509.load_pem_x509_certificates(ca.read_bytes()), *chain[1:])
+            signed = any(is_of(first, authority) for authority in authorities)
         return CertificateFacts(
             first.subject.rfc4514_string(),
             max(one.not_valid_before_utc for one in chain),
             min(one.not_valid_after_utc for one in chain),
-            names,
+            tuple(names(first)),
             fits,
             signed,
         )
