@@ -17,7 +17,7 @@ from forebay.local.layout import LOOPBACK
 from forebay.local.process import Command
 from forebay.local.supervised import Say, Supervised
 
-_READY_S = 60.0
+READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def supervise(
     say: Say,
     *,
     python: str = sys.executable,
-    ready_within_s: float = _READY_S,
+    ready_within_s: float = READY_S,
 ) -> Supervised:
     """Not started yet. `python` is that of the environment in which the service is installed."""
     url = f"http://{LOOPBACK}:{process.ops_port}/{process.page}"

@@ -30,7 +30,8 @@ async def restore_backup(
     file: Path, root: Path, *, passphrase: bytes | None, say: Say = lambda line: None
 ) -> tuple[DataDirectory, Manifest]:
     """The data directory that `forebay up` then starts from. With DATABASE_URL the tables go there. Raises BadInput when
-    `root` is not empty or NATS_URL leaves no place for its streams, BackupDamaged, NotOpened, CannotStart, DumpFailed, StreamNotCopied."""
+    `root` is not empty or NATS_URL leaves no place for its streams, BackupDamaged, NotOpened, CannotStart, DumpFailed,
+    StreamNotCopied."""
     was_there = await asyncio.to_thread(root.exists)
     await asyncio.to_thread(_demand_empty, root)
     say("Verifying the backup")

@@ -1,5 +1,5 @@
 """Puts the services of another environment in the places of those that run, one after the other, and back again when one
-does not get ready. In which order is `upgrade_plan`'s part."""
+does not get ready. In which order is for `plan`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 
 from forebay.errors import CannotStart, ForebayError
 from forebay.local.layout import LOOPBACK
-from forebay.local.services import ServiceProcess, is_ready, supervise
+from forebay.local.services import READY_S, ServiceProcess, is_ready, supervise
 from forebay.local.supervised import Say, Supervised
 from forebay.local.upgrade.beside import STANDS_BY, beside, beside_name
 from forebay.local.upgrade.plan import Act, Part, Step, plan, undo
@@ -28,6 +28,10 @@ _LOOK_S = 0.05
 
 class UpgradeRolledBack(ForebayError):
     """The new version did not get ready; the old one goes on."""
+
+
+class OldVersionLost(ForebayError):
+    """A part of the old version did not come back either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Upgrade:
         self._old: dict[str, Supervised] = {}
 
     async def run(self) -> None:
-        """Raises UpgradeRolledBack when the old version runs as before, with the reason; CannotStart when not even that
+        """Raises UpgradeRolledBack when the old version runs as before, with the reason; OldVersionLost when not even that
         could be had. Cancelled, it leaves nothing beside."""
         done: list[Step] = []
         try:
@@ -67,9 +71,12 @@ class Upgrade:
                 self._tell(step, "began")
                 try:
                     await self._do(step)
-                except CannotStart as error:
+                except (CannotStart, OldVersionLost) as error:
                     self._tell(step, "failed")
-                    await self._take_back(done)
+                    lost = [error.message] if isinstance(error, OldVersionLost) else []
+                    lost += await self._take_back(done)
+                    if lost:
+                        raise OldVersionLost("\n".join((*lost, "Stop `forebay up`, and start it again."))) from error
                     raise UpgradeRolledBack(
                         f"{error.message}\nThe new version was ended, and the old one goes on as before."
                     ) from error
@@ -79,11 +86,19 @@ class Upgrade:
             for name in list(self._beside):
                 await self._end_beside(name)
 
-    async def _take_back(self, done: Sequence[Step]) -> None:
+    async def _take_back(self, done: Sequence[Step]) -> list[str]:
+        """What did not come back, and why: the rest is put back all the same."""
+        lost = []
         for step in undo(done):
             self._tell(step, "began")
-            await self._do(step)
-            self._tell(step, "done")
+            try:
+                await self._do(step)
+            except OldVersionLost as error:
+                self._tell(step, "failed")
+                lost.append(error.message)
+            else:
+                self._tell(step, "done")
+        return lost
 
     async def _do(self, step: Step) -> None:
         match step.act:
@@ -100,7 +115,7 @@ class Upgrade:
 
     async def _start_beside(self, name: str) -> None:
         process = beside(self._processes[name], self._running.wiring)
-        started = self._supervise(process)
+        started = self._supervise(process, self._python, self._within_s)
         self._beside[name] = self._running.parts[beside_name(name)] = started
         try:
             await started.start()
@@ -115,28 +130,33 @@ class Upgrade:
             self._running.parts.pop(beside_name(name), None)
 
     async def _replace(self, name: str) -> None:
-        process, parts = self._processes[name], self._running.parts
-        if process.service == "scheduler":
-            process = replace(process, page="readyz", may_miss=STANDS_BY)
+        parts = self._running.parts
         old = parts[name]
         await old.stop()
-        new = parts[name] = self._supervise(process)
+        new = parts[name] = self._supervise(self._in_place(name), self._python, self._within_s)
         try:
             await new.start()
-        except CannotStart:
-            parts[name] = old
-            await old.start()
+        except CannotStart as error:
+            await self._start_old(name, old, f"{error.message}\n")
             raise
         self._old[name] = old
 
     async def _put_back(self, name: str) -> None:
-        parts = self._running.parts
-        await parts[name].stop()
-        old = parts[name] = self._old.pop(name)
-        with suppress(
-            CannotStart
-        ):  # one that stands by may never say that it is ready; it is looked after all the same
-            await old.start()
+        await self._running.parts[name].stop()
+        await self._start_old(name, self._old.pop(name))
+
+    async def _start_old(self, name: str, old: Supervised, before: str = "") -> None:
+        """`before`: what had been told until then. Raises OldVersionLost."""
+        again = self._running.parts[name] = self._supervise(self._in_place(name), old.command.argv[0])
+        try:
+            await again.start()
+        except CannotStart as error:
+            raise OldVersionLost(f"{before}The old {name} did not come back either: {error.message}") from error
+
+    def _in_place(self, name: str) -> ServiceProcess:
+        """A scheduler stands by where it comes back to while the one beside leads."""
+        process = self._processes[name]
+        return replace(process, page="readyz", may_miss=STANDS_BY) if process.service == "scheduler" else process
 
     async def _wait_for_lead(self) -> None:
         ports = [p.ops_port for p in self._processes.values() if p.service == "scheduler"]
@@ -151,13 +171,8 @@ class Upgrade:
         urls = [f"http://{LOOPBACK}:{port}/readyz" for port in ports]
         return any(await asyncio.gather(*(is_ready(self._running.session, url) for url in urls)))
 
-    def _supervise(self, process: ServiceProcess) -> Supervised:
+    def _supervise(self, process: ServiceProcess, python: str, ready_within_s: float = READY_S) -> Supervised:
         running = self._running
         return supervise(
-            process,
-            running.config,
-            running.session,
-            running.say,
-            python=self._python,
-            ready_within_s=self._within_s,
+            process, running.config, running.session, running.say, python=python, ready_within_s=ready_within_s
         )
