@@ -1,7 +1,7 @@
 """Spans of traced requests: which requests are traced, what a span says, and where spans wait until they are exported.
 
 As with logs, a process has one place for them, or none; where there is none, or a request is not traced, nothing is built.
-Exporting is for `tracing`, which alone knows OpenTelemetry."""
+Exporting is for `opening`, which alone knows OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def opened() -> Traces | None:
 
 
 def set_opened(traces: Traces | None) -> None:
-    """By `tracing` alone."""
+    """By `opening` alone."""
     global _opened
     _opened = traces
 

@@ -246,6 +246,17 @@ def test_the_sample_of_settings_is_one_that_can_be_read_and_shows_the_defaults()
         assert field.name in required or getattr(settings, field.name) == field.default
 
 
+@pytest.mark.parametrize(("heartbeat_s", "heard_within_s"), [(0.1, 1.5), (1.0, 1.5), (3.0, 4.5)])
+def test_a_gateway_is_silent_when_it_missed_more_than_a_heartbeat_however_long_that_is(
+    heartbeat_s: float, heard_within_s: float
+) -> None:
+    file = Path("/somewhere")
+    settings = SchedulerSettings(
+        token_file=file, callers_file=file, snapshot_dir=file, snapshot_key_file=file, heartbeat_s=heartbeat_s
+    )
+    assert settings.rules().heard_within_s == heard_within_s
+
+
 @pytest.mark.parametrize("copies", [0, 6])
 def test_more_copies_than_a_cluster_of_nats_keeps_are_refused_at_the_start(copies: int) -> None:
     named = {name: "/somewhere" for name in ("token_file", "callers_file", "snapshot_dir", "snapshot_key_file")}

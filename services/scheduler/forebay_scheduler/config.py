@@ -95,6 +95,7 @@ class SchedulerSettings:
                 Band.BATCH: self.queue_timeout_batch_s,
             },
             attempts=self.attempts,
+            heard_within_s=1.5 * max(self.heartbeat_s, 1.0),  # a pause of less is no sign of anything
             fence_s=self.fence_s,
             orphan_after_s=self.orphan_after_s,
             locality_window=self.locality_window,

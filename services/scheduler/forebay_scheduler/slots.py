@@ -45,7 +45,7 @@ class Slots:
         self.stations = Stations()
         self.holds = Holds()
         self.closures = Closures(self.stations, Breaker(rules.breaker_failures, rules.breaker_rest_s))
-        self.ceilings = Ceilings(silent_s=silent_s)
+        self.ceilings = Ceilings(silent_s=silent_s, heard_within_s=rules.heard_within_s)
         self.lender = Lender(self.stations, self.ceilings, limits, new_leases, is_on=rules.are_credits_lent)
         self.is_fleet_known = False
         """Till then everything waits."""
