@@ -30,7 +30,7 @@ class Rules:
     session_ttl_s: float = 5.0
     """A gateway not heard of for this long gets no grants until it speaks again."""
     heard_within_s: float = 1.5
-    """A gateway not heard of for this long, a heartbeat and a half, is given no more slots than it has: it may stand still."""
+    """A gateway not heard of for this long, a heartbeat and a half, is given no more slots than it has: it may hang."""
     fence_s: float = 90.0
     """How long a gateway may start work after the last leader renewal it heard of."""
     fence_margin_s: float = 5.0
