@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forebay_gateway.http_in.connection import LINGER_S
 from tests.fakes.engine import FakeEngine
 from tests.fakes.engine_orders import Pace
 from tests.gateway.house import House, ask, open_house
@@ -24,13 +25,12 @@ def bomb() -> bytes:
 
 
 async def send(house: House, body: bytes, key: str) -> tuple[bytes, bytes]:
-    """The head of the answer, and all that comes after it until the connection ends or nothing comes for a second."""
+    """The head of the answer, and all that comes after it until the gateway ends the connection, which it does by itself."""
     reader, writer = await asyncio.open_connection(*house.url.removeprefix("http://").split(":"))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-encoding: gzip\r\n"
     writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
-    writer.write_eof()
-    rest = await asyncio.wait_for(reader.read(), 60)
+    rest = await asyncio.wait_for(reader.read(), LINGER_S / 2)
     writer.close()
     return answer, rest
 

@@ -301,11 +301,13 @@ class _Connection(RequestHandler):
     _hears_out = False
 
     async def hear_out(self) -> None:
-        """Reads on and looks at nothing of it, until the client has gone or for a while: closed at once, the connection
-        would be reset, and the client might lose its answer. Nothing else is answered here."""
+        """Says that nothing more comes, then reads on and looks at nothing of it, until the client has gone or for a while:
+        closed at once, the connection would be reset, and the client might lose its answer."""
         self._hears_out = True
         self._lingering_time = 0.0
         if self.transport is not None:
+            if self.transport.can_write_eof():  # not over TLS
+                self.transport.write_eof()
             self.transport.resume_reading()
             await asyncio.sleep(LINGER_S)  # cancelled when the client goes
 
