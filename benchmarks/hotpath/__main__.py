@@ -4,6 +4,7 @@
     make targets-hotpath ARGS=--short        one repetition, shorter runs, fewer streams (some minutes)
     make targets-hotpath ARGS="--peers all"  installs the others before (make bench-peers does only that)
     make targets-hotpath ARGS="--scenarios plain64,paced200 --systems direct,nginx,forebay --no-page"
+    make targets-hotpath ARGS="--python /opt/forebay/bin/python"     gateways run by another Python
 
 Needs two cores, `taskset` and a C compiler. With two, everything behind the gateway (scheduler, NATS, database) shares the
 load's core and holds the fastest systems back: CPU a request is what to read there. With `--peers none` (the default is
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import json
 import resource
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +41,7 @@ def main() -> None:
     for name in absent:
         print(f"{name} is not installed and is not measured: make bench-peers")
     _raise_file_limit()
-    programs, began = build(), description()
+    programs, began = build(), description(args.python)
     wanted = Wanted(
         scenarios=scenarios,
         systems=systems - set(absent),
@@ -47,6 +49,7 @@ def main() -> None:
         outage_s=(10 if args.short else 60) if not args.scenarios or "outage" in args.scenarios.split(",") else 0,
         records=not args.scenarios or "records" in args.scenarios.split(","),
         nice=args.nice,
+        python=args.python,
     )
     with tempfile.TemporaryDirectory(prefix="forebay-hotpath-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL's and nginx's users pass through
@@ -77,6 +80,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--scenarios", default="", help="only these; also `records` and `outage`")
     parser.add_argument("--page", action=argparse.BooleanOptionalAction, default=True, help="write docs/performance.md")
     parser.add_argument("--nice", type=int, default=0, help="negative (as root) where other work runs on the machine")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="an interpreter that has what gateways need, and runs them; default: this one",
+    )
     return parser.parse_args()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,8 @@ class Wanted:
     """0: the scheduler stays."""
     records: bool
     nice: int = 0
+    python: str = sys.executable
+    """Which runs our gateways."""
 
 
 class Campaign:
@@ -68,6 +71,7 @@ class Campaign:
             self._engine_port = direct.port
             self._systems[DIRECT] = direct
             ours = await enter(open_ours(self._work / "data", self._cores, direct.port, other.port))
+            ours.gateway_python = self._wanted.python
             lasting = {name for one in self._wanted.scenarios if not one.is_fresh for name in one.systems}
             for name in [
                 name for name in (*PEERS, *_GATEWAYS) if name in lasting | {OURS} and name in self._wanted.systems

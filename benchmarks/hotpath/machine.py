@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -63,15 +65,16 @@ def busy_share(core: int, during_s: float = 0.25) -> float:
     return 1 - (idle_after - idle) / max(1, total_after - total)
 
 
-def description() -> str:
-    """One line for the page: processor, cores, kernel, Python."""
+def description(python: str = sys.executable) -> str:
+    """One line for the page: processor, cores, kernel, and the Python that gateways are run by."""
     names = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if "model name" in line
     ]
     processor = names[0] if names else platform.machine()
-    return f"{processor}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
+    return f"{processor}, {os.cpu_count()} cores, Linux {platform.release()}, {version}"
 
 
 def prefer(niceness: int, *pids: int) -> None:

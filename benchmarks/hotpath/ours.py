@@ -58,6 +58,8 @@ class Ours:
     """Its user has limits in requests and tokens and a budget, so large that they are counted and never reached."""
     free_key: str = ""
     """Of a user without limits."""
+    gateway_python: str = sys.executable
+    """Gateways are run by it; it must have what they need, at any version."""
     _free_names: list[str] = field(default_factory=list)
 
     @asynccontextmanager
@@ -71,7 +73,8 @@ class Ours:
                 "FOREBAY_GATEWAY_TLS_CERT": str(self.certificate.certificate_file),
                 "FOREBAY_GATEWAY_TLS_KEY": str(self.certificate.key_file),
             }
-        gateway = self._part(part, "gateway", told, prefix=self.cores.pinned(self.cores.system))
+        prefix = self.cores.pinned(self.cores.system)
+        gateway = self._part(part, "gateway", told, prefix=prefix, python=self.gateway_python)
         try:
             await gateway.start()
             port = layout.gateway(part)
@@ -116,10 +119,17 @@ class Ours:
         self.parts[part] = self._part(part, service, environ)
         await self.parts[part].start()
 
-    def _part(self, part: str, service: str, environ: Mapping[str, str], prefix: tuple[str, ...] = ()) -> Supervised:
+    def _part(
+        self,
+        part: str,
+        service: str,
+        environ: Mapping[str, str],
+        prefix: tuple[str, ...] = (),
+        python: str = sys.executable,
+    ) -> Supervised:
         command = Command(
             name=part,
-            argv=(*prefix, sys.executable, "-P", "-m", "forebay", "run", service, "--config", str(self.config)),
+            argv=(*prefix, python, "-P", "-m", "forebay", "run", service, "--config", str(self.config)),
             log=self.wiring.data.log(part),
             environ={"MALLOC_ARENA_MAX": "2", **os.environ, **environ},
             ready_within_s=_READY_S,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--hold", action="store_true")
     parser.add_argument("--slots", type=int, default=SLOTS, help="of the engine")
     parser.add_argument("--nice", type=int, default=0, help="negative (as root) where other work runs on the machine")
+    parser.add_argument("--python", default=sys.executable, help="which runs the gateway, and has what it needs")
     parser.add_argument("--work", type=Path, help="for data and logs, which then stay")
     asyncio.run(_run(parser.parse_args()))
 
@@ -58,6 +60,7 @@ async def _run(args: argparse.Namespace) -> None:
         work.chmod(0o755)  # PostgreSQL's user passes through
         engine = await stack.enter_async_context(open_engine(cores, programs))
         ours = await stack.enter_async_context(open_ours(work / "data", cores, engine.port, slots=args.slots))
+        ours.gateway_python = args.python
         gateway = await stack.enter_async_context(ours.open_gateway("forebay", environ))
         if args.nice:
             prefer(args.nice, os.getpid(), *family(os.getpid()))

@@ -11,17 +11,17 @@ from forebay.errors import Refusal
 from forebay_gateway.accounting import Outcome, Usage, UsageSource
 from forebay_gateway.asked import Asked
 from forebay_gateway.callers.call import Call
-from forebay_gateway.canonical.answer_stream import StreamError
 from forebay_gateway.canonical.speech import NoAnswer, Speech, Stream
 from forebay_gateway.canonical.structured import Answer
 from forebay_gateway.engine_answer import EngineAnswer, TroubledEngine
-from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
+from forebay_gateway.engines.errors import Blame, EngineTrouble
 from forebay_gateway.fleet import Backend
 from forebay_gateway.held_answer import HeldAnswer, hold
 from forebay_gateway.held_body import HeldBody
 from forebay_gateway.ledger.account import Account
 from forebay_gateway.ledger.sound import sound_of
 from forebay_gateway.refused import ContextTooLong, EngineRefused, Refused
+from forebay_gateway.relayed import Relayed, before_answer
 from forebay_gateway.reply import Reply
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Grant
@@ -134,7 +134,7 @@ class Attempt:
         stream = self._account.stream = speech.stream(folds=False, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        relayed = _Relayed(self, self._reply, answer, stream, is_bounded=self._asked.keeping is not None)
+        relayed = Relayed(self, self._reply, answer, stream, is_bounded=self._asked.keeping is not None)
         while not stream.is_done:
             if self.has_begun and self._reply.takes_now:
                 await self._pour(answer, relayed.pass_now)
@@ -158,7 +158,7 @@ class Attempt:
         stream = self._account.stream = speech.stream(folds=True, estimated_prompt=self._account.estimated_prompt)
         if self._held is not None:
             self._held.watch(stream)
-        await self._pour(answer, _Relayed(self, self._reply, answer, stream, is_bounded=True).gather)
+        await self._pour(answer, Relayed(self, self._reply, answer, stream, is_bounded=True).gather)
         reason, body = await self._end_engine(answer, stream), stream.fold(self._account.estimated_prompt)
         if self._traced is not None:
             self._traced.note_ends(stream.ended_by.values())
@@ -175,7 +175,7 @@ class Attempt:
         try:
             whole = speech.whole(raw)
         except NoAnswer as none:
-            raise _before_answer(none.error, answer) from none
+            raise before_answer(none.error, answer) from none
         self._account.reported = whole.usage or self._account.estimate_answer(
             self._account.entry.model, whole.text_bytes
         )
@@ -256,7 +256,7 @@ class Attempt:
         """Tokens."""
         return self._account.estimated_prompt
 
-    async def _pass_one(self, answer: EngineAnswer, relayed: _Relayed) -> None:
+    async def _pass_one(self, answer: EngineAnswer, relayed: Relayed) -> None:
         """The next piece, with what goes out before the first."""
         relayed.hear(await self._listen(answer))
         if not self.has_begun and relayed.stream.has_begun:
@@ -326,61 +326,3 @@ class Attempt:
                 "The scheduler has not been heard of for too long to start new work safely. Try again in a moment.",
                 retry_after_s=1.0,
             )
-
-
-def _before_answer(error: StreamError, answer: EngineAnswer) -> Exception:
-    """An engine's error when nothing of an answer has reached the client."""
-    judged = in_stream(error.body, error.message, answer.shown_to)
-    answer.was_none(judged)
-    return TroubledEngine(judged) if isinstance(judged, EngineTrouble) else judged
-
-
-class _Relayed:
-    """A stream on its way through: what is done with a piece in the loop turn in which it comes."""
-
-    def __init__(
-        self, attempt: Attempt, reply: Reply, answer: EngineAnswer, stream: Stream, *, is_bounded: bool
-    ) -> None:
-        """`is_bounded`: it grows here, whether or not a client holds it back."""
-        self._attempt, self._answer, self._is_bounded = attempt, answer, is_bounded
-        self._write_now = reply.write_now
-        self.stream = stream
-        self._size = 0
-        self.out = b""
-        """What goes to the client, of the last piece, or of the cut."""
-
-    def hear(self, piece: bytes) -> None:
-        """Raises TroubledEngine, or the ForebayError that the client gets."""
-        stream = self.stream
-        if self._is_bounded:
-            self._size += len(piece)
-            self._attempt.demand_bounded(self._size)
-        self.out = stream.feed(piece) if piece else stream.end()
-        if stream.error is not None and not stream.has_begun:
-            raise _before_answer(stream.error, self._answer)
-
-    def go_on(self) -> None:
-        """After the piece has gone out. Raises TroubledEngine."""
-        stream = self.stream
-        if stream.error is not None:
-            raise TroubledEngine(EngineTrouble(Blame.FAILED, stream.error.message))
-        if self._attempt.hear_of_piece(stream.counted) and stream.can_be_cut:
-            self.out = stream.cut(self._attempt.estimated_prompt)
-
-    def pass_now(self, piece: bytes) -> bool:
-        """To the client, at once. True when it is over, or when the client must be waited for."""
-        self.hear(piece)
-        if self.stream.is_done:
-            return True
-        is_full = bool(self.out) and self._write_now(self.out)
-        self.go_on()
-        return self.stream.is_done or is_full
-
-    def gather(self, piece: bytes) -> bool:
-        """True when it is over."""
-        self.hear(piece)
-        if self.stream.error is not None:
-            raise _before_answer(self.stream.error, self._answer)
-        if not self.stream.is_done:
-            self.go_on()
-        return self.stream.is_done

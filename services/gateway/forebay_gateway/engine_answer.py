@@ -90,6 +90,14 @@ class EngineAnswer:
                 raise
             raise _broken(error) from error
 
+    def pass_framed(self, take: Callable[[bytes], bool] | None) -> None:
+        """While it is poured: what its connection brings is offered to `take` first, as it came, where that may be a whole
+        chunk of the chunked coding; what it returns False for comes as ever."""
+        self._response.take_framed = take
+
+    def stop_pouring(self) -> None:
+        self._response.stop_pouring()
+
     def pause(self) -> None:
         """The engine is slowed until `resume`."""
         self._response.pause()

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from forebay.errors import ForebayError
 from forebay_gateway.asked import Background
 from forebay_gateway.canonical.dialect import Dialect, Translation
-from forebay_gateway.http_in.outgoing import Outgoing
+from forebay_gateway.http_in.outgoing import Outgoing, Wire
 from forebay_gateway.recordings.tape import Recording
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,11 @@ class Reply:
         """Writes a piece. True when the client is slow: nothing more should be written before `drained`. Raises
         ConnectionError when it has gone."""
         return self._client.write_now if self.recording is None else self._take_down_and_write
+
+    @property
+    def wire(self) -> Wire | None:
+        """For pieces that are framed already, in between `write_now`. None: there is none, or not now."""
+        return self._client.wire if self.recording is None else None
 
     def _take_down_and_write(self, piece: bytes) -> bool:
         if self.recording is not None:

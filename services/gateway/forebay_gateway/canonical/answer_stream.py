@@ -132,6 +132,11 @@ class AnswerStream:
         return out
 
     @property
+    def repeats(self) -> RepeatedChunk | None:
+        is_over = self.is_done or self.error is not None
+        return self._repeated if self._repeated.is_known and self._splitter.is_between and not is_over else None
+
+    @property
     def can_be_cut(self) -> bool:
         """A part of the answer is there and another is still to come."""
         return self.has_begun and bool(self._open_choices) and not self.is_done and self.error is None

@@ -11,6 +11,30 @@ _MOST_UNUSED = 8
 hides how long the text is."""
 
 
+def framed(piece: bytes) -> bytes:
+    """As one chunk of HTTP's chunked coding (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def is_framed(chunk: bytes, piece: bytes) -> bool:
+    """Whether the chunk is just that piece's, whichever letters say its size."""
+    size, _, rest = chunk.partition(b"\r\n")
+    return size.lower() == b"%x" % len(piece) and rest == piece + b"\r\n"
+
+
+def _frame_heads(sizes: int) -> tuple[bytes, ...]:
+    """What the chunk begins with that has so many bytes in all."""
+    heads = [b"\0"] * sizes  # where there is no such chunk
+    for size in range(1, sizes):
+        head = b"%x\r\n" % size
+        if (whole := len(head) + size + 2) < sizes:
+            heads[whole] = head
+    return tuple(heads)
+
+
+_HEADS = _frame_heads(2048)
+
+
 class RepeatedChunk:
     __slots__ = ("_after", "_before", "_is_known", "_key", "_told_after", "_told_before", "_unused")
 
@@ -32,6 +56,32 @@ class RepeatedChunk:
             return None
         self._unused = 0
         return raw if before is self._told_before else self._told_before + text + self._told_after
+
+    def told_framed(self, chunk: bytes) -> bytes | None:
+        """As `told`, of an event that came alone in one chunk of HTTP's chunked coding, and what the client gets in one
+        likewise. None also for what is no such chunk."""
+        size, after = len(chunk), self._after
+        if size >= len(_HEADS) or not self._is_known:
+            return None
+        head = _HEADS[size]
+        begin, end = len(head), size - 2 - len(after)
+        if not (
+            chunk.startswith(self._before, begin)
+            and chunk.endswith(b"\r\n")
+            and chunk.startswith(after, end)
+            and (chunk.startswith(head) or chunk[:begin].lower() == head)
+        ):
+            return None
+        text = chunk[begin + len(self._before) : end]
+        if not _is_written_as_it_is(text):
+            return None
+        self._unused = 0
+        return chunk if self._before is self._told_before else framed(self._told_before + text + self._told_after)
+
+    @property
+    def is_known(self) -> bool:
+        """Something was learnt."""
+        return self._is_known
 
     def learn(self, raw: bytes, text: object, told: bytes) -> None:
         """Of one that was looked into, which adds this text to its only choice, and neither ends that nor tells of usage.

@@ -15,6 +15,7 @@ from forebay_gateway.accounting import Usage
 from forebay_gateway.canonical.answer_stream import AnswerStream, StreamError, read_usage
 from forebay_gateway.canonical.dialect import Translation
 from forebay_gateway.canonical.forms import CHAT, RERANK, Form
+from forebay_gateway.canonical.repeated_chunk import RepeatedChunk
 from forebay_gateway.canonical.structured import Answer, AskedBefore, Gathered, Mending, WantedForm, answers_in
 from forebay_gateway.canonical.thoughts import may_tell_thoughts, name_thoughts
 from forebay_gateway.canonical.upload import Upload
@@ -37,6 +38,12 @@ class Stream(Protocol):
     """What was said, for who wants to judge it at the end; set before the first piece."""
 
     def feed(self, piece: bytes) -> bytes: ...
+
+    @property
+    def repeats(self) -> RepeatedChunk | None:
+        """What the next pieces are likely to be. Whoever passes one by this instead of feeding it adds one to `counted`.
+        None: they have to be fed."""
+        ...
 
     def end(self) -> bytes:
         """The engine has ended the stream. Sets `is_done`, or `error` if the answer is not whole."""

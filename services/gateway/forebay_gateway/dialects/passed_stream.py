@@ -87,6 +87,10 @@ class PassedStream(ABC, Generic[R]):
         return out
 
     @property
+    def repeats(self) -> None:
+        return None
+
+    @property
     def can_be_cut(self) -> bool:
         return self.has_begun and not self._is_over
 

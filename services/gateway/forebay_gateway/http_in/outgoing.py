@@ -6,6 +6,17 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 
+class Wire(Protocol):
+    """Takes bytes as they are to stand on the connection."""
+
+    is_full: bool
+    """The client is slow."""
+
+    def write(self, part: bytes) -> None:
+        """Raises ConnectionError when the client has gone."""
+        ...
+
+
 class Outgoing(Protocol):
     """Either `send`, or `begin`, any number of writes, and `end`. All of them raise ConnectionError when the client has
     gone, and those that wait do so for a client that is slow."""
@@ -24,6 +35,11 @@ class Outgoing(Protocol):
     def write_now(self, piece: bytes) -> bool:
         """In this turn of the loop, whether or not the client is slow. True: it is, and so much is on its way to it that
         nothing more should be written now."""
+        ...
+
+    @property
+    def wire(self) -> Wire | None:
+        """For pieces that are framed as chunks already, in between `write_now`. None: there is none, or not now."""
         ...
 
     def drained(self) -> Awaitable[None] | None:

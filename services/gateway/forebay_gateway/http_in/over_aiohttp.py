@@ -65,6 +65,10 @@ class AnswerOverAiohttp:
     def write_now(self, piece: bytes) -> bool:
         raise NotImplementedError("aiohttp's answers are written by waiting for them")
 
+    @property
+    def wire(self) -> None:
+        return None
+
     def drained(self) -> Awaitable[None] | None:
         return None
 

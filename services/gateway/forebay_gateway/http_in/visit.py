@@ -200,6 +200,10 @@ class Visit:
             line.write(b"%b%x\r\n" % (head, size), piece, b"\r\n")
         return line.is_full
 
+    @property
+    def wire(self) -> Line | None:
+        return self._line if self.has_begun and not self._head else None
+
     def drained(self) -> Awaitable[None] | None:
         return self._line.drained() if self._line is not None else None
 

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from forebay_gateway.canonical.repeated_chunk import is_framed
 from forebay_gateway.http_out.failures import ClosedEarly, NotHttp
 from forebay_gateway.http_out.request import Address, Request
 from forebay_gateway.http_out.response import Response
@@ -48,6 +49,8 @@ class Connection(asyncio.Protocol):
     _is_head = _is_interim = _has_head = _is_over = _keeps_alive = _ends_by_closing = _has_surplus = False
     _head_bytes = 0
     _fault = ""
+    _is_between = False
+    """No part of a chunk has come without its end; looked at only where chunks may pass as they are."""
     _inflating: zlib._Decompress | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper, address: Address) -> None:
@@ -157,6 +160,14 @@ class Connection(asyncio.Protocol):
         if response is None:  # nobody asked
             self.abort()
             return
+        take_framed = response.take_framed
+        if take_framed is not None and self._is_between:
+            try:
+                if take_framed(data):
+                    return
+            except Exception as error:
+                response.failed(error)
+                return
         response.has_spoken = True
         try:
             self._parser.feed_data(data)
@@ -174,6 +185,10 @@ class Connection(asyncio.Protocol):
             piece = fresh[0] if len(fresh) == 1 else b"".join(fresh)
             if piece:
                 response.arrived(piece)
+            # Whatever was before it: where the parser told a piece that fills its own chunk, it is between two of them.
+            self._is_between = response.take_framed is not None and is_framed(data, piece)
+        else:
+            self._is_between = False
         if self._fault:
             self.fail(NotHttp(self._fault))
         elif self._is_over and self._response is response:

@@ -36,6 +36,9 @@ class Response:
     headers: Mapping[bytes, bytes] = MappingProxyType({})
     _waiter: asyncio.Future[None] | None = None
     _take: Callable[[bytes], bool] | None = None
+    take_framed: Callable[[bytes], bool] | None = None
+    """For `pour`: gets what comes over the connection before it is taken apart, where that may be a chunk of the chunked
+    coding. True: it was one, and is dealt with."""
     _size = 0
     """Bytes that have come and are unread."""
     _wake_above = 0
@@ -115,7 +118,12 @@ class Response:
                 if self._take is None:  # it has had enough
                     return
         finally:
-            self._take = None
+            self._take = self.take_framed = None
+
+    def stop_pouring(self) -> None:
+        """As if `take` had returned True."""
+        self._take = self.take_framed = None
+        self.wake()
 
     def pause(self) -> None:
         """The engine is slowed until `resume`."""
@@ -164,6 +172,12 @@ class Response:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def failed(self, error: Exception) -> None:
+        """`take_framed` did."""
+        self._take = self.take_framed = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
     def arrived(self, piece: bytes) -> None:
         """Once in each turn at most."""
         waiter, take = self._waiter, self._take
@@ -172,11 +186,11 @@ class Response:
             try:
                 is_enough = take(piece)
             except Exception as error:
-                self._take = None
+                self._take = self.take_framed = None
                 waiter.set_exception(error)
             else:
                 if is_enough or not piece:
-                    self._take = None
+                    self._take = self.take_framed = None
                     waiter.set_result(None)
             return
         self._pieces.append(piece)
