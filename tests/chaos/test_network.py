@@ -86,7 +86,7 @@ async def test_whatever_is_slow_or_cut_there_is_one_leader_that_is_heeded_and_no
 
 
 def _between_services(cluster: Cluster, chance: random.Random) -> Sequence[tuple[str, str]]:
-    """Engines have a row of their own."""
+    """Engines, to which a cut is a failure of theirs, have a row of their own."""
     every = sorted(cluster.wires)
     if LONG:
         return every
@@ -95,11 +95,12 @@ def _between_services(cluster: Cluster, chance: random.Random) -> Sequence[tuple
 
 
 async def _all_is_slow(cluster: Cluster, story: Story) -> None:
+    wires = [*cluster.wires.values(), *cluster.engine_wires.values()]
     async with story.episode(f"everything {SLOWER_BY_S} s late, each way, for {SLOW_S:.0f} s"):
-        for wire in cluster.wires.values():
+        for wire in wires:
             wire.slow(SLOWER_BY_S)
         await asyncio.sleep(SLOW_S)
-        await asyncio.gather(*(wire.mend() for wire in cluster.wires.values()))
+        await asyncio.gather(*(wire.mend() for wire in wires))
 
 
 async def _is_cut(story: Story, wire: CutWire, ends: tuple[str, str], cut: Cut) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -317,6 +318,19 @@ async def test_closing_a_stream_frees_its_slot_at_once(engine: EngineUnderTest) 
     await request.first_chunk()
     assert await engine.busy() == 1
     await request.close()
+    assert await engine.seconds_until_busy(0) < FREED_WITHIN_S
+
+
+async def test_closing_only_our_half_of_a_streams_connection_frees_its_slot_too_and_the_engine_closes_the_other(
+    engine: EngineUnderTest,
+) -> None:
+    request = await engine.open(CHAT, engine.chat(stream=True, max_tokens=400))
+    await request.first_chunk()
+    request.writer.write_eof()
+    rest = b""
+    with suppress(ConnectionResetError):
+        rest = await request.reader.read()
+    assert rest.count(b"data: ") < 300, "it went on to the end"
     assert await engine.seconds_until_busy(0) < FREED_WITHIN_S
 
 

@@ -118,7 +118,10 @@ class CutWire:
     async def _take(self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
         clock = asyncio.get_running_loop()
         while True:
-            chunk = await source.read(_CHUNK)
+            try:
+                chunk = await source.read(_CHUNK)
+            except ConnectionResetError:
+                chunk = b""  # heard no sooner than an orderly end
             await under_way.put((clock.time() + self._delay_s, chunk))
             if not chunk:
                 return
@@ -135,6 +138,10 @@ class CutWire:
             if not chunk:
                 sink.write_eof()
                 return
-            sink.write(chunk)
+            try:
+                sink.write(chunk)
+                await sink.drain()
+            except OSError:
+                await asyncio.sleep(self._delay_s)  # that nobody takes it has a way to go too
+                raise
             self.passed += len(chunk)
-            await sink.drain()

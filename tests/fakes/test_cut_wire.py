@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -83,6 +83,35 @@ async def test_a_slow_wire_delays_each_way_and_keeps_the_order(wire: CutWire) ->
         assert clock.time() - began >= 0.4, "there and back"
         writer.write_eof()
         assert await reader.read() == b""
+
+
+async def test_on_a_slow_wire_that_a_client_has_gone_is_heard_late_however_it_went() -> None:
+    came, heard = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        came.set()
+        with suppress(OSError):
+            while not reader.at_eof():
+                writer.write(b"x")  # what meets a closed end comes back as a reset
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        heard.set()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server, CutWire(server.sockets[0].getsockname()[1]) as wire:
+        _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(b"1")
+        await asyncio.wait_for(came.wait(), 60)
+        wire.slow(0.5)
+        writer.transport.abort()
+        began = asyncio.get_running_loop().time()
+        await asyncio.wait_for(heard.wait(), 60)
+        assert asyncio.get_running_loop().time() - began >= 0.45
+        async with asyncio.timeout(60):
+            while wire._tasks:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_mended_wire_is_not_slow(wire: CutWire) -> None:

@@ -17,6 +17,7 @@ import pytest
 from forebay.engine_sockets import RefusedAddress
 from forebay.local.certificates import open_authority, server_certificate
 from forebay_gateway.broken_connection import why_broken
+from forebay_gateway.http_out.connection import Connection
 from forebay_gateway.http_out.failures import ClosedEarly, NotHttp, Unresolved
 from forebay_gateway.http_out.pool import Pool, open_pool
 from forebay_gateway.http_out.request import BodyPieces, Request, header_lines, target_of
@@ -73,7 +74,7 @@ def to(engine: Engine, body: bytes | BodyPieces = b"{}", host: str = "127.0.0.1"
 
 
 async def ask(pool: Pool, request: Request) -> Response:
-    return await pool.ask(request, lambda: None)
+    return await pool.ask(request, lambda connection: None)
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,7 +131,7 @@ async def test_a_connection_that_was_closed_while_idle_costs_nobody_anything() -
     async with engine_that(answer_once) as engine, open_pool(30.0, idle_s=IDLE_S) as pool:
         written = 0
 
-        def count() -> None:
+        def count(connection: Connection) -> None:
             nonlocal written
             written += 1
 
@@ -184,7 +185,7 @@ async def test_bytes_on_an_idle_connection_drop_it() -> None:
 
 
 async def test_what_forbids_writing_leaves_the_connection_for_others() -> None:
-    def forbid() -> None:
+    def forbid(connection: Connection) -> None:
         raise LookupError
 
     async with engine_that(answer) as engine, open_pool(30.0, idle_s=IDLE_S) as pool:

@@ -92,7 +92,7 @@ async def test_bytes_that_an_engine_does_not_take_do_not_keep_its_connection(tmp
             lambda *, ask_usage: b"x" * (24 << 20),
             request_id="r",
             traceparent=None,
-            before_write=lambda: None,
+            before_write=lambda connection: None,
         )
         sending = asyncio.ensure_future(sent)
         await asyncio.wait_for(began.wait(), 30)

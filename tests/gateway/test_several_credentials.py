@@ -197,7 +197,7 @@ async def test_it_is_tried_again_by_one_request_when_its_rest_is_over() -> None:
                 model="fake-model",
                 request_id="r",
                 traceparent=None,
-                before_write=lambda: None,
+                before_write=lambda connection: None,
             )
             with closing(await sent) as answer:
                 await answer.read_all(1 << 20)

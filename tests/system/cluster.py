@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -65,6 +66,8 @@ class Cluster:
     wires: dict[tuple[str, str], CutWire]
     """All there are, by who connects and to whom: `("gateway-1", "nats")`, `("registry", "postgres")`. Those of sessions and
     of schedulers to NATS are always there, the others where the cluster is opened with `is_wired`."""
+    engine_wires: dict[str, CutWire]
+    """By engine, for all who ask it; only where the cluster is opened with `is_wired`."""
     client: aiohttp.ClientSession
     environ: dict[str, Mapping[str, str]] = field(default_factory=dict)
     """What each part is told because of its place here, before `settings`."""
@@ -189,8 +192,8 @@ async def open_cluster(
 ) -> AsyncIterator[Cluster]:
     """Two schedulers, of which the first leads; `engines`: arguments of fake engines by name; `settings`: environment
     variables by part (None: without that one); `has_agent`: this machine is a node with an agent, `gpu-agent`; `is_wired`:
-    whatever a part connects to, but for engines, is reached over a wire of its own; `stop_s`: how long a part may take to
-    drain. Ready when entered."""
+    whatever a part connects to is reached over a wire of its own, and each engine over one; `stop_s`: how long a part may
+    take to drain. Ready when entered."""
     layout = Layout(free_base_port(), gateways)
     async with AsyncExitStack() as stack:
         data = stack.enter_context(open_data_directory(place))
@@ -220,12 +223,18 @@ async def open_cluster(
             for name, arguments in engines.items()
         }
         wires: dict[tuple[str, str], CutWire] = {}
+        engine_wires = {
+            name: await stack.enter_async_context(CutWire(urlsplit(engine.url).port or 0))
+            for name, engine in (running.items() if is_wired else ())
+        }
+        urls_of_engines = {name: engine.url for name, engine in running.items()}
+        urls_of_engines |= {name: f"http://{LOOPBACK}:{wire.port}" for name, wire in engine_wires.items()}
         config = data.root / "forebay.toml"
         config.write_text(
             "".join(
-                f'[[registry.backends]]\nname = "{name}"\nurl = "{engine.url}"\nkind = "{_kind(engines[name])}"\n'
+                f'[[registry.backends]]\nname = "{name}"\nurl = "{url}"\nkind = "{_kind(engines[name])}"\n'
                 f"slots = {engine_slots}\n"
-                for name, engine in running.items()
+                for name, url in urls_of_engines.items()
             )
         )
         schedulers: dict[str, SchedulerPlace] = {}
@@ -252,6 +261,7 @@ async def open_cluster(
             {"nats": nats.server, "postgres": postgres.server},
             session_wires,
             wires,
+            engine_wires,
             client,
             _admin_token=secrets.token_file("admin"),
         )

@@ -18,6 +18,7 @@ from forebay_gateway.engines.errors import Blame, EngineTrouble
 from forebay_gateway.fleet import Backend
 from forebay_gateway.held_answer import HeldAnswer, hold
 from forebay_gateway.held_body import HeldBody
+from forebay_gateway.http_out.connection import Connection
 from forebay_gateway.ledger.account import Account
 from forebay_gateway.ledger.sound import sound_of
 from forebay_gateway.refused import ContextTooLong, EngineRefused, Refused
@@ -56,6 +57,8 @@ class Attempt:
         """The first byte of an answer went to the client, or is about to."""
         self.silent_since = math.inf
         """When the engine last said anything, on the monotonic clock; infinite while nobody waits for it."""
+        self.connection: Connection | None = None
+        """That was written to last."""
         self._held: HeldAnswer | None = None
         """To the form that was asked for."""
         self._granted_at = self._told_at = means.clock.monotonic()
@@ -308,8 +311,9 @@ class Attempt:
         longest = self._asked.max_output_tokens * self._asked.choices
         return not 0 < longest <= _PROGRESS_TOKENS
 
-    def _start(self) -> None:
+    def _start(self, connection: Connection) -> None:
         """In the loop turn in which the request is written to the engine."""
+        self.connection = connection
         if self._means.slots.is_past_fence:
             if self._means.settings.isolation == "refuse":
                 self._check_fence()

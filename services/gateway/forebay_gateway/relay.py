@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 
 import orjson
 
@@ -613,10 +614,15 @@ class Exchange:
             self._reply.abort()
 
     def _finish(self, outcome: Outcome, reason: str) -> None:
-        """Closes the record and gives the slots back, once. No await: a cancellation cannot come in between."""
+        """Closes the record and gives the slots back, once; those of an engine that may be at it still, when it has heard of
+        the end. No await: a cancellation cannot come in between."""
         began = 0.0 if self._traced is None else self._means.clock.monotonic()
         if self._account.close(outcome, reason, self._entry.http_status or self._reply.status) and self._slot.has_asked:
-            self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
+            connection = self._attempt.connection if self._attempt is not None else None
+            if connection is None or not connection.is_left:
+                self._means.slots.end(self.ledger_id, outcome, self._entry.usage)
+            else:
+                connection.when_over(partial(self._means.slots.end, self.ledger_id, outcome, self._entry.usage))
             if self._traced is not None:
                 self._traced.settle(began, self._means.clock.monotonic())
 

@@ -26,6 +26,7 @@ from forebay_gateway.engines.errors import (
     mentions_stream_options,
 )
 from forebay_gateway.fleet import Backend
+from forebay_gateway.http_out.connection import Connection
 from forebay_gateway.http_out.form import Form
 from forebay_gateway.http_out.pool import Pool, open_pool
 from forebay_gateway.http_out.request import BodyPieces, Request, Targets, header_lines
@@ -68,14 +69,14 @@ class Upstream:
         model: str = "",
         request_id: str,
         traceparent: str | None,
-        before_write: Callable[[], None],
+        before_write: Callable[[Connection], None],
         said: Mapping[str, str] = NOTHING,
         tracestate: str = "",
     ) -> EngineAnswer:
         """Posts and waits for status 200; `body(ask_usage=…)` gives the request, `said` the client's headers that go with
         it. What a credential is refused for is asked again with another one of the backend. `before_write` is called in each
-        loop turn in which the request is written. Whoever has the answer closes it. Raises TroubledEngine, or the
-        ForebayError that the client gets."""
+        loop turn in which the request is written, with the connection that it goes over. Whoever has the answer closes it.
+        Raises TroubledEngine, or the ForebayError that the client gets."""
         if backend.has_credential:
             return await self._send_with_one(
                 backend, path, body, model, request_id, traceparent, before_write, said, tracestate
@@ -94,7 +95,7 @@ class Upstream:
         model: str,
         request_id: str,
         traceparent: str | None,
-        before_write: Callable[[], None],
+        before_write: Callable[[Connection], None],
         said: Mapping[str, str],
         tracestate: str,
     ) -> EngineAnswer:
@@ -117,7 +118,7 @@ class Upstream:
         path: str,
         body: Body,
         headers: dict[str, str],
-        before_write: Callable[[], None],
+        before_write: Callable[[Connection], None],
     ) -> Response | _ErrorAnswer:
         asks = backend.id not in self._without_usage
         request = self._request(backend, "POST", path, body(ask_usage=asks), headers)
@@ -210,7 +211,7 @@ class Upstream:
         path: str,
         body: bytes | Upload | BodyPieces,
         headers: dict[str, str],
-        before_write: Callable[[], None],
+        before_write: Callable[[Connection], None],
     ) -> Response:
         """Its head has come. Raises TroubledEngine."""
         request = self._request(backend, method, path, body, headers)
@@ -286,7 +287,7 @@ def _headers(
     return headers
 
 
-def _nothing() -> None:
+def _nothing(connection: Connection) -> None:
     pass
 
 

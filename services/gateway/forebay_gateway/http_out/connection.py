@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
@@ -20,6 +21,8 @@ _MOST_INFLATED = 32 << 20
 _BODILESS = (204, 304)
 _SMALL = 64 << 10
 """Bytes of a body that are copied behind the head rather than written beside it."""
+_LEAVE_S = 0.5
+"""So long an engine has to close what we left; twice a way of 200 ms, and some time to notice."""
 
 
 class Keeper(Protocol):
@@ -44,6 +47,9 @@ class Connection(asyncio.Protocol):
     """Of whoever waits until the engine takes more."""
     is_written = True
     """The request went out whole."""
+    is_left = False
+    """Nobody wants what is under way, and the engine may not know it yet."""
+    _leaving: asyncio.TimerHandle | None = None
 
     # Of the answer that is being read:
     _is_head = _is_interim = _has_head = _is_over = _keeps_alive = _ends_by_closing = _has_surplus = False
@@ -59,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._fresh: list[bytes] = []
         """Of the body, what this turn brought."""
+        self._when_over: list[Callable[[], None]] = []
 
     def _new_parser(self) -> httptools.HttpResponseParser:
         parser = httptools.HttpResponseParser(self)
@@ -116,6 +123,27 @@ class Connection(asyncio.Protocol):
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
+    def leave(self) -> None:
+        """The engine hears at once that nobody wants its answer. It has heard when it closes too, which ends the connection;
+        one that does not is waited for no longer than `_LEAVE_S`. Where no half of a connection can be closed (TLS), or
+        the engine has not got all of the request, it ends now."""
+        transport = self._transport
+        if transport is None or not self._may_half_close(transport):
+            self.abort()
+            return
+        self._response, self.is_left = None, True
+        self.resume()  # else its end would not be heard
+        transport.write_eof()
+        self._leaving = self._loop.call_later(_LEAVE_S, self.abort)
+
+    def _may_half_close(self, transport: asyncio.Transport) -> bool:
+        is_whole = self.is_written and not transport.get_write_buffer_size()
+        return is_whole and not transport.is_closing() and transport.can_write_eof()
+
+    def when_over(self, then: Callable[[], None]) -> None:
+        """Of one that is left: called when the engine has heard of it, or has had the time to."""
+        self._when_over.append(then)
+
     def abort(self) -> None:
         """A mere close would wait for unsent bytes, and over TLS for the other side's farewell."""
         self._response = None
@@ -139,6 +167,11 @@ class Connection(asyncio.Protocol):
         del self._parser  # which holds us: the collector is not to be waited for
         self._keeper.lost(self)
         self.resume_writing()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self.is_left = False
+            for then in self._when_over:
+                then()
         response, self._response = self._response, None
         if response is None:
             return
@@ -157,8 +190,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         response = self._response
-        if response is None:  # nobody asked
-            self.abort()
+        if response is None:
+            if not self.is_left:  # nobody asked
+                self.abort()
             return
         take_framed = response.take_framed
         if take_framed is not None and self._is_between:

@@ -30,9 +30,9 @@ class Pool:
         self._all: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    async def ask(self, request: Request, before_write: Callable[[], None]) -> Response:
+    async def ask(self, request: Request, before_write: Callable[[Connection], None]) -> Response:
         """Its head has come then. `before_write` is called in each loop turn in which the request is written, or begins to
-        be. Raises OSError, and what `before_write` raises."""
+        be, with the connection that it goes over. Raises OSError, and what `before_write` raises."""
         stale = 0
         while True:
             may_reuse = request.can_repeat and stale < _MOST_STALE
@@ -41,7 +41,7 @@ class Pool:
             if connection is None:
                 connection = await self._dial(request.target.address)
             try:
-                before_write()
+                before_write(connection)
             except BaseException:
                 self.freed(connection)
                 raise

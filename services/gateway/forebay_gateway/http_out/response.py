@@ -20,7 +20,9 @@ class Line(Protocol):
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
-    def abort(self) -> None: ...
+    def leave(self) -> None:
+        """Nobody wants the rest."""
+        ...
 
 
 class Response:
@@ -140,7 +142,7 @@ class Response:
         """At once, whatever is under way."""
         line, self._line = self._line, None
         if line is not None:
-            line.abort()
+            line.leave()
             self.error = self.error or ClosedEarly()
             self.wake()
 
