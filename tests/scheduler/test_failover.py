@@ -209,7 +209,7 @@ async def test_a_leader_that_is_cut_off_raises_nothing_after_its_successor_claim
         await becomes(lambda: bool(old.deposed))
         assert old.raised == told
         assert old.epoch is None
-        assert old.leader_address == new.name
+        await becomes(lambda: old.leader_address == new.name)
         assert new.deposed == []
         house.assert_epochs_only_grow()
         await new.die()
