@@ -31,7 +31,7 @@ async def read_page(reader: asyncio.StreamReader) -> None:
 
 
 async def test_a_head_that_does_not_end_ends_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "HEAD_S", _WITHIN_S)
+    monkeypatch.setattr(front._Connection, "head_s", _WITHIN_S)
     async with open_house(tmp_path, FakeEngine()) as house:
         reader, writer, page = await connect(house)
         writer.write(page[:-2])
@@ -45,7 +45,7 @@ async def test_a_head_that_does_not_end_ends_its_connection(tmp_path: Path, monk
 async def test_one_that_ends_in_time_is_answered_and_an_idle_connection_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "HEAD_S", _WITHIN_S)
+    monkeypatch.setattr(front._Connection, "head_s", _WITHIN_S)
     async with open_house(tmp_path, FakeEngine()) as house:
         reader, writer, page = await connect(house)
         writer.write(page[:20])

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from forebay.config import parse_address
 from forebay.errors import AlreadyExists, BadInput, CannotStart, ForebayError, NotFound, Unavailable
 from forebay.ops import Ops
+from forebay.timely_heads import TimelyRunner
 from forebay.traces.spans import opened
 from forebay_admin.fleet.agent_wheel import Wheel
 from forebay_admin.fleet.enrolment import Enrolment
@@ -114,7 +115,8 @@ async def open_http(
     docs = (web.get("/docs", rest.docs), web.get("/docs/postman.json", rest.postman))
     app.add_routes([web.get("/", _front_page(ops, pages)), *docs, *join.routes(), *pages.routes, *others])
     app.add_subapp(PREFIX, rest.application())
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
+    # A packed body is not unpacked here, by anybody: a gibibyte may be in each megabyte of it.
+    runner = TimelyRunner(app, access_log=None, shutdown_timeout=5.0, auto_decompress=False)
     await runner.setup()
     host, port = parse_address(listen)
     try:

@@ -18,6 +18,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from forebay.errors import BadInput, ForebayError
+from forebay.timely_heads import TimelyConnection
 from forebay_gateway.callers.call import Call, new_request_id, read_call
 from forebay_gateway.callers.client_address import client_address
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoints
@@ -288,16 +289,13 @@ def _is_packed_and_unread(request: web.BaseRequest) -> bool:
     return "content-encoding" in request.headers and not request.content.is_eof()
 
 
-class _Connection(RequestHandler):
-    """aiohttp's own answers to what is not HTTP at all, in our shape too; and no head may take longer than a hot one's, for
-    which aiohttp has no limit."""
+class _Connection(TimelyConnection):
+    """aiohttp's own answers to what is not HTTP at all, in our shape too; and no head may take longer than a hot one's."""
 
+    head_s = HEAD_S
     endpoints = VirtualEndpoints()
     _path = "/"
     """Of the last request, as far as it came in one piece: of one that the parser refuses nothing else is left."""
-    _head_ends: asyncio.TimerHandle | None = None
-    """While a head has begun and is not whole."""
-
     _hears_out = False
 
     async def hear_out(self) -> None:
@@ -317,19 +315,6 @@ class _Connection(RequestHandler):
         if data[:1].isupper() and (line := _REQUEST_LINE.match(data)) is not None:
             self._path = line[1].decode("latin-1")
         super().data_received(data)
-        if self._waiter is None or self._waiter.done():  # aiohttp has a request, and its answer is under way
-            self._forget_head()
-        elif self._head_ends is None:
-            self._head_ends = asyncio.get_running_loop().call_later(HEAD_S, self.force_close)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._forget_head()
-        super().connection_lost(exc)
-
-    def _forget_head(self) -> None:
-        if self._head_ends is not None:
-            self._head_ends.cancel()
-            self._head_ends = None
 
     def handle_error(
         self,

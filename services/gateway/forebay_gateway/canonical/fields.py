@@ -10,17 +10,22 @@ from typing import Any
 
 import orjson
 
-from forebay_gateway.refused import BadField
+from forebay_gateway.refused import BadField, BodyTooLarge
 
 LONGEST_MODEL_NAME = 256
 MOST_CHOICES = 128
 MOST_MODELS = 16
+MOST_VALUES = 2_000_000
+"""Of one body, counted by its commas and brackets, those within texts too. Each takes up to a hundred bytes once it is read:
+brackets alone, as many as a body may be long, would be 800 MiB and hold up everybody else for seconds."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OTHER_CASES = frozenset(map("".join, product(*zip("model", "MODEL", strict=True)))) - {"model"}
 
 
 def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
-    """`fields`: what it needs, in words. Raises BadField."""
+    """`fields`: what it needs, in words. Raises BadField, BodyTooLarge."""
+    if len(raw) > MOST_VALUES and sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise BodyTooLarge(f"The request's body has more than {MOST_VALUES} values, the most that this gateway takes.")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
