@@ -669,9 +669,16 @@ class Dispatch:
         rate = line.pace.tokens_per_s
         if rate is None:
             return None
-        # Those before it in its line cost what requests here cost, whatever it costs itself.
-        cost = line.pace.mean or self.cost.estimate(request)
-        return waits.predicted_wait_s(line.queue.standing(request), cost, rate)
+        return waits.predicted_wait_s(line.queue.standing(request), self._usual_cost(line, request), rate)
+
+    def _usual_cost(self, line: Line, request: Request) -> float:
+        """Those before it in its line cost what requests here cost, whatever it costs itself. In milli-tokens."""
+        return line.pace.mean or self.cost.estimate(request)
+
+    def _comes_back_after_s(self, line: Line, request: Request) -> float:
+        standing, cost, rate = line.queue.standing(request), self._usual_cost(line, request), line.pace.tokens_per_s
+        predicted_s = waits.predicted_wait_s(standing, cost, rate)
+        return line.returns.after_s(request.user, predicted_s, waits.wait_for_one_s(standing, cost, rate), self.now)
 
     def _could_run(self, request: Request) -> bool:
         """Some backend that is up, and that has not failed it, could take it now or later."""
@@ -717,8 +724,7 @@ class Dispatch:
                 case Refusal.NO_BACKEND | Refusal.ENGINE_FAILED:
                     retry_after_s = self._rules.no_backend_retry_s
                 case _:
-                    line = self.queues.line(request.pool)
-                    retry_after_s = waits.retry_after_s(self.predicted_wait_s(line, request))
+                    retry_after_s = self._comes_back_after_s(self.queues.line(request.pool), request)
         standing = self.limits.standing(request, self.now)
         self.out.append(Reject(gateway.session, request.ledger_id, reason, retry_after_s, message, standing))
 

@@ -6,7 +6,7 @@ import random
 
 from forebay_scheduler.fairness.fair_queue import FairQueue
 from forebay_scheduler.fairness.shares import Shares
-from forebay_scheduler.fairness.waits import Throughput
+from forebay_scheduler.fairness.waits import Returns, Throughput
 from forebay_scheduler.placing.placement import Placement
 from forebay_scheduler.placing.stations import Stations
 from forebay_scheduler.request import PoolName
@@ -16,7 +16,7 @@ from forebay_scheduler.terms import PoolTerms
 
 
 class Line:
-    __slots__ = ("pace", "placement", "pool", "queue", "retries", "terms", "window")
+    __slots__ = ("pace", "placement", "pool", "queue", "retries", "returns", "terms", "window")
 
     def __init__(
         self, pool: PoolName, rules: Rules, shares: Shares, stations: Stations, terms: PoolTerms, chance: random.Random
@@ -26,6 +26,7 @@ class Line:
         self.placement = Placement(stations, terms, chance, rules.placing, self.queue.waiting_for)
         self.retries = RetryBudget(rules.retry_share, rules.retry_reserve)
         self.pace = Throughput()
+        self.returns = Returns()
         self.terms = terms
         self.window = 0.0
         """Tokens of weight one by which a cached prefix may jump the queue."""

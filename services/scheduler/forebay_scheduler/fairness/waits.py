@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 from forebay_scheduler.fairness.fair_queue import Standing
+from forebay_scheduler.request import UserId
 
 LONGEST_S = 120.0
 """Clients that are told more than this give up or ignore it."""
@@ -18,6 +19,9 @@ _MEMORY_S = 30.0
 _KNOWN_AFTER_S = 1.0
 _NEWEST = 0.05
 _LARGEST_KEEPS = 0.999
+_SPREAD = 2.0
+"""The last of those who are told to come back is told so many times what the first is: the queue has moved on by then."""
+_MANY_USERS = 256
 
 
 class Throughput:
@@ -67,6 +71,11 @@ def predicted_wait_s(standing: Standing, cost: float, rate: float | None) -> flo
     return (standing.others_first + own / standing.share) / rate
 
 
+def wait_for_one_s(standing: Standing, cost: float, rate: float | None) -> float:
+    """By how much later the next of its line starts; 0 when that is not known."""
+    return cost / 1000.0 / (standing.share * rate) if rate else 0.0
+
+
 def longest_wait_s(
     standing: Standing, largest_cost: float, rate: float, window: float = 0.0, misjudged_tokens: float = 0.0
 ) -> float:
@@ -86,3 +95,27 @@ def retry_after_s(predicted_s: float | None) -> float:
     if predicted_s is None:
         return UNKNOWN_S
     return max(SHORTEST_S, min(LONGEST_S, predicted_s))
+
+
+class Returns:
+    """When each of those who found no room is told to come back: the first when a place is worth asking for, each one after
+    it a place later, until a queue's length has been told. Told the same, all would come at once, and most in vain."""
+
+    __slots__ = ("_last_at", "_prune_at")
+
+    def __init__(self) -> None:
+        self._last_at: dict[UserId, float] = {}
+        """For when the last one was told to come, in seconds of the clock that `now` is of."""
+        self._prune_at = _MANY_USERS
+
+    def after_s(self, user: UserId, predicted_s: float | None, one_s: float, now: float) -> float:
+        """Never less than what one that joined the queue now would wait, within 1 and 120 s. `one_s`: see wait_for_one_s."""
+        soonest_s = retry_after_s(predicted_s)
+        after_s = max(soonest_s, self._last_at.get(user, -math.inf) + one_s - now)
+        if after_s > min(_SPREAD * soonest_s, LONGEST_S):
+            after_s = soonest_s
+        self._last_at[user] = now + after_s
+        if len(self._last_at) > self._prune_at:
+            self._last_at = {whose: at for whose, at in self._last_at.items() if at > now}
+            self._prune_at = max(_MANY_USERS, 2 * len(self._last_at))
+        return after_s
