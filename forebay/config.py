@@ -20,6 +20,8 @@ from forebay.errors import BadSettings, CannotStart
 
 T = TypeVar("T")
 
+_FOR_COMMANDS = {"FOREBAY_ADMIN_CA"}
+"""What commands read: no setting of a service, though it begins like one."""
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -70,6 +72,8 @@ def read_settings(
             problems.append(f"--set {service}.{name}: there is no such setting{_did_you_mean(name, fields)}")
     prefix = f"FOREBAY_{service.replace('-', '_').upper()}_"
     for name in environ:
+        if name in _FOR_COMMANDS:
+            continue
         if name.startswith(prefix) and name.removeprefix(prefix).lower() not in fields:
             problems.append(
                 f"{name}: there is no such setting{_did_you_mean(name.removeprefix(prefix).lower(), fields)}"

@@ -75,7 +75,8 @@ class WatchedTls:
         self.tls = tls
         self._lock = threading.Lock()  # gRPC asks from a thread of its own
         self._looked_at = time.monotonic()
-        self._refused: _Stamp | None = None
+        self._refused: tuple[_Stamp | None, str] | None = None
+        """What was told last of files that cannot be used."""
         try:
             self._stamp = _stamp(tls)
             self._pem = _read(tls)
@@ -92,19 +93,28 @@ class WatchedTls:
             if not at_once and now - self._looked_at < LOOK_EVERY_S:
                 return self._pem
             self._looked_at = now
-            stamp = self._stamp
+            stamp = None
             try:
                 stamp = _stamp(self.tls)
-                if stamp not in (self._stamp, self._refused):
-                    found = _read(self.tls)
-                    if _stamp(self.tls) != stamp:
-                        return self._pem  # they are being written; the next look finds them whole
-                    self._pem, self._stamp, self._refused = found, stamp, None
-                    log.info("certificates reloaded", extra={"action": "tls", "cert": str(self.tls.cert)})
+                if stamp == self._stamp:
+                    self._refused = None
+                    return self._pem
+                # Also those that could not be used when last looked at: nothing tells that they can be now, since what has
+                # changed may be who is let read them.
+                found = _read(self.tls)
+                if _stamp(self.tls) != stamp:
+                    return self._pem  # they are being written; the next look finds them whole
+                self._pem, self._stamp, self._refused = found, stamp, None
+                log.info("certificates reloaded", extra={"action": "tls", "cert": str(self.tls.cert)})
             except (OSError, ValueError) as error:
-                self._refused = stamp
-                log.warning("certificates not reloaded, the old ones stay", extra={"action": "tls", "why": str(error)})
+                self._tell(stamp, str(error))
             return self._pem
+
+    def _tell(self, stamp: _Stamp | None, why: str) -> None:
+        """Once for each change."""
+        if self._refused != (stamp, why):
+            self._refused = (stamp, why)
+            log.warning("certificates not reloaded, the old ones stay", extra={"action": "tls", "why": why})
 
 
 class Authorities:

@@ -1,4 +1,5 @@
-"""Logs to another place than the process's own output: lines of RFC 5424, and a place that may be slow, full or away.
+"""Logs to another place than the process's own output: lines of RFC 5424 or of JSON, none longer than receivers take, and a
+place that may be slow, full or away.
 
 A line is made where it is logged and sent by a thread. Between them is a queue with an end: while the place takes nothing
 the service goes on, and what the queue has no room for is counted and told once lines pass again."""
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import json
 import logging
 import queue
 import re
@@ -30,6 +32,8 @@ _DAEMON = 3
 _SEVERITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 _MOST_VALUE = 1024
 _MOST_STRUCTURED = 6144
+_LEAST_VALUE = 64
+_MOST_NAME = 128
 _CONNECT_S, _SEND_S = 3.0, 5.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 10.0
 _FAREWELL_S = 2.0
@@ -64,7 +68,40 @@ def syslog_line(line: Line, *, app: str, host: str, process: int) -> bytes:
     at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = f"<{_DAEMON * 8 + severity}>1 {at} {_name(host, 255)} {_name(app, 48)} {process} {_name(line.action, 32)}"
     whole = f"{head} {_structured(line.fields)} ".encode() + b"\xef\xbb\xbf" + printable(line.event).encode()
-    return whole if len(whole) <= MOST_BYTES else whole[:MOST_BYTES].decode(errors="ignore").encode()
+    return _within_bound(whole)
+
+
+def _within_bound(line: bytes) -> bytes:
+    """Cut between two characters."""
+    return line if len(line) <= MOST_BYTES else line[:MOST_BYTES].decode(errors="ignore").encode()
+
+
+def json_line(fields: Mapping[str, object], most: int | None) -> str:
+    """One object, in ASCII. What `most` bytes have no room for is cut: the longest values first, to less and less of their
+    beginning and their end; then the last fields, of which `left_out` tells the number."""
+    line = json.dumps(fields, default=str)
+    if most is None or len(line) <= most:
+        return line
+    cut, characters = dict(fields), most
+    while characters > _LEAST_VALUE:
+        characters //= 2
+        cut = {name: _cut(value, characters) for name, value in fields.items()}
+        line = json.dumps(cut, default=str)
+        if len(line) <= most:
+            return line
+    left = list(cut)
+    while len(line) > most and left:
+        del left[-max(1, len(left) // 8) :]
+        named = {name[:_MOST_NAME]: cut[name] for name in left}
+        line = json.dumps(named | {"left_out": len(cut) - len(left)}, default=str)
+    return line
+
+
+def _cut(value: object, characters: int) -> object:
+    """As it is when it is short, else both ends of its text."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    half = characters // 2
+    return value if len(text) <= characters else f"{text[:half]} … {text[-half:]}"  # a traceback's end says what it was
 
 
 def _structured(fields: Mapping[str, object]) -> str:
@@ -146,7 +183,8 @@ class PlaceHandler(logging.Handler):
 
     def _put(self, text: str) -> None:
         try:
-            self._waiting.put_nowait(text.encode(errors="backslashreplace"))
+            # Those of our own forms are within it; what is for people to read may be of any length.
+            self._waiting.put_nowait(_within_bound(text.encode(errors="backslashreplace")))
         except queue.Full:
             self.dropped += 1
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from forebay.errors import BadSettings
-from forebay.syslog import Line, Place, PlaceHandler, parse_place, printable, syslog_line
+from forebay.syslog import MOST_BYTES, Line, Place, PlaceHandler, json_line, parse_place, printable, syslog_line
 
 FORMATS = ("auto", "json", "text", "syslog")
 FORMAT_VARIABLE, PLACE_VARIABLE = "FOREBAY_LOG_FORMAT", "FOREBAY_LOG_TO"
@@ -25,9 +25,10 @@ _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 class JsonLines(logging.Formatter):
     """`logging` records as JSON; what came in `extra` is a field of its own."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, most_bytes: int | None = None) -> None:
         super().__init__()
         self._service = service
+        self._most_bytes = most_bytes
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -39,7 +40,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json_line(line, self._most_bytes)
 
 
 class ReadableLines(logging.Formatter):
@@ -79,7 +80,8 @@ def set_up_logs(service: str, level: str = "INFO", *, form: str | None = None, t
     form, place = read_log_settings({FORMAT_VARIABLE: form, PLACE_VARIABLE: to}, os.environ)
     if form == "auto":
         form = "syslog" if place is not None else "text" if sys.stderr.isatty() else "json"
-    formatter = {"json": JsonLines(service), "text": ReadableLines(), "syslog": SyslogLines(service)}[form]
+    longest = None if place is None else MOST_BYTES
+    formatter = {"json": JsonLines(service, longest), "text": ReadableLines(), "syslog": SyslogLines(service)}[form]
     handler = (
         logging.StreamHandler(sys.stderr) if place is None else PlaceHandler(place, counted_frames=form == "syslog")
     )

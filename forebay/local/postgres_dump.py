@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -21,6 +21,7 @@ from forebay.local.postgres_roles import OWNERS
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _MOST_SAID = 2000
+_PIECE = 1 << 18
 
 
 class DumpFailed(ForebayError):
@@ -40,18 +41,29 @@ async def server_version(url: str) -> str:
 async def dump(url: str, to: Path, *, programs: Path | None = None) -> None:
     """Both schemas as of one moment, in PostgreSQL's custom format; whoever writes meanwhile is not kept waiting.
     `programs`: the folder with pg_dump; None: whichever is installed. Raises DumpFailed."""
-    program = await find_program("pg_dump", programs)
+    await _run([*await _dumping(programs), f"--file={to}"], url)
+
+
+async def dump_into(write: Callable[[bytes], object], url: str, *, programs: Path | None = None) -> None:
+    """The same, piece by piece and never in a file of its own. Raises DumpFailed, also after some pieces."""
+    await _run(await _dumping(programs), url, write)
+
+
+async def _dumping(programs: Path | None) -> list[str]:
     which = [f"--schema={owner}" for owner in OWNERS]
-    await _run([program, "--format=custom", "--no-owner", "--no-privileges", *which, f"--file={to}"], url)
+    return [await find_program("pg_dump", programs), "--format=custom", "--no-owner", "--no-privileges", *which]
 
 
 async def restore(dumped: Path, urls: Sequence[tuple[str, str]], *, programs: Path | None = None) -> None:
-    """`urls`: schema → a URL of its owner, in whose hands everything in it will be. Each schema comes whole or not at all.
-    Raises DumpFailed, also when something is in one of them already."""
+    """`urls`: schema → a URL of its owner, in whose hands everything in it will be. What goes to the same URL comes in one
+    transaction, whole or not at all. Raises DumpFailed, also when something is in one of the schemas already; nothing is
+    changed then but that a schema may be there, with nothing in it."""
     program = await find_program("pg_restore", programs)
     for schema, url in urls:
         await _ensure_empty(schema, url)
-        how = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", f"--schema={schema}")
+    for url in dict.fromkeys(url for _, url in urls):
+        which = [f"--schema={schema}" for schema, its_url in urls if its_url == url]
+        how = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", *which)
         await _run([program, *how, str(dumped)], url)
 
 
@@ -98,11 +110,13 @@ async def _ensure_empty(schema: str, url: str) -> None:
         await connection.close()
     if held:
         raise DumpFailed(
-            f"The database has a schema {schema} with something in it: restore into an empty one, or drop that schema."
+            f"The database has a schema {schema} with something in it: restore into an empty database. If that is what an "
+            f"interrupted restore left and nobody needs it, drop it first: DROP SCHEMA {schema} CASCADE."
         )
 
 
-async def _run(argv: Sequence[str], url: str) -> None:
+async def _run(argv: Sequence[str], url: str, write: Callable[[bytes], object] | None = None) -> None:
+    """`write` is given what it writes to its standard output. Raises DumpFailed."""
     place, password = _without_password(url)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     if password:
@@ -112,11 +126,11 @@ async def _run(argv: Sequence[str], url: str) -> None:
         f"--dbname={place}",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.STDOUT if write is None else asyncio.subprocess.PIPE,
         env=environ,
     )
     try:
-        said, _ = await asked.communicate()
+        said = await (_words(asked) if write is None else _pieces(asked, write))
     finally:
         if asked.returncode is None:
             asked.kill()
@@ -129,6 +143,27 @@ async def _run(argv: Sequence[str], url: str) -> None:
                 " Programs of the server's version, or a newer one, are needed: install them and put them on the PATH."
             )
         raise DumpFailed(f"{Path(argv[0]).name} failed: {words or f'exit status {asked.returncode}'}.{hint}")
+
+
+async def _words(asked: asyncio.subprocess.Process) -> bytes:
+    said, _ = await asked.communicate()
+    return said
+
+
+async def _pieces(asked: asyncio.subprocess.Process, write: Callable[[bytes], object]) -> bytes:
+    """What it says of errors; its output goes to `write`."""
+    assert asked.stdout is not None
+    assert asked.stderr is not None
+    errors = asyncio.create_task(
+        asked.stderr.read()
+    )  # beside: it must not stand still because nobody reads what it says
+    try:
+        while piece := await asked.stdout.read(_PIECE):
+            write(piece)
+        await asked.wait()
+        return await errors
+    finally:
+        errors.cancel()
 
 
 def _without_password(url: str) -> tuple[str, str]:

@@ -29,6 +29,12 @@ def remember_programs(directory: Path, binaries: Binaries) -> None:
     (directory / _PROGRAMS).write_text(f"{binaries.folder}\n")
 
 
+def remembered_programs(directory: Path) -> str:
+    """Their folder; empty when none served it yet."""
+    file = directory / _PROGRAMS
+    return file.read_text().strip() if file.exists() else ""
+
+
 def next_data(directory: Path) -> Path:
     """Where the new data is made."""
     fresh = directory.resolve() / "data.next"
@@ -91,9 +97,8 @@ async def _has_database(url: str) -> bool:
 
 
 def _places(directory: Path, major: int) -> Iterator[Path]:
-    remembered = directory / _PROGRAMS
-    if remembered.exists():
-        yield Path(remembered.read_text().strip())
+    if remembered := remembered_programs(directory):
+        yield Path(remembered)
     for source in SOURCES:
         spec = find_spec(source.module)
         for root in (spec.submodule_search_locations or ()) if spec else ():

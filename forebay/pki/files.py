@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -22,3 +24,29 @@ def write_whole(path: Path, content: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     fresh.replace(path)
+
+
+def replace_whole(path: Path, content: bytes, mode: int) -> None:
+    """The same, but that owner, group and mode of a file that is there stay as they are, as far as we may: whoever was let
+    read the one before reads this one too. It is on the disk when this returns."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        os.fchmod(descriptor, _taken_over(path, descriptor) or mode)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.replace(path)
+
+
+def _taken_over(path: Path, descriptor: int) -> int | None:
+    """The mode of what is there, once the new one is its group's too; None when there is nothing, or that cannot be."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return None
+    with suppress(PermissionError):  # who is not root gives files to groups of their own, and to nobody
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    return stat.S_IMODE(before.st_mode) if os.fstat(descriptor).st_gid == before.st_gid else None

@@ -6,7 +6,8 @@
     DIR/<name>/ca.crt          whom that part believes: one authority, or two while one replaces the other
 
 An authority is replaced in three steps, with the folders carried to where they are used after each: `begin` makes the next
-one and has it believed, `switch` signs everything anew with it, `finish` has the old one believed no more."""
+one and has it believed, `switch` signs everything anew with it, `finish` has the old one believed no more. A step that was
+interrupted, wherever that was, is finished by taking it again; until then what is there can be used."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ from forebay.pki.certificates import (
     read_certificate,
     read_key,
 )
-from forebay.pki.files import PUBLIC, write_private, write_whole
+from forebay.pki.files import PRIVATE, PUBLIC, replace_whole
 
 AUTHORITY_DAYS, PART_DAYS = 3650, 365
 NEARBY = ("localhost", "127.0.0.1", "::1")
@@ -82,10 +83,11 @@ class Folder:
         if not self._ca("ca.crt").is_file():
             raise NotFound(f"There is no authority in {root}: make one with `forebay pki init {root}`.")
         try:
-            self.authority = self._authority("ca")
-            self.next = self._authority("next") if self._ca("next.crt").exists() else None
-            old = self._ca("old.crt")
-            self.old = read_certificate(old.read_bytes()) if old.exists() else None
+            is_between = self._is_between
+            self.authority = self._authority("next" if is_between else "ca", "ca")
+            self.next = self._authority("next", "next") if self._ca("next.crt").exists() and not is_between else None
+            old = read_certificate(self._ca("old.crt").read_bytes()) if self._ca("old.crt").exists() else None
+            self.old = old if old != self.authority.certificate else None
         except (OSError, ValueError) as error:
             raise NotPossible(
                 f"The authority in {root / _CA} cannot be read: {error}. Put it back from a copy."
@@ -115,19 +117,20 @@ class Folder:
         place = self.part(name)
         # Whoever reads between two of these finds a pair that does not match, and keeps what it had.
         self._tell_believed(name)
-        write_private(place / "tls.key", pem_of_key(made.key))
-        write_whole(place / "tls.crt", pem_of(made.certificate), PUBLIC)
+        replace_whole(place / "tls.key", pem_of_key(made.key), PRIVATE)
+        replace_whole(place / "tls.crt", pem_of(made.certificate), PUBLIC)
         return self._shown(name, made.certificate, now)
 
     def show(self, now: datetime) -> list[Shown]:
         return [self._shown(name, self._certificate(name), now) for name in self.parts]
 
     def renew(self, now: datetime, lasts: timedelta, *, everything: bool = False) -> list[Shown]:
-        """Anew, for the same hosts: those that are due, expired or foreign, or all of them."""
+        """Anew, for the same hosts: those that are due, expired or foreign, or whose key is another's since somebody was
+        interrupted; or all of them."""
         return [
             self.issue(one.name, one.hosts, now, lasts)
             for one in self.show(now)
-            if everything or one.standing is not Standing.GOOD
+            if everything or one.standing is not Standing.GOOD or not self._has_its_key(one.name)
         ]
 
     def keep(self, name: str, hosts: Sequence[str], now: datetime, lasts: timedelta) -> None:
@@ -140,31 +143,43 @@ class Folder:
         self.issue(name, hosts, now, lasts)
 
     def rotate(self, step: Step, now: datetime, lasts: timedelta) -> None:
-        """Raises NotPossible when it is another step's turn."""
+        """A step that was interrupted is finished. Raises NotPossible when it is another step's turn."""
+        if has_moved := self._is_between:
+            self._ca("next.crt").replace(self._ca("ca.crt"))
         if step is Step.BEGIN:
             self._begin(now)
         elif step is Step.SWITCH:
-            self._switch(now, lasts)
+            self._switch(now, lasts, has_moved)
         else:
             self._finish(now)
 
     def _begin(self, now: datetime) -> None:
-        if self.next is not None or self.old is not None:
+        if self.old is not None or (self.next is not None and all(map(self._is_told, self.parts))):
             turn = Step.SWITCH if self.next is not None else Step.FINISH
             raise NotPossible(f"The authority is being replaced already; the next step is `{turn}`.")
-        self.next = _new_authority(now)
-        write_private(self._ca("next.key"), pem_of_key(self.next.key))
-        write_whole(self._ca("next.crt"), pem_of(self.next.certificate), PUBLIC)
+        if self.next is None:
+            self.next = _new_authority(now)
+            replace_whole(self._ca("next.key"), pem_of_key(self.next.key), PRIVATE)
+            replace_whole(self._ca("next.crt"), pem_of(self.next.certificate), PUBLIC)
         self._tell_all()
 
-    def _switch(self, now: datetime, lasts: timedelta) -> None:
-        if self.next is None:
+    def _switch(self, now: datetime, lasts: timedelta, has_moved: bool) -> None:
+        if self.next is None and self.old is None:
             raise NotPossible("No other authority was made yet: `begin` comes first.")
-        write_whole(self._ca("old.crt"), pem_of(self.authority.certificate), PUBLIC)
-        for ending in ("key", "crt"):
-            self._ca(f"next.{ending}").replace(self._ca(f"ca.{ending}"))
-        self.old, self.authority, self.next = self.authority.certificate, self.next, None
-        self.renew(now, lasts, everything=True)
+        if self.next is not None:
+            replace_whole(self._ca("old.crt"), pem_of(self.authority.certificate), PUBLIC)
+            self._ca("next.key").replace(self._ca("ca.key"))
+            self._ca("next.crt").replace(self._ca("ca.crt"))
+            self.old, self.authority, self.next = self.authority.certificate, self.next, None
+            has_moved = True
+        renewed = self.renew(now, lasts)  # all that the old one signed is due
+        if not (has_moved or renewed):
+            raise NotPossible(f"Everything is signed by the new authority already; the next step is `{Step.FINISH}`.")
+
+    @property
+    def _is_between(self) -> bool:
+        """Interrupted between two renames of `switch`: the key went first, and ca.key is that of next.crt."""
+        return self._ca("next.crt").exists() and not self._ca("next.key").exists()
 
     def _finish(self, now: datetime) -> None:
         if self.old is None:
@@ -174,22 +189,31 @@ class Folder:
             raise NotPossible(
                 f"The old authority's certificates are in use still, by {', '.join(left)}: `forebay pki renew` comes first."
             )
-        self._ca("old.crt").unlink()
         self.old = None
         self._tell_all()
+        self._ca("old.crt").unlink()
 
     def _tell_all(self) -> None:
         for name in self.parts:
             self._tell_believed(name)
 
     def _tell_believed(self, name: str) -> None:
-        file, told = self.part(name) / "ca.crt", b"".join(map(pem_of, self.believed))
-        if not file.exists() or file.read_bytes() != told:
-            write_whole(file, told, PUBLIC)
+        if not self._is_told(name):
+            replace_whole(self.part(name) / "ca.crt", self._told, PUBLIC)
+
+    def _is_told(self, name: str) -> bool:
+        file = self.part(name) / "ca.crt"
+        return file.exists() and file.read_bytes() == self._told
+
+    @property
+    def _told(self) -> bytes:
+        return b"".join(map(pem_of, self.believed))
 
     def _has_its_key(self, name: str) -> bool:
         try:
             key = read_key((self.part(name) / "tls.key").read_bytes())
+        except PermissionError:
+            return True  # as far as we may know
         except (OSError, ValueError):
             return False
         return key.public_key() == self._certificate(name).public_key()
@@ -215,11 +239,11 @@ class Folder:
         except (OSError, ValueError) as error:
             raise NotPossible(f"{file} is no certificate ({error}): issue {name}'s anew.") from error
 
-    def _authority(self, name: str) -> Authority:
+    def _authority(self, name: str, key_name: str) -> Authority:
         certificate = read_certificate(self._ca(f"{name}.crt").read_bytes())
-        key = read_key(self._ca(f"{name}.key").read_bytes())
+        key = read_key(self._ca(f"{key_name}.key").read_bytes())
         if key.public_key() != certificate.public_key():
-            raise ValueError(f"{name}.key is not the key of {name}.crt")
+            raise ValueError(f"{key_name}.key is not the key of {name}.crt")
         return Authority(certificate, key)
 
     def _ca(self, file: str) -> Path:
@@ -234,8 +258,8 @@ def make_folder(root: Path, now: datetime) -> Folder:
         )
     made = _new_authority(now)
     try:
-        write_private(root / _CA / "ca.key", pem_of_key(made.key))
-        write_whole(root / _CA / "ca.crt", pem_of(made.certificate), PUBLIC)
+        replace_whole(root / _CA / "ca.key", pem_of_key(made.key), PRIVATE)
+        replace_whole(root / _CA / "ca.crt", pem_of(made.certificate), PUBLIC)
     except OSError as error:
         raise BadInput(f"{root} cannot be written: {error.strerror}.") from error
     return Folder(root)

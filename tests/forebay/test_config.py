@@ -179,6 +179,12 @@ def test_settings_of_another_service_are_not_ours() -> None:
     assert settings.slots == 4
 
 
+def test_what_commands_read_of_an_operators_environment_keeps_no_service_from_starting() -> None:
+    assert read_settings(Settings, "admin", file={}, environ={"FOREBAY_ADMIN_CA": "/etc/forebay/ca.crt"}) == Settings()
+    with pytest.raises(BadSettings, match="FOREBAY_ADMIN_CAS: there is no such setting"):
+        read_settings(Settings, "admin", file={}, environ={"FOREBAY_ADMIN_CAS": "/etc/forebay/ca.crt"})
+
+
 def test_a_table_of_a_service_must_be_a_table() -> None:
     with pytest.raises(BadSettings, match="must be a table"):
         read_settings(Settings, "gateway", file={"gateway": 5}, environ={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import stat
@@ -147,8 +148,9 @@ def test_steps_go_one_after_the_other(folder: Folder) -> None:
     assert (folder.part("registry") / "ca.crt").read_bytes() == (folder.part("admin") / "ca.crt").read_bytes()
     old = certificate(folder, "registry")
     folder.rotate(Step.SWITCH, NOW, YEAR)
-    with pytest.raises(NotPossible, match="next step is `finish`"):
-        folder.rotate(Step.BEGIN, NOW, YEAR)
+    for step in (Step.BEGIN, Step.SWITCH):
+        with pytest.raises(NotPossible, match="next step is `finish`"):
+            folder.rotate(step, NOW, YEAR)
     (folder.part("registry") / "tls.crt").write_bytes(pem_of(old))
     assert [one.standing for one in folder.show(NOW)] == [Standing.GOOD, Standing.DUE]
     with pytest.raises(NotPossible, match="in use still, by registry"):
@@ -156,6 +158,82 @@ def test_steps_go_one_after_the_other(folder: Folder) -> None:
     folder.renew(NOW, YEAR)
     folder.rotate(Step.FINISH, NOW, YEAR)
     assert (folder.part("registry") / "ca.crt").read_bytes().count(b"BEGIN CERTIFICATE") == 1
+
+
+class Interrupted(BaseException):
+    """As a process that is killed."""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """After so many files were put in their places, nothing goes on."""
+    left = [after]
+    replace = Path.replace
+
+    def counted(self: Path, target: Path) -> Path:
+        if not left[0]:
+            raise Interrupted
+        left[0] -= 1
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", counted)
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_step_that_is_interrupted_anywhere_is_finished_by_taking_it_again(
+    step: Step, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("admin", "gateway-1"):
+        folder.issue(name, (), NOW, YEAR)
+    for before in list(Step)[: list(Step).index(step)]:
+        Folder(folder.root).rotate(before, NOW, YEAR)
+    for after in range(100):
+        copy = Path(shutil.copytree(folder.root, tmp_path / f"{after}"))
+        with monkeypatch.context() as patched:
+            interrupt(patched, after)
+            try:
+                Folder(copy).rotate(step, NOW, YEAR)
+                break
+            except Interrupted:
+                pass
+        assert [one.name for one in Folder(copy).show(NOW)] == ["admin", "gateway-1"]
+        Folder(copy).rotate(step, NOW, YEAR)
+        taken = Folder(copy)
+        assert len(taken.believed) == (1 if step is Step.FINISH else 2)
+        assert {one.standing for one in taken.show(NOW)} == {Standing.GOOD}, after
+        for name in taken.parts:
+            assert (taken.part(name) / "ca.crt").read_bytes() == b"".join(map(pem_of, taken.believed)), after
+        assert talks_to(taken, "admin", "gateway-1", "gateway-1")
+        assert talks_to(taken, "gateway-1", "admin", "admin")
+        assert (
+            sorted(file.name for file in (copy / "ca").iterdir() if not file.name.startswith("."))
+            == {
+                Step.BEGIN: ["ca.crt", "ca.key", "next.crt", "next.key"],
+                Step.SWITCH: ["ca.crt", "ca.key", "old.crt"],
+                Step.FINISH: ["ca.crt", "ca.key"],
+            }[step]
+        )
+    assert after > 1
+
+
+def test_a_certificate_whose_key_is_another_s_since_somebody_was_interrupted_is_issued_anew(folder: Folder) -> None:
+    for name in ("admin", "gateway-1"):
+        folder.issue(name, (), NOW, YEAR)
+    shutil.copy(folder.part("gateway-1") / "tls.key", folder.part("admin") / "tls.key")
+    assert [one.name for one in folder.renew(NOW, YEAR)] == ["admin"]
+    assert talks_to(folder, "admin", "gateway-1", "gateway-1")
+
+
+def test_who_was_let_read_a_key_reads_the_one_that_takes_its_place(folder: Folder) -> None:
+    folder.issue("admin", (), NOW, YEAR)
+    key = folder.part("admin") / "tls.key"
+    key.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(key, 12, 34)
+    before = key.stat()
+    folder.renew(NOW, YEAR, everything=True)
+    after = key.stat()
+    assert before.st_ino != after.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
 def test_an_authority_is_made_once_and_one_that_is_damaged_is_told(folder: Folder, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +165,32 @@ def test_too_many_fields_are_left_out_and_said_to_be() -> None:
     assert int(parsed(line)[1]["left_out"]) == 14
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"error": "Traceback" + "x" * 100_000 + "ValueError: what it was", "action": "fail"},
+        {"error": "\U0001f600" * 20_000, "action": "\x00" * 20_000},
+        {"action": "fail", "list": ["ü" * 100] * 1000, "number": 7},
+        {"action": "fail", **{f"field_{n}": "\U0001f600" * 1000 for n in range(200)}},
+        {"action": "fail", **{f"{n} " + "y" * 20_000: "z" for n in range(20)}},
+    ],
+    ids=["long", "escaped", "nested", "many", "long names"],
+)
+@pytest.mark.parametrize("most", [2048, 8192])
+def test_a_json_line_that_is_too_long_is_cut_and_a_whole_object_still(fields: dict[str, Any], most: int) -> None:
+    line = JsonLines("gateway", most).format(record("what happened", **fields))
+    assert most // 6 < len(line.encode()) <= most
+    told = json.loads(line)
+    assert (told["event"], told["service"], told["level"]) == ("what happened", "gateway", "info")
+    assert told["action"][:4] == fields["action"][:4]
+    assert "left_out" in told or told.keys() >= fields.keys()
+    if "left_out" in told:
+        assert len(told) - 1 + told["left_out"] == len(fields) + 4
+    if "error" in fields:
+        assert told["error"][:20] == fields["error"][:20]
+        assert told["error"][-20:] == fields["error"][-20:]
+
+
 # --- where to ---------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +202,26 @@ def test_lines_go_to_a_datagram_socket_of_the_machine(tmp_path: Path) -> None:
         logging.getLogger("forebay.x").info("hello", extra={"action": "greet"})
         head, fields = parsed(log.recv(9000).decode())
     assert (head["event"], fields) == ("hello", {"action": "greet"})
+
+
+def test_a_json_line_of_any_length_goes_by_udp_as_one_whole_object() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as log:
+        log.bind(("127.0.0.1", 0))
+        log.settimeout(20)
+        set_up_logs("gateway", form="json", to=f"udp://127.0.0.1:{log.getsockname()[1]}")
+        logging.getLogger("forebay.x").info("hello", extra={"why": "ü" * 100_000})
+        told = json.loads(log.recv(70_000))
+        assert (told["event"], told["why"][:100]) == ("hello", "ü" * 100)
+        assert dropped_lines() == 0
+
+
+def test_a_line_for_people_of_any_length_goes_by_udp_as_far_as_there_is_room() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as log:
+        log.bind(("127.0.0.1", 0))
+        log.settimeout(20)
+        set_up_logs("gateway", form="text", to=f"udp://127.0.0.1:{log.getsockname()[1]}")
+        logging.getLogger("forebay.x").info("ü" * 100_000)
+        assert 8000 < len(log.recv(70_000).decode().encode()) <= 8192
 
 
 def test_lines_go_by_udp() -> None:

@@ -66,13 +66,19 @@ def test_a_worker_is_a_gateway_of_its_own_and_the_same_user_of_the_bus(tmp_path:
         ((".", "worker-1", "worker-3"), 2, [".", "worker-3"]),
         (("worker-1", "worker-2"), 2, []),
         ((), 2, []),
+        (("worker-1", "worker-next"), 2, ["worker-next"]),
+        (
+            ("worker-1", "worker-next/worker-1", "worker-next/worker-2"),
+            2,
+            ["worker-next/worker-1", "worker-next/worker-2"],
+        ),
     ],
 )
 def test_what_lies_in_journals_of_other_numbers_of_workers_is_found(
     tmp_path: Path, with_records: tuple[str, ...], workers: int, left: list[str]
 ) -> None:
-    for name in ("worker-1", "worker-2", "worker-3"):
-        (tmp_path / name).mkdir()
+    for name in ("worker-1", "worker-2", "worker-3", "worker-next/worker-1", "worker-next/worker-2"):
+        (tmp_path / name).mkdir(parents=True)
     for name in with_records:
         (tmp_path / name / "0000000001.segment").touch()
     assert left_journals(tmp_path, workers) == [tmp_path / name for name in left]

@@ -31,9 +31,11 @@ from forebay.wire.v1 import (
 )
 from tests.system.conftest import FakeEngineProcess
 from tests.system.installation import Installation, ask, eventually, start_up, stream
+from tests.system.next_version import NEXT, make_next_version
 
 _PORTS = {"admin": 2, "scheduler": 3, "registry": 4}
 _OPERATORS = 19
+_UNAVAILABLE = 6
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +50,27 @@ def secured(tmp_path_factory: pytest.TempPathFactory, fake_engine: FakeEnginePro
 
 def cli(installation: Installation, *words: str) -> Any:
     """As an operator on this machine types it: everything that is needed stands in connection.json."""
+    done = run_cli(installation, *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def has_row(installation: Installation, request_id: str) -> bool:
+    """Not yet, as long as admin comes up."""
+    done = run_cli(installation, "usage", "--rows")
+    assert done.returncode in (0, _UNAVAILABLE), done.stderr
+    return done.returncode == 0 and any(row["request_id"] == request_id for row in json.loads(done.stdout))
+
+
+def run_cli(installation: Installation, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FOREBAY_")}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "forebay", *words, "--json"],
         capture_output=True,
         text=True,
         timeout=60,
         env={**environment, "FOREBAY_DATA_DIR": str(installation.data_dir)},
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) if done.stdout.strip() else None
 
 
 def pki(installation: Installation) -> Path:
@@ -202,10 +215,43 @@ async def test_the_authority_is_replaced_while_a_stream_runs_and_parts_restart(
         await until_ok(address, service, token_of(secured, caller), tls_of(secured, caller))
     await answered(secured, client, "mtls-after")
     await eventually(
-        lambda: any(row["request_id"] == "mtls-after" for row in cli(secured, "usage", "--rows")),
+        lambda: has_row(secured, "mtls-after"),
         90,
         "no ledger row came",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_it_is_backed_up_restored_and_replaced_by_a_new_version_like_any_other(
+    secured: Installation, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    told = await asyncio.to_thread(forebay, "backup", tmp_path / "a.backup", "--data-dir", secured.data_dir)
+    assert told["warnings"] == []
+    assert told["streams"].keys() >= {"FOREBAY_USAGE", "KV_forebay-scheduler"}
+    await asyncio.to_thread(forebay, "restore", tmp_path / "a.backup", "--data-dir", tmp_path / "restored")
+    for part in ("ca/ca.key", "gateway-1/tls.key", "nats/tls.crt"):
+        assert (tmp_path / "restored" / "secrets" / "pki" / part).read_bytes() == (pki(secured) / part).read_bytes()
+
+    new = make_next_version(tmp_path / "next")
+    words = ("upgrade", "--to", new, "--data-dir", secured.data_dir, "--no-backup", "--ready-within", "300")
+    told = await asyncio.to_thread(forebay, *words)
+    assert (told["result"], told["to"]) == ("upgraded", NEXT)
+    await answered(secured, client, "mtls-upgraded")
+    await eventually(
+        lambda: has_row(secured, "mtls-upgraded"),
+        90,
+        "no ledger row came",
+    )
+
+
+def forebay(*words: str | Path) -> Any:
+    """The last of what it tells."""
+    done = subprocess.run(
+        [sys.executable, "-m", "forebay", *map(str, words), "--json"], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr)
+    return json.loads(done.stdout if words[0] != "upgrade" else done.stdout.splitlines()[-1])
 
 
 async def replace_authority(secured: Installation, client: aiohttp.ClientSession) -> None:

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from forebay.errors import BadInput, ForebayError, NotFound
+from forebay.local.backup.aside import Aside
 from forebay.local.backup.seal import MAGIC, OpeningReader, SealingWriter
 
 MANIFEST = "manifest.json"
@@ -66,6 +67,9 @@ class ArchiveWriter:
             status = os.fstat(file.fileno())
             self._add(name, _Exactly(file, status.st_size), status.st_size, status.st_mode & 0o777)
 
+    def add_aside(self, name: str, aside: Aside) -> None:
+        self._add(name, _Exactly(aside.read_back(), aside.size), aside.size, 0o600)
+
     def add_bytes(self, name: str, content: bytes) -> None:
         self._add(name, _Exactly(io.BytesIO(content), len(content)), len(content), 0o600)
 
@@ -80,11 +84,15 @@ class ArchiveWriter:
         self._members[name] = Member(name, size, content.digest.hexdigest())
 
 
+class _Reads(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass
 class _Exactly:
     """So many bytes of a file and no more; zeros for those that it lost meanwhile."""
 
-    source: BinaryIO
+    source: _Reads
     left: int
     digest: Any = field(default_factory=hashlib.sha256)
 

@@ -11,9 +11,8 @@ import asyncio
 import json
 import os
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,15 +20,16 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from forebay import subjects
-from forebay.errors import BadInput, NotFound, Unavailable
+from forebay.errors import BadInput, ForebayError, NotFound, Unavailable
 from forebay.local.backup.archive import ArchiveWriter, Manifest, write_archive
+from forebay.local.backup.aside import set_aside
 from forebay.local.backup.streams import USER, copy_stream, open_streams
 from forebay.local.data_directory import DataDirectory, demand_space, open_data_directory
 from forebay.local.nats import open_nats
 from forebay.local.ports import any_free_port
 from forebay.local.postgres import SUPERUSER, open_postgres
 from forebay.local.postgres_binaries import find_binaries
-from forebay.local.postgres_dump import dump, server_version
+from forebay.local.postgres_dump import dump_into, server_version
 from forebay.local.postgres_roles import DATABASE
 from forebay.local.started import Started, read_started
 
@@ -64,6 +64,10 @@ _ROOM = 200 * 1000**2
 Say = Callable[[str], None]
 
 
+class BackupNotWritten(ForebayError):
+    """The backup could not be written to its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sources:
     database_url: str
@@ -84,34 +88,30 @@ async def make_backup(
     say: Say = lambda line: None,
 ) -> tuple[Path, Manifest]:
     """`to`: a file, or a folder in which it gets a name with the time in it. Raises NotFound, Unavailable, CannotStart,
-    DumpFailed, StreamNotCopied."""
+    DumpFailed, StreamNotCopied, BackupNotWritten."""
     if not data.secrets.is_dir():
         raise NotFound(f"There is no Forebay in {data.root}: name its data directory with --data-dir.")
     now = datetime.now(UTC)
     file = await asyncio.to_thread(_place, data, to, now)
     demand_space(file.parent, _ROOM, "for a backup")
     async with _sources(data, config, say) as sources:
-        with (
-            tempfile.TemporaryDirectory(prefix=".forebay-backup-", dir=file.parent) as room,
-            write_archive(file, passphrase) as archive,
-        ):
+        with _failure_told(file), write_archive(file, passphrase) as archive:
             warnings: list[str] = []
             say("Copying gateways' journals")
             await asyncio.to_thread(_add_folder, archive, data.root, data.journal)
-            streams = await _add_streams(archive, sources, data, Path(room), warnings, say)
+            streams = await _add_streams(archive, sources, data, file.parent, warnings, say)
             say("Copying uploaded files")
             await asyncio.to_thread(_add_folder, archive, data.root, data.content)
             say("Dumping PostgreSQL")
-            dumped = Path(room) / DUMP
-            await dump(sources.database_url, dumped, programs=sources.programs)
-            await asyncio.to_thread(archive.add_file, DUMP, dumped)
-            dumped.unlink()
+            with set_aside(file.parent) as aside:
+                await dump_into(aside.write, sources.database_url, programs=sources.programs)
+                await asyncio.to_thread(archive.add_aside, DUMP, aside)
             await asyncio.to_thread(_add_folder, archive, data.root, data.content)  # those that came meanwhile
             say("Copying secrets and settings")
             for path in _rest(data):
-                archive.add_file(path.relative_to(data.root).as_posix(), path)
+                _add_if_there(archive, path.relative_to(data.root).as_posix(), path)
             if sources.config is not None and sources.config.is_file():
-                archive.add_file(SETTINGS, sources.config)
+                _add_if_there(archive, SETTINGS, sources.config)
             facts = {
                 "made_at": now.isoformat(timespec="seconds"),
                 "forebay": version("forebay"),
@@ -122,6 +122,17 @@ async def make_backup(
             }
             manifest = await asyncio.to_thread(archive.finish, facts)
     return file, manifest
+
+
+@contextmanager
+def _failure_told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackupNotWritten(
+            f"The backup {file} could not be finished ({error}), and nothing is left of it. Mend that, or give another "
+            "place, and make it again."
+        ) from error
 
 
 def _place(data: DataDirectory, to: Path, now: datetime) -> Path:
@@ -187,12 +198,11 @@ async def _add_streams(
     counts: dict[str, int] = {}
     async with open_streams(sources.streams_url, _seed(data), sources.streams_tls) as connection:
         for stream in STREAMS:
-            copied = room / f"{stream}.stream"
-            messages = await copy_stream(connection, stream, copied)
-            if messages is not None:
-                counts[stream] = messages
-                await asyncio.to_thread(archive.add_file, f"streams/{stream}", copied)
-                copied.unlink()
+            with set_aside(room) as aside:
+                messages = await copy_stream(connection, stream, aside)
+                if messages is not None:
+                    counts[stream] = messages
+                    await asyncio.to_thread(archive.add_aside, f"streams/{stream}", aside)
     return counts
 
 
@@ -235,10 +245,13 @@ def _add_folder(archive: ArchiveWriter, root: Path, folder: Path) -> None:
     for path in _files(folder):
         name = path.relative_to(root).as_posix()
         if name not in archive.members:
-            try:
-                archive.add_file(name, path)
-            except FileNotFoundError:
-                continue
+            _add_if_there(archive, name, path)
+
+
+def _add_if_there(archive: ArchiveWriter, name: str, path: Path) -> None:
+    """What goes while the rest is copied was no part of what is restored later: a lock, a file that is put anew."""
+    with suppress(FileNotFoundError):
+        archive.add_file(name, path)
 
 
 def _rest(data: DataDirectory) -> Iterator[Path]:

@@ -46,8 +46,10 @@ async def restore_backup(
             say("Unpacking it")
             await asyncio.to_thread(extract_archive, file, passphrase, root, manifest)
             async with AsyncExitStack() as stack:
-                await _restore_tables(stack, data, say)
                 await _restore_streams(stack, data, say)
+                # Last: in a database of somebody's own they are there once and for all, and whatever failed afterwards
+                # would leave them behind, for the next restore to stumble over.
+                await _restore_tables(stack, data, say)
             (root / DUMP).unlink()
             shutil.rmtree(root / _STREAMS, ignore_errors=True)
             (root / "lock").unlink()

@@ -11,7 +11,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nats
 import nats.errors
@@ -54,8 +54,14 @@ async def open_streams(url: str, seed_file: Path, tls: ssl.SSLContext | None) ->
         await connection.close()
 
 
-async def copy_stream(connection: Any, stream: str, to: Path) -> int | None:
-    """Writes it to a file; gives the number of messages, or None when there is no such stream. Raises StreamNotCopied."""
+class Takes(Protocol):
+    """Of a file, what is needed here."""
+
+    def write(self, content: bytes, /) -> object: ...
+
+
+async def copy_stream(connection: Any, stream: str, to: Takes) -> int | None:
+    """Writes it there; gives the number of messages, or None when there is no such stream. Raises StreamNotCopied."""
     inbox = connection.new_inbox()
     arriving: asyncio.Queue[Any] = asyncio.Queue()
     listening = await connection.subscribe(inbox, cb=arriving.put)
@@ -66,17 +72,16 @@ async def copy_stream(connection: Any, stream: str, to: Path) -> int | None:
             return None
         _demand(answer, stream)
         head = json.dumps({"config": answer["config"], "state": answer["state"]}).encode()
-        with to.open("wb") as file:
-            file.write(_LENGTH.pack(len(head)) + head)
-            while True:
-                async with asyncio.timeout(_QUIET_S):
-                    message = await arriving.get()
-                if not message.data:
-                    _demand_end(message, stream)
-                    break
-                file.write(_LENGTH.pack(len(message.data)) + message.data)
-                if message.reply:
-                    await connection.publish(message.reply, b"")  # only so much is sent ahead of us
+        to.write(_LENGTH.pack(len(head)) + head)
+        while True:
+            async with asyncio.timeout(_QUIET_S):
+                message = await arriving.get()
+            if not message.data:
+                _demand_end(message, stream)
+                break
+            to.write(_LENGTH.pack(len(message.data)) + message.data)
+            if message.reply:
+                await connection.publish(message.reply, b"")  # only so much is sent ahead of us
         messages: int = answer["state"]["messages"]
         return messages
     except (nats.errors.Error, TimeoutError) as error:

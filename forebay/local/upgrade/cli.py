@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +20,16 @@ from forebay.local.backup.cli import read_passphrase
 from forebay.local.backup.making import make_backup
 from forebay.local.data_dir_option import data_dir_option
 from forebay.local.data_directory import DataDirectory, default_root, demand_space
+from forebay.local.postgres_majors import remembered_programs
 from forebay.local.started import Started, read_started
 from forebay.local.upgrade.control import ask_control
-from forebay.local.upgrade.environment import Environment, find_environment, make_environment, place_of
+from forebay.local.upgrade.environment import (
+    Environment,
+    clear_environments,
+    find_environment,
+    make_environment,
+    place_of,
+)
 from forebay.local.upgrade.plan import Act
 from forebay.local.upgrade.running import UpgradeRolledBack
 from forebay.version_check import is_newer
@@ -33,7 +46,7 @@ _ROLLED_BACK = 7
 )
 @click.option(
     "--requirements",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path, dir_okay=False, exists=True, resolve_path=True),
     help="With wheels: a file with the digests of all that may be installed (pip's --require-hashes).",
 )
 @data_dir_option
@@ -67,11 +80,12 @@ def upgrade(ctx: click.Context, /, **options: Any) -> None:
     most `drain_s` of the gateway's settings.
 
     `forebay up` itself, PostgreSQL and NATS go on as they are until the next start, which is then to be the new version's.
+    Of the environments that were made of wheels, the one that runs now stays and the one before it.
 
     \b
     forebay upgrade --to /opt/forebay-1.3 --dry-run
     forebay upgrade --to forebay-1.3.0-py3-none-any.whl
-    forebay upgrade --to wheels --requirements lock.txt   # in the folder of an unpacked wheelhouse
+    forebay upgrade --to wheels --requirements lock.txt   # of an unpacked wheelhouse
 
     With --json: lines {"step": {"act", "part", "about"}, "state": "began" | "done" | "failed"} and at last {"result":
     "upgraded" | "rolled_back" | "failed", "why", "from", "to", "python", "backup"}; with --dry-run {"steps", "from", "to"}.
@@ -105,22 +119,67 @@ async def _upgrade(
     if to is None:
         raise BadInput("Say which version: --to with an environment, a wheel, or a folder of wheels.")
     demand_space(data.root, _ROOM, "for an upgrade")
+    with _alone(data):
+        environment, made = await _environment(data, to, requirements, as_json)
+        try:
+            _demand_newer(here, environment, allow_older)
+            backup = None if no_backup else await _back_up(data, backup_to, passphrase_file, as_json)
+        except ForebayError:
+            await _discard(made)
+            raise
+        _tell(as_json, f"From {here} to {environment.version}")
+        status = await _follow(data, started, here, environment, backup, ready_within, as_json)
+        if status == _ROLLED_BACK:
+            await _discard(made)
+        elif status == 0:
+            before = (started.services_python, started.python)
+            used = [environment.python, *before, sys.executable, remembered_programs(data.postgres)]
+            await asyncio.to_thread(clear_environments, _made_below(data), [Path(one) for one in used if one])
+    return status
+
+
+@contextmanager
+def _alone(data: DataDirectory) -> Iterator[None]:
+    """Raises BadInput."""
+    lock = os.open(data.root / "run" / "upgrade.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"Another `forebay upgrade` is at work on {data.root}: wait until it has ended.") from None
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _environment(
+    data: DataDirectory, to: Path, requirements: Path | None, as_json: bool
+) -> tuple[Environment, Path | None]:
+    """And its folder, when it was made for this."""
     environment = await find_environment(to)
-    if environment is None:
-        _tell(as_json, f"Making an environment for {to.name}")
-        environment = await make_environment(place_of(to, data.root / "upgrades"), to, requirements)
+    if environment is not None:
+        return environment, None
+    _tell(as_json, f"Making an environment for {to.name}")
+    made = place_of(to, _made_below(data))
+    return await make_environment(made, to, requirements), made
+
+
+async def _discard(made: Path | None) -> None:
+    """Nothing runs in it."""
+    if made is not None:
+        await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
+
+
+def _made_below(data: DataDirectory) -> Path:
+    return data.root / "upgrades"
+
+
+def _demand_newer(here: str, environment: Environment, allow_older: bool) -> None:
     if is_newer(here, environment.version) and not allow_older:
         raise BadInput(
             f"{environment.version} is older than {here}, which runs: give --allow-older if that is meant. Tables stay as "
             "the newer one has made them, with which the version before it can work."
         )
-    backup = None
-    if not no_backup:
-        _tell(as_json, "Making a backup")
-        backup = await _back_up(data, backup_to, passphrase_file)
-        _tell(as_json, f"Backup: {backup}")
-    _tell(as_json, f"From {here} to {environment.version}")
-    return await _follow(data, started, here, environment, backup, ready_within, as_json)
 
 
 async def _follow(
@@ -161,6 +220,8 @@ async def _follow(
         f"Upgraded to {environment.version}. `forebay up` itself is still {started.version}: start it as {program} from now "
         "on."
     )
+    if result["why"]:
+        click.echo(f"Warning: {result['why']}", err=True)
     return 0
 
 
@@ -180,7 +241,8 @@ async def _show(data: DataDirectory, here: str, to: Path | None, as_json: bool) 
     return 0
 
 
-async def _back_up(data: DataDirectory, to: Path | None, passphrase_file: Path | None) -> Path:
+async def _back_up(data: DataDirectory, to: Path | None, passphrase_file: Path | None, as_json: bool) -> Path:
+    _tell(as_json, "Making a backup")
     folder = to or data.root.with_name(f"{data.root.name}-backups")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -191,6 +253,7 @@ async def _back_up(data: DataDirectory, to: Path | None, passphrase_file: Path |
             f"No backup could be made, so nothing was changed ({error}). Give another folder with --backup-to, or "
             "--no-backup."
         ) from error
+    _tell(as_json, f"Backup: {file}")
     return file
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,6 +17,8 @@ from forebay.local.data_directory import DataDirectory
 from forebay.local.started import read_started, write_started
 from forebay.local.upgrade.plan import Step
 from forebay.local.upgrade.running import Running, Upgrade, UpgradeRolledBack
+
+log = logging.getLogger(__name__)
 
 _SOCKET = "control.sock"
 
@@ -78,13 +81,24 @@ async def _upgrade(data: DataDirectory, running: Running, question: Any, at_work
             tell(result="rolled_back", why=error.message)
         except ForebayError as error:
             tell(result="failed", why=error.message)
+        except Exception as error:
+            log.error("an upgrade ended in an error", extra={"action": "upgrade"}, exc_info=error)
+            tell(result="failed", why=f"{type(error).__name__}: {error}")
         else:
-            started = read_started(data)
-            if started is not None:
-                told = {"services_python": question["python"], "services_version": question["version"]}
-                write_started(data, replace(started, **told))
             running.say(f"Upgrade: the services are of version {question['version']} now.")
-            tell(result="upgraded", why="")
+            tell(result="upgraded", why=_write_down(data, question))
+
+
+def _write_down(data: DataDirectory, question: Any) -> str:
+    """Of which version the services are now, for the commands that come; what kept it from that, or nothing."""
+    try:
+        started = read_started(data)
+        if started is not None:
+            told = {"services_python": question["python"], "services_version": question["version"]}
+            write_started(data, replace(started, **told))
+    except (OSError, ForebayError) as error:
+        return f"It could not be written down which version runs now ({error})."
+    return ""
 
 
 async def ask_control(data: DataDirectory, **question: Any) -> AsyncIterator[dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""The environment that an upgrade goes to: one that is there, or a new one from a wheel or a folder of wheels. And which
-version of Forebay is in it."""
+"""The environment that an upgrade goes to: one that is there, or a new one from a wheel or a folder of wheels. Which version
+of Forebay is in it, and which of those that were made are needed no more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ async def find_environment(to: Path) -> Environment | None:
 
 async def make_environment(to: Path, wheels: Path, requirements: Path | None) -> Environment:
     """A new environment in `to` (nothing is there yet), from a wheel of Forebay or a folder that has one and, it may be, all
-    that it needs. With `requirements`, nothing is installed whose digest is not in it. Raises BadInput, CannotStart."""
+    that it needs. With `requirements`, nothing is installed whose digest is not in it. Its path and `to` are absolute.
+    Raises BadInput, CannotStart."""
     wheel = _wheel_of(wheels)
     to.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     shutil.rmtree(to, ignore_errors=True)
@@ -48,7 +50,9 @@ async def make_environment(to: Path, wheels: Path, requirements: Path | None) ->
     found = ("--find-links", str(wheel.parent))
     alone = ("--no-index",) if wheels.suffix != ".whl" else ()  # a folder of wheels is to be enough
     if status == 0 and requirements is not None:
-        status, said = await _run(*pip, *alone, *found, "--require-hashes", "-r", str(requirements))
+        # There, since pip looks from where it runs for what a lock names by its path.
+        locked = ("--require-hashes", "-r", str(requirements))
+        status, said = await _run(*pip, *alone, *found, *locked, cwd=requirements.parent)
     if status == 0:
         bare = ("--no-deps",) if requirements is not None else ()
         what = str(wheel) if requirements is not None else f"{wheel}[local]"
@@ -69,6 +73,16 @@ def place_of(wheels: Path, below: Path) -> Path:
     return next(place for place in places if not place.exists())
 
 
+def clear_environments(below: Path, used: Collection[Path]) -> list[Path]:
+    """Removes those that were made there, but for those in which one of `used` lies; gives what it removed. Blocking."""
+    kept = {folder for path in used for folder in (path.parent.resolve() / path.name).parents}
+    places = sorted(below.iterdir()) if below.is_dir() else []
+    gone = [place for place in places if (place / "pyvenv.cfg").is_file() and place.resolve() not in kept]
+    for place in gone:
+        shutil.rmtree(place, ignore_errors=True)
+    return gone
+
+
 def _wheel_of(wheels: Path) -> Path:
     if wheels.is_file() and wheels.suffix == ".whl":
         return wheels.absolute()
@@ -80,9 +94,13 @@ def _wheel_of(wheels: Path) -> Path:
     return found[-1].absolute()
 
 
-async def _run(*argv: str, within_s: float = 1800.0) -> tuple[int, str]:
+async def _run(*argv: str, within_s: float = 1800.0, cwd: Path | None = None) -> tuple[int, str]:
     asked = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=cwd,
     )
     try:
         async with asyncio.timeout(within_s):

@@ -4,6 +4,7 @@ does not get ready. In which order is for `plan`."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import aiohttp
 
-from forebay.errors import CannotStart, ForebayError
+from forebay.errors import ForebayError
 from forebay.local.layout import LOOPBACK
 from forebay.local.services import READY_S, ServiceProcess, is_ready, supervise
 from forebay.local.supervised import Say, Supervised
 from forebay.local.upgrade.beside import STANDS_BY, beside, beside_name
 from forebay.local.upgrade.plan import Act, Part, Step, plan, undo
 from forebay.local.wiring import Wiring
+
+log = logging.getLogger(__name__)
 
 Tell = Callable[[Step, str], None]
 """A step, and `began`, `done` or `failed`."""
@@ -63,28 +66,31 @@ class Upgrade:
         self._old: dict[str, Supervised] = {}
 
     async def run(self) -> None:
-        """Raises UpgradeRolledBack when the old version runs as before, with the reason; OldVersionLost when not even that
-        could be had. Cancelled, it leaves nothing beside."""
+        """Whatever fails is taken back. Raises UpgradeRolledBack when the old version runs as before, with the reason;
+        OldVersionLost when not even that could be had. Cancelled, it leaves nothing beside."""
         done: list[Step] = []
         try:
             for step in self._running.steps():
                 self._tell(step, "began")
                 try:
                     await self._do(step)
-                except (CannotStart, OldVersionLost) as error:
+                except Exception as error:  # of whatever kind: half an upgrade is nothing to leave behind
                     self._tell(step, "failed")
                     lost = [error.message] if isinstance(error, OldVersionLost) else []
                     lost += await self._take_back(done)
                     if lost:
                         raise OldVersionLost("\n".join((*lost, "Stop `forebay up`, and start it again."))) from error
                     raise UpgradeRolledBack(
-                        f"{error.message}\nThe new version was ended, and the old one goes on as before."
+                        f"{_why(error)}\nThe new version was ended, and the old one goes on as before."
                     ) from error
                 self._tell(step, "done")
                 done.append(step)
         finally:
             for name in list(self._beside):
-                await self._end_beside(name)
+                try:
+                    await self._end_beside(name)
+                except Exception as error:  # the others are ended all the same
+                    _why(error)
 
     async def _take_back(self, done: Sequence[Step]) -> list[str]:
         """What did not come back, and why: the rest is put back all the same."""
@@ -93,9 +99,9 @@ class Upgrade:
             self._tell(step, "began")
             try:
                 await self._do(step)
-            except OldVersionLost as error:
+            except Exception as error:
                 self._tell(step, "failed")
-                lost.append(error.message)
+                lost.append(_why(error))
             else:
                 self._tell(step, "done")
         return lost
@@ -132,12 +138,12 @@ class Upgrade:
     async def _replace(self, name: str) -> None:
         parts = self._running.parts
         old = parts[name]
-        await old.stop()
-        new = parts[name] = self._supervise(self._in_place(name), self._python, self._within_s)
         try:
+            await old.stop()
+            new = parts[name] = self._supervise(self._in_place(name), self._python, self._within_s)
             await new.start()
-        except CannotStart as error:
-            await self._start_old(name, old, f"{error.message}\n")
+        except Exception as error:
+            await self._start_old(name, old, f"{_why(error)}\n")
             raise
         self._old[name] = old
 
@@ -147,11 +153,11 @@ class Upgrade:
 
     async def _start_old(self, name: str, old: Supervised, before: str = "") -> None:
         """`before`: what had been told until then. Raises OldVersionLost."""
-        again = self._running.parts[name] = self._supervise(self._in_place(name), old.command.argv[0])
         try:
+            again = self._running.parts[name] = self._supervise(self._in_place(name), old.command.argv[0])
             await again.start()
-        except CannotStart as error:
-            raise OldVersionLost(f"{before}The old {name} did not come back either: {error.message}") from error
+        except Exception as error:
+            raise OldVersionLost(f"{before}The old {name} did not come back either: {_why(error)}") from error
 
     def _in_place(self, name: str) -> ServiceProcess:
         """A scheduler stands by where it comes back to while the one beside leads."""
@@ -176,3 +182,11 @@ class Upgrade:
         return supervise(
             process, running.config, running.session, running.say, python=python, ready_within_s=ready_within_s
         )
+
+
+def _why(error: Exception) -> str:
+    """For people. One that is not of ours is a fault, and its traceback goes to the log."""
+    if isinstance(error, ForebayError):
+        return error.message
+    log.error("an upgrade met an error", extra={"action": "upgrade"}, exc_info=error)
+    return f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,8 +54,9 @@ async def test_what_was_acknowledged_stays_so_and_the_rest_is_delivered_elsewher
             await _append(server, 0, 30)
             assert [int(p.split()[0]) for p in await _payloads(consumer, 10)] == list(range(10))
         async with open_streams(server.url, server.seed_file(USER), None) as connection:
-            assert await copy_stream(connection, STREAM, copied) == 20
-            assert await copy_stream(connection, "KV_forebay-scheduler", place / "none") is None
+            with copied.open("wb") as file:
+                assert await copy_stream(connection, STREAM, file) == 20
+            assert await copy_stream(connection, "KV_forebay-scheduler", io.BytesIO()) is None
             with pytest.raises(StreamNotCopied, match="could not be copied"):
                 await put_stream_back(connection, STREAM, copied)  # it is there
     async with open_nats(place / "second", secrets=secrets, port=free_port(), users=USERS, log=place / "log") as server:
@@ -72,7 +74,7 @@ async def test_the_user_that_copies_may_do_nothing_else(place: Path, free_port: 
     ) as server:
         async with open_streams(server.url, server.seed_file(USER), None) as connection:
             with pytest.raises(StreamNotCopied):  # nobody answers what the server refuses
-                await copy_stream(connection, "KV_forebay-leader", place / "none")
+                await copy_stream(connection, "KV_forebay-leader", io.BytesIO())
         with pytest.raises(Unavailable, match="cannot be asked"):
             async with open_streams(f"nats://127.0.0.1:{free_port()}", server.seed_file(USER), None):
                 pytest.fail("it is connected")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from forebay.errors import BadInput, CannotStart
@@ -12,8 +14,10 @@ from forebay.local.backup import restoring
 from forebay.local.backup.archive import BackupDamaged, Manifest, verify_archive, write_archive
 from forebay.local.backup.restoring import restore_backup
 from forebay.local.data_directory import open_data_directory
-from forebay.local.postgres_dump import DumpFailed, restore
-from tests.conftest import free_port
+from forebay.local.postgres import Postgres
+from forebay.local.postgres_dump import DumpFailed, dump, restore
+from forebay.local.postgres_roles import OWNERS
+from tests.conftest import database_like, free_port
 
 
 def _backup(place: Path, member: str = "secrets/pepper") -> Path:
@@ -104,3 +108,52 @@ async def test_a_database_that_is_not_there_is_said_so(scheme: str, tmp_path: Pa
     with pytest.raises(DumpFailed, match="cannot be reached") as failed:
         await restore(tmp_path / "a.dump", [("admin", url)], programs=tmp_path)
     assert "secret" not in failed.value.message
+
+
+async def test_tables_come_last_so_that_nothing_stays_in_a_database_when_the_rest_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went: list[str] = []
+
+    async def tables(*_: object) -> None:
+        went.append("tables")
+
+    async def streams(*_: object) -> None:
+        went.append("streams")
+        raise CannotStart("no NATS")
+
+    monkeypatch.setattr(restoring, "_restore_tables", tables)
+    monkeypatch.setattr(restoring, "_restore_streams", streams)
+    with pytest.raises(CannotStart, match="no NATS"):
+        await restore_backup(_backup(tmp_path), tmp_path / "data", passphrase=None)
+    assert went == ["streams"]
+
+
+async def test_a_schema_that_cannot_be_restored_takes_the_other_one_along_and_the_next_try_needs_no_clearing(
+    postgres_server: Postgres, postgres_url: str, place: Path
+) -> None:
+    dumped = place / "a.dump"
+    urls = [(owner, postgres_url) for owner in OWNERS]
+    async with database_like(postgres_server, "template1") as source:
+        await _execute(source, "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        await _execute(source, "CREATE SCHEMA admin CREATE TABLE things (number int)")
+        await _execute(source, "CREATE SCHEMA registry CREATE TABLE things (number int DEFAULT public.one())")
+        await _execute(source, "INSERT INTO admin.things VALUES (7)")
+        await dump(source, dumped)
+    with pytest.raises(DumpFailed, match=r"public\.one"):
+        await restore(dumped, urls)
+    assert await _execute(postgres_url, "SELECT to_regclass('admin.things')") is None
+    await _execute(postgres_url, "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    await restore(dumped, urls)
+    assert await _execute(postgres_url, "SELECT number FROM admin.things") == 7
+    assert await _execute(postgres_url, "SELECT to_regclass('registry.things')") is not None
+    with pytest.raises(DumpFailed, match="DROP SCHEMA admin CASCADE"):
+        await restore(dumped, urls)
+
+
+async def _execute(url: str, statement: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()

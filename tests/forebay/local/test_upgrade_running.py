@@ -26,11 +26,12 @@ class Part:
     process: ServiceProcess
     command: Command
     fails: bool
+    error: type[Exception]
     is_up: bool = False
 
     async def start(self) -> None:
         if self.fails:
-            raise CannotStart(f"{self.process.part} of {self.command.argv[0]} is broken.")
+            raise self.error(f"{self.process.part} of {self.command.argv[0]} is broken.")
         self.is_up = True
 
     async def stop(self) -> None:
@@ -42,12 +43,13 @@ class Machine:
     """The agent is replaced last; `broken`: (part, python) of those that do not start."""
 
     broken: set[tuple[str, str]]
+    error: type[Exception] = CannotStart
     parts: dict[str, Any] = field(default_factory=dict)
     told: list[tuple[str, str]] = field(default_factory=list)
 
     def supervise(self, process: ServiceProcess, *_: Any, python: str, **__: Any) -> Part:
         command = Command(name=process.part, argv=(python,), log=Path("/dev/null"))
-        return Part(process, command, (process.part, python) in self.broken)
+        return Part(process, command, (process.part, python) in self.broken, self.error)
 
     def upgrade(self) -> Upgrade:
         processes = [
@@ -89,10 +91,11 @@ async def test_all_are_of_the_new_version_and_nothing_is_left_beside(monkeypatch
     }
 
 
+@pytest.mark.parametrize("error", [CannotStart, OSError, RuntimeError])
 async def test_what_was_replaced_comes_back_and_a_scheduler_may_stand_by_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine({("gpu-agent", NEW)})
+    machine = Machine({("gpu-agent", NEW)}, error)
     with pytest.raises(UpgradeRolledBack, match=r"gpu-agent of /new/bin/python is broken.\n.* goes on as before"):
         await _run(machine, monkeypatch)
     assert {name: (part.command.argv[0], part.is_up) for name, part in machine.parts.items()} == {
@@ -103,14 +106,16 @@ async def test_what_was_replaced_comes_back_and_a_scheduler_may_stand_by_meanwhi
     assert machine.parts["registry"].process.may_miss == frozenset()
 
 
+@pytest.mark.parametrize("error", [CannotStart, OSError])
 @pytest.mark.parametrize("gone", ["gpu-agent", "registry"])
 async def test_an_old_one_that_does_not_come_back_is_named_and_the_others_do(
-    gone: str, monkeypatch: pytest.MonkeyPatch
+    gone: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine({("gpu-agent", NEW), (gone, OLD)})
+    machine = Machine({("gpu-agent", NEW), (gone, OLD)}, error)
     with pytest.raises(OldVersionLost, match=r"gpu-agent of|registry of") as failed:
         await _run(machine, monkeypatch)
-    assert f"The old {gone} did not come back either: {gone} of {OLD} is broken." in failed.value.message
+    assert f"The old {gone} did not come back either: " in failed.value.message
+    assert f"{gone} of {OLD} is broken." in failed.value.message
     assert "start it again" in failed.value.message
     assert "goes on as before" not in failed.value.message
     assert {name for name, part in machine.parts.items() if not part.is_up} == {gone}

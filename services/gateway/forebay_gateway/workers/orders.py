@@ -49,7 +49,8 @@ def journal_of(directory: Path, number: int, workers: int) -> Path:
 
 
 def left_journals(directory: Path, workers: int) -> list[Path]:
-    """Journals of earlier starts with other numbers of workers, which none of these takes up. Blocking."""
+    """Journals of earlier starts with other numbers of workers, which none of these takes up, and those of a gateway that
+    ran beside this one and had workers of its own. Blocking."""
     taken = {journal_of(directory, number, workers) for number in range(1, workers + 1)}
-    found = [directory, *sorted(directory.glob("worker-*"))]
+    found = [directory, *sorted(directory.glob("worker-*")), *sorted(directory.glob("worker-*/worker-*"))]
     return [one for one in found if one not in taken and any(one.glob("*.segment"))]
