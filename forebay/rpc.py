@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from forebay import errors
 from forebay.config import parse_address, read_secret
 from forebay.errors import CannotStart, ForebayError, NotAllowed, NotAuthenticated
-from forebay.internal_tls import PeerTls, WatchedTls
+from forebay.internal_tls import PeerTls, Pem, WatchedTls
 from forebay.plain_message import nul_place
 from forebay.renewed_channel import RenewedChannel
 from forebay.traces.calls import TracedChannel, answering
@@ -165,15 +165,23 @@ async def open_server(
 
 
 def _server_credentials(watched: WatchedTls, demands_certificates: bool) -> grpc.ServerCredentials:
-    def configuration() -> Any:
+    held: Pem | None = None
+
+    def newer() -> Any:
+        nonlocal held
         pem = watched.newest(at_once=True)
         if pem.cert is None or pem.key is None:
             raise CannotStart("A gRPC port with TLS needs a certificate and its key.")
+        # None for what it has already: at each configuration gRPC replaces what handshakes are made with, and where that was
+        # done for each of several at once, a process has been seen to die in gRPC's own code.
+        if pem is held:
+            return None
+        held = pem
         return grpc.ssl_server_certificate_configuration([(pem.key, pem.cert)], root_certificates=pem.ca)
 
-    # gRPC asks for the configuration before each handshake; connections that are open keep what they began with.
+    # gRPC asks before each handshake; connections that are open keep what they began with.
     credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-        configuration(), configuration, require_client_authentication=demands_certificates
+        newer(), newer, require_client_authentication=demands_certificates
     )
     return credentials
 

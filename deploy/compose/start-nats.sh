@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts NATS, and has it read its files again when admin lets agents in or the secrets change.
+# Starts NATS, and has it read its files again when admin lets agents in, or the secrets or its certificate change.
 set -eu
 here=/tmp/nats
 mkdir -p "$here"
@@ -7,7 +7,8 @@ gather() {
   cp /run/secrets/nats.conf /run/secrets/accounts.conf /agents/agents.conf "$here"
 }
 stamp() {
-  cksum /run/secrets/nats.conf /run/secrets/accounts.conf /agents/agents.conf
+  # Without mtls.yaml there is no certificate.
+  cat /run/secrets/nats.conf /run/secrets/accounts.conf /agents/agents.conf /etc/nats/tls/* 2>/dev/null | cksum
 }
 gather
 seen=$(stamp)

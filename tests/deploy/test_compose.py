@@ -14,11 +14,14 @@ import pytest
 from forebay.config import read_settings
 from forebay.launch import load_services
 from forebay.local.deployment_secrets import Deployment, make_secrets
+from forebay.pki.installation import parts_of
 from tests.deploy.compose_file import FOLDER, ROOT, TOOLS, read_compose, variables
 
 pytestmark = pytest.mark.deploy
 COMPOSE = read_compose()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+MTLS: dict[str, dict[str, Any]] = read_compose(None, "mtls.yaml")["services"]
+_PKI = "/etc/forebay/pki"
 OURS = {
     "gateway-1": "gateway",
     "scheduler-1": "scheduler",
@@ -40,8 +43,9 @@ def against_the_specification(compose: dict[str, Any]) -> subprocess.CompletedPr
     return subprocess.run(asked, input=json.dumps(compose), capture_output=True, text=True, timeout=60)
 
 
-def test_it_is_what_the_compose_specification_allows() -> None:
-    done = against_the_specification(COMPOSE)
+@pytest.mark.parametrize("over", [(), ("mtls.yaml",)], ids=["alone", "mtls"])
+def test_it_is_what_the_compose_specification_allows(over: tuple[str, ...]) -> None:
+    done = against_the_specification(read_compose(None, *over))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == sorted(SERVICES)
 
@@ -112,9 +116,10 @@ def test_a_service_reads_its_own_secrets_and_no_other_service_s() -> None:
             assert secret["source"].startswith(f"{prefix}-"), (name, secret)
 
 
+@pytest.mark.parametrize("services", [SERVICES, MTLS], ids=["alone", "mtls"])
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_a_service_takes_what_the_image_and_the_file_tell_it(name: str) -> None:
-    service, container = OURS[name], SERVICES[name]
+def test_a_service_takes_what_the_image_and_the_file_tell_it(name: str, services: dict[str, dict[str, Any]]) -> None:
+    service, container = OURS[name], services[name]
     (found,) = load_services([service])
     environ = {**image_environment(), **{key: str(value) for key, value in container["environment"].items()}}
     settings = read_settings(found.settings, service, file={}, environ=environ)
@@ -125,6 +130,41 @@ def test_a_service_takes_what_the_image_and_the_file_tell_it(name: str) -> None:
     for field in ("snapshot_dir", "journal_dir", "spool_dir", "content_dir", "agents_file", "bootstrap_key_file"):
         path = getattr(settings, field, None)
         assert path is None or any(str(path).startswith(f"{folder}/") for folder in state), field
+
+
+def test_with_certificates_each_part_has_its_own_and_no_address_of_another_is_a_plain_one() -> None:
+    shown = set(re.findall(r"pki make.*?\$names", (FOLDER / "make-secrets").read_text(), re.DOTALL)[0].split())
+    assert {"scheduler=scheduler-1", *(f"nats=nats-{number}" for number in (1, 2, 3))} <= shown
+    made = parts_of(gateways=1, schedulers=2)
+    for name, container in MTLS.items():
+        folders = [one.split(":") for one in container.get("volumes", []) if one.startswith("./secrets/pki/")]
+        if name not in (*OURS, "postgres", "nats-1", "nats-2", "nats-3"):
+            assert not folders, name
+            continue
+        ((folder, target, mode),) = folders
+        assert (target, mode) == ("/etc/nats/tls" if name.startswith("nats") else _PKI, "ro")
+        part = folder.removeprefix("./secrets/pki/")
+        assert part in made
+        assert name.startswith(part), (name, part)
+    for name in OURS:
+        environment = MTLS[name]["environment"]
+        said = {key: str(value) for key, value in environment.items() if str(value).startswith(f"{_PKI}/")}
+        for key, value in said.items():
+            ends = {"ca.crt": ("_CA_FILE",), "tls.crt": ("_CERT_FILE", "_CERT"), "tls.key": ("_KEY_FILE", "_KEY")}
+            assert key.endswith(ends[value.removeprefix(f"{_PKI}/")]), (name, key, value)
+        for key, value in environment.items():
+            assert not re.match(r"(http|nats)://", str(value)) or key.startswith("OTEL_"), (name, key, value)
+        assert sum("_INTERNAL_" in key for key in environment) == 3
+
+
+def test_the_published_port_for_commands_is_with_certificates_the_one_that_asks_for_none() -> None:
+    admin = MTLS["admin"]["environment"]
+    published = {port.rpartition(":")[2] for port in MTLS["admin"]["ports"]}
+    assert published == {"8091", admin["FOREBAY_ADMIN_OPERATORS_LISTEN"].partition(":")[2]}
+    inner = admin["FOREBAY_ADMIN_LISTEN"].partition(":")[2]
+    for name in set(OURS) - {"admin"}:
+        (address,) = [value for key, value in MTLS[name]["environment"].items() if key.endswith("_ADMIN_ADDRESS")]
+        assert address == f"admin:{inner}", name
 
 
 def test_who_has_no_tables_does_not_reach_postgresql_and_inner_networks_lead_nowhere_else() -> None:

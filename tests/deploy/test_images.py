@@ -1,138 +1,50 @@
 """The image and the compose file, for real: built, up, asked, broken and stopped.
 
-PostgreSQL and NATS are stand-ins for the official images (`containers`). One image holds all services here, with the
-scheduler's core interpreted: what differs between images of single services is which packages are left out."""
+All of it, every profile, but for Grafana, which is packaged nowhere. The servers of others are stand-ins (`containers`): of
+the collector's configuration no more is tried than where traces go to. One image holds all services, with the scheduler's
+core interpreted: what differs between images of single services is which packages are left out."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 import subprocess
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.deploy import containers
-from tests.deploy.compose_file import ROOT, read_compose
-from tests.deploy.containers import Stack, podman, wait_until
+from tests.deploy.compose_file import read_compose
+from tests.deploy.containers import Stack, chat, podman, wait_until
+from tests.deploy.test_observe_files import alerts
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]
 _WHY_NOT = containers.missing()
 if _WHY_NOT:
     pytestmark.append(pytest.mark.skip(reason=_WHY_NOT))
 
-RUNNING = tuple(
-    name for name, service in read_compose()["services"].items() if "profiles" not in service and name != "volumes"
-)
-ENGINE = "forebay-test_engine"
-MODEL = "fake-model"
+SERVICES = read_compose()["services"]
+RUNNING = tuple(name for name in SERVICES if name not in ("volumes", "grafana"))
+_SLOTS = 8
+_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+_SCRAPED = {"gateway-1": 8095, "scheduler-1": 8096, "scheduler-2": 8096, "registry": 8097, "admin": 8098}
 _MOST_BYTES = 420_000_000
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
-    """FOREBAY_TEST_IMAGE names one that was built before, for whoever changes the tests and not the image."""
-    if given := os.environ.get("FOREBAY_TEST_IMAGE"):
-        return given
-    containers.ensure_base()
-    return containers.build_image("all", compile=False)
-
-
-@pytest.fixture(scope="module")
 def stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Up and healthy, with an engine that the fleet knows, from nothing but the files of deploy/compose."""
-    containers.ensure_standins()
-    for service in containers.SERVICES:
-        podman("tag", image, f"{containers.OURS}/{service}:{containers.VERSION}")
-    folder = tmp_path_factory.mktemp("deploy") / "compose"
-    shutil.copytree(ROOT / "deploy" / "compose", folder, ignore=shutil.ignore_patterns("secrets", ".env"))
-    ports = {name: _free_port() for name in ("GATEWAY_PORT", "PAGES_PORT", "CALLS_PORT")}
-    settings = {
-        **ports,
-        "FOREBAY_IMAGES": containers.OURS,
-        "FOREBAY_VERSION": containers.VERSION,
-        "NATS_IMAGE": containers.NATS,
-        "POSTGRES_IMAGE": containers.POSTGRES,
-    }
-    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    subprocess.run(
-        (str(folder / "make-secrets"),),
-        env={**containers.environment(), "ENGINE": "podman"},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    stack = Stack(folder, ports)
-    stack.compose("down", "-v")  # of a run that was ended
-    try:
-        stack.compose("up", "-d")
-        stack.wait_healthy(RUNNING)
-        _start_engine(image)
-        key = stack.run_inside("admin", "cat", "/var/lib/forebay/admin.key")
-        operate(stack, "backend", "add", "engine", "http://engine:8080", "--slots", "8")
-        wait_until(lambda: MODEL in ask(stack, "/v1/models", key)[1], 60, lambda: stack.tell(["registry", "gateway-1"]))
+    with containers.deployed(image, tmp_path_factory.mktemp("deploy"), services=RUNNING) as stack:
         yield stack
-    finally:
-        podman("rm", "-f", "-i", "-t", "0", ENGINE, check=False)
-        stack.compose("down", "-v", "-t", "5")
-
-
-def _start_engine(image: str) -> None:
-    podman("rm", "-f", "-i", "-t", "0", ENGINE, check=False)
-    words = ("run", "-d", "--name", ENGINE, "--network", "forebay-test_engines", "--network-alias", "engine")
-    mounted = ("--volume", f"{ROOT / 'tests'}:/code/tests:ro", "--env", "PYTHONPATH=/code", "--no-healthcheck")
-    engine = (
-        "-m",
-        "tests.fakes.engine",
-        "--host",
-        "0.0.0.0",
-        "--port",
-        "8080",
-        "--slots",
-        "8",
-        "--answer-tokens",
-        "400",
-    )
-    podman(*words, *mounted, "--entrypoint", "/opt/forebay/bin/python", image, *engine)
-
-
-def operate(stack: Stack, *words: str) -> str:
-    """`forebay …`, as the README says."""
-    command = 'FOREBAY_ADMIN=127.0.0.1:8092 FOREBAY_TOKEN=$(cat /var/lib/forebay/admin.key) forebay "$@"'
-    return stack.run_inside("admin", "sh", "-c", command, "forebay", *words)
-
-
-def ask(stack: Stack, path: str, key: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{stack.ports['GATEWAY_PORT']}{path}",
-        data=json.dumps(body).encode() if body else None,
-        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except OSError as error:
-        return 0, repr(error)
-
-
-def chat(**more: Any) -> dict[str, Any]:
-    return {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20, **more}
 
 
 @pytest.fixture(scope="module")
 def key(stack: Stack) -> str:
-    return stack.run_inside("admin", "cat", "/var/lib/forebay/admin.key")
+    return stack.key
 
 
 def test_an_image_is_small_and_runs_as_nobody_in_particular(image: str) -> None:
@@ -180,7 +92,7 @@ def test_a_container_without_a_service_is_not_healthy(image: str) -> None:
 def test_what_runs_has_no_rights_and_cannot_write_to_its_image(stack: Stack, service: str) -> None:
     status = Path(f"/proc/{stack.process(service)}/status").read_text()
     told = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert set(told["Uid"].split()) == {"10001"}
+    assert set(told["Uid"].split()) == {SERVICES[service]["user"].partition(":")[0]}
     assert int(told["CapEff"], 16) == int(told["CapPrm"], 16) == int(told["CapBnd"], 16) == 0
     assert told["NoNewPrivs"] == "1"
     refused = stack.run_inside(service, "sh", "-c", "touch /usr/local/bin/x 2>&1 || true")
@@ -188,10 +100,10 @@ def test_what_runs_has_no_rights_and_cannot_write_to_its_image(stack: Stack, ser
 
 
 def test_the_stack_answers_and_its_rows_are_in_the_ledger(stack: Stack, key: str) -> None:
-    status, text = ask(stack, "/v1/chat/completions", key, chat())
+    status, text = stack.ask("/v1/chat/completions", key, chat())
     assert status == 200, text
     assert json.loads(text)["usage"]["completion_tokens"] > 0
-    assert ask(stack, "/v1/chat/completions", "fb-none-at-all", chat())[0] == 401
+    assert stack.ask("/v1/chat/completions", "fb-none-at-all", chat())[0] == 401
     wait_until(lambda: _rows(stack) >= 1, 60, lambda: stack.tell(["admin"]))
     pages = f"http://127.0.0.1:{stack.ports['PAGES_PORT']}/"
     with urllib.request.urlopen(pages, timeout=30) as answer:
@@ -202,7 +114,61 @@ def test_the_stack_answers_and_its_rows_are_in_the_ledger(stack: Stack, key: str
 
 
 def _rows(stack: Stack) -> int:
-    return sum(int(row["requests"]) for row in json.loads(operate(stack, "usage", "--json")))
+    return sum(int(row["requests"]) for row in json.loads(stack.operate("usage", "--json")))
+
+
+def test_prometheus_reaches_every_service_and_has_the_rules(stack: Stack) -> None:
+    wanted = {f"http://{host}:{port}/metrics" for host, port in _SCRAPED.items()}
+    found: dict[str, str] = {}
+
+    def are_up() -> bool:
+        found.clear()
+        found.update({one["scrapeUrl"]: one["health"] for one in _prometheus(stack, "targets")["activeTargets"]})
+        return set(found.values()) == {"up"}
+
+    wait_until(are_up, 90, lambda: repr(found))
+    assert set(found) == wanted
+    loaded = [rule for group in _prometheus(stack, "rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in loaded if rule["type"] == "alerting"} == set(alerts())
+    assert not [rule["name"] for rule in loaded if rule["health"] == "err"]
+
+
+def _prometheus(stack: Stack, page: str) -> Any:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{stack.ports['PROMETHEUS_PORT']}/api/v1/{page}", timeout=30
+    ) as answer:
+        return json.loads(answer.read())["data"]
+
+
+def test_spans_of_traced_requests_come_to_the_collector_from_all_that_had_a_part_in_them(
+    stack: Stack, key: str
+) -> None:
+    def ask(number: int) -> tuple[int, str]:
+        parent = f"00-{_TRACE}-{number:016x}-01"
+        return stack.ask("/v1/chat/completions", key, chat(max_tokens=100), traceparent=parent)
+
+    # More than there are slots: what has to wait is not decided by the gateway alone.
+    with ThreadPoolExecutor(_SLOTS * 2) as threads:
+        answers = list(threads.map(ask, range(1, _SLOTS * 2 + 1)))
+    assert [status for status, _ in answers] == [200] * len(answers), answers
+    wait_until(
+        lambda: {"forebay-gateway", "forebay-scheduler"} <= _who_told(stack),
+        60,
+        lambda: repr(_who_told(stack)) + stack.tell(["otel-collector", "gateway-1", "scheduler-1", "scheduler-2"]),
+    )
+
+
+def _who_told(stack: Stack) -> set[str]:
+    """The services that sent spans of this trace."""
+    code = "import glob; print(*(open(file, 'rb').read().hex() for file in glob.glob('/tmp/received/*.body')))"
+    bodies = stack.run_inside("otel-collector", "python3", "-c", code).split()
+    told = set()
+    for sent in (ExportTraceServiceRequest.FromString(bytes.fromhex(body)) for body in bodies):
+        for resource in sent.resource_spans:
+            names = {one.key: one.value.string_value for one in resource.resource.attributes}
+            if any(span.trace_id.hex() == _TRACE for scope in resource.scope_spans for span in scope.spans):
+                told.add(names["service.name"])
+    return told
 
 
 def test_what_must_not_be_lost_lies_on_three_nats_servers_and_one_may_die(stack: Stack, key: str) -> None:
@@ -218,7 +184,7 @@ def test_what_must_not_be_lost_lies_on_three_nats_servers_and_one_may_die(stack:
     podman("kill", stack.name(victim))
     try:
         for _ in range(5):
-            status, text = ask(stack, "/v1/chat/completions", key, chat())
+            status, text = stack.ask("/v1/chat/completions", key, chat())
             assert status == 200, text
         wait_until(lambda: _rows(stack) >= before + 5, 120, lambda: stack.tell(["admin", "gateway-1"]))
     finally:
@@ -241,7 +207,7 @@ def test_the_standby_takes_over_when_the_leader_is_killed(stack: Stack, key: str
     podman("kill", stack.name(leader))
     try:
         wait_until(lambda: _is_ready(stack, standby), 60, lambda: stack.tell([standby]))
-        wait_until(lambda: ask(stack, "/v1/chat/completions", key, chat())[0] == 200, 30)
+        wait_until(lambda: stack.ask("/v1/chat/completions", key, chat())[0] == 200, 30)
     finally:
         podman("start", stack.name(leader))
     stack.wait_healthy([leader])
@@ -270,12 +236,4 @@ def test_a_gateway_that_is_stopped_lets_its_stream_end_and_comes_back(stack: Sta
     assert podman("inspect", "-f", "{{.State.ExitCode}}", stack.name("gateway-1")) == "0"
     podman("start", stack.name("gateway-1"))
     stack.wait_healthy(["gateway-1"])
-    wait_until(lambda: ask(stack, "/v1/chat/completions", key, chat())[0] == 200, 60, lambda: stack.tell(["gateway-1"]))
-
-
-def _free_port() -> int:
-    with suppress(OSError), socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-    raise AssertionError("there is no free port")
+    wait_until(lambda: stack.ask("/v1/chat/completions", key, chat())[0] == 200, 60, lambda: stack.tell(["gateway-1"]))

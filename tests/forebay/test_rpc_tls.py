@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from forebay.errors import CannotStart, ForebayError, NotAuthenticated, Unavailable
@@ -227,6 +228,28 @@ async def test_new_certificates_are_taken_up_while_a_stream_runs_and_goes_on(
     assert await served_certificate(address, folder) == (folder.part("registry") / "tls.crt").read_bytes()
 
 
+async def test_grpc_is_handed_files_when_they_are_new_and_not_at_each_connection(
+    folder: Folder, tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it is, it replaces what it shakes hands with, while other threads may be doing so."""
+    handed: list[object] = []
+
+    def hand(*pairs: Any, **more: Any) -> Any:
+        handed.append(made := make(*pairs, **more))
+        return made
+
+    make = grpc.ssl_server_certificate_configuration
+    monkeypatch.setattr(grpc, "ssl_server_certificate_configuration", hand)
+    async with serving(desk, folder, tmp_path) as address:
+        for _ in range(3):
+            assert await outcome(address, files_of(folder, "gateway-1")) is None
+        assert len(handed) == 1
+        folder.issue("registry", (), now(), YEAR)
+        for _ in range(3):
+            assert await outcome(address, files_of(folder, "gateway-1")) is None
+        assert len(handed) == 2
+
+
 async def test_the_authority_is_replaced_in_three_steps_without_a_call_that_fails(
     address: str, folder: Folder, desk: Desk
 ) -> None:
@@ -316,6 +339,49 @@ def test_files_that_are_away_leave_the_last_ones_in_use(folder: Folder) -> None:
     before = watched.newest()
     (folder.part("admin") / "tls.crt").unlink()
     assert watched.newest(at_once=True) is before
+
+
+def test_new_files_that_could_not_be_read_are_taken_up_when_they_can_be_though_none_of_them_has_changed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, read = WatchedTls(files_of(folder, "admin")), Path.read_bytes
+    before = watched.newest()
+    folder.issue("admin", (), now(), YEAR)
+
+    def closed(self: Path) -> bytes:
+        if self.name == "tls.key":
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", closed)
+        assert watched.newest(at_once=True) is before
+    assert watched.newest(at_once=True).cert == (folder.part("admin") / "tls.crt").read_bytes()
+
+
+def test_files_that_cannot_be_used_are_told_once_for_each_change(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched, place = WatchedTls(files_of(folder, "admin")), folder.part("admin")
+
+    def look() -> int:
+        caplog.clear()
+        for _ in range(5):
+            watched.newest(at_once=True)
+        return sum(record.levelname == "WARNING" for record in caplog.records)
+
+    whole = (place / "tls.crt").read_bytes()
+    assert look() == 0
+    (place / "tls.crt").unlink()
+    assert look() == 1
+    (place / "tls.crt").write_bytes(b"no certificate")
+    assert look() == 1
+    (place / "tls.crt").write_bytes(b"no certificate either")
+    assert look() == 1
+    (place / "tls.crt").write_bytes(whole)
+    assert look() == 0
+    (place / "tls.crt").unlink()
+    assert look() == 1
 
 
 async def test_https_to_another_part_believes_what_the_file_says_now(folder: Folder) -> None:
