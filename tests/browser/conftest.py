@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.browser.visiting import CHROMIUM, FLAGS, House
+from tests.fakes.search_server import open_search_server
 from tests.system.installation import start_up
 
 _HERE = Path(__file__).parent
@@ -23,11 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    running = start_up(tmp_path_factory.mktemp("house") / "data", "--engine-slots", "2")
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-            yield House(running, browser)
-            browser.close()
-    finally:
-        running.stop()
+    with open_search_server() as search:
+        environment = {"FOREBAY_ADMIN_WEB_SEARCH_URL": search.url}
+        running = start_up(tmp_path_factory.mktemp("house") / "data", "--engine-slots", "2", environment=environment)
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+                yield House(running, browser, search)
+                browser.close()
+        finally:
+            running.stop()

@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 from playwright.sync_api import Request as Asked
 
+from tests.fakes.search_server import SearchServer
 from tests.system.installation import Installation
 
 ROOT = Path(__file__).parents[2]
@@ -110,10 +111,11 @@ class Visitor:
 
 @dataclass
 class House:
-    """A whole Forebay, and a browser."""
+    """A whole Forebay, a browser, and where the chat looks things up."""
 
     running: Installation
     browser: Browser
+    search: SearchServer = field(default_factory=SearchServer)
     names: dict[str, str] = field(default_factory=dict)
     """Of what is only known once it runs."""
     _signed_in: dict[str, Any] = field(default_factory=dict)

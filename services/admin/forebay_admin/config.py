@@ -139,6 +139,13 @@ class AdminSettings:
     """Whether what the chat sends works from its user's address only. False: where gateways see browsers at other addresses
     than admin does."""
 
+    web_search_url: str | None = None
+    """Where the chat looks things up in the web: the JSON API of SearXNG, or one that answers as it does, such as
+    https://search.example.org/search. None: the chat has no web search."""
+
+    web_search_key_file: Path | None = None
+    """What it asks for, if it asks for anything: sent as `Authorization: Bearer …`."""
+
     gateway_urls: str = "http://127.0.0.1:8090"
     """Where the gateways are to which batches are sent, with commas between them."""
 
@@ -242,6 +249,15 @@ class AdminSettings:
                     f"public_gateway_url: {self.public_gateway_url!r} is not the address of a gateway, such as "
                     "https://llm.example.org"
                 )
+        if self.web_search_url is not None:
+            parts = urlsplit(self.web_search_url)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.fragment:
+                raise ValueError(
+                    f"web_search_url: {self.web_search_url!r} is not the address of a search server, such as "
+                    "https://search.example.org/search"
+                )
+        elif self.web_search_key_file is not None:
+            raise ValueError("web_search_key_file: without web_search_url nobody is shown it")
         if problem := self.keeping.problem():
             raise ValueError(problem)
         read_proxies(self.trusted_proxies, self.forwarded_header)

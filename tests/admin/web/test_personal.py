@@ -6,11 +6,15 @@ import csv
 import io
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from forebay_admin.people.people import Role
 from tests.admin.test_operator import query
+from tests.admin.test_usage_queries import enter, opened, record
 from tests.admin.web.conftest import HTML, PASSWORD, House, page, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -159,6 +163,62 @@ async def test_usage_is_a_page_a_plot_and_a_file(house: House) -> None:
         f"/me/usage?key={'k' * 200}",
     ):
         assert (await browser.get(path, headers=HTML))[0] == 400, path
+
+
+async def test_the_ledger_is_asked_once_for_usage_and_all_that_is_drawn_of_it(house: House) -> None:
+    browser = await house.signed_in("una")
+    user = (await query(house.admin, "SELECT id FROM admin.users WHERE name = 'una'"))[0][0]
+    now = datetime.now(UTC)
+    rows = [("small", "k1", 0), ("large", "k1", 0), ("small", "k2", 1), ("small", "k2", 1)]
+    async with opened(house.admin.site) as database:
+        records = [
+            record(now - timedelta(days=days, minutes=5), user_id=user, model=model, key_id=key)
+            for model, key, days in rows
+        ]
+        await enter(database, records)
+    asked: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "WITH sums AS" in statement:
+            asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        text = await page(browser, "/me/usage?span=week")
+        drawn = [await browser.call("GET", f"/me/usage/{of}.json?span=week") for of in ("tokens", "requests", "cost")]
+        assert len(asked) == 1
+        narrowed = await browser.call("GET", "/me/usage/requests.json?span=week&model=small")
+        assert len(asked) == 2
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    found = {name: tuple(numbers) for name, *numbers in _ROW.findall(text)}
+    assert found == {"small": ("3", "45"), "large": ("1", "15"), "k1": ("2", "30"), "k2": ("2", "30")}
+    assert [status for status, _ in drawn] == [200, 200, 200]
+    assert sum(drawn[1][1]["series"][0]["values"]) == 4
+    assert sum(narrowed[1]["series"][0]["values"]) == 3
+
+
+async def test_each_of_the_latest_requests_leads_to_what_became_of_it(house: House) -> None:
+    browser = await house.signed_in("ottilie")
+    user = (await query(house.admin, "SELECT id FROM admin.users WHERE name = 'ottilie'"))[0][0]
+    async with opened(house.admin.site) as database:
+        await enter(database, [record(datetime.now(UTC), user_id=user, request_id="a/b c", model="tiny-of-ottilie")])
+    for path in ("/me", "/me/usage"):
+        (explained,) = re.findall(r'<a href="(/console/explain/[^"]+)">a/b c</a>', await page(browser, path))
+        assert "tiny-of-ottilie" in await page(browser, explained)
+    await page(await house.signed_in("ulf"), explained, status=404)
+
+
+_ROW = re.compile(
+    r'<a href="/me/usage\?[^"]*(?:model|key)=[^"]*">(\w+)</a>.*?<td class="number">(\d+)</td><td class="number">(\d+)</td>'
+)
+
+
+async def test_what_is_drawn_of_somebody_is_not_drawn_for_another(house: House) -> None:
+    one, other = await house.signed_in("una"), await house.signed_in("ulf")
+    await page(one, "/me/usage?span=week")
+    _, told = await other.call("GET", "/me/usage/requests.json?span=week")
+    assert sum(told["series"][0]["values"]) == 0
 
 
 async def test_limits_are_shown_and_more_is_asked_for(house: House) -> None:

@@ -30,7 +30,20 @@ from forebay_admin.web.personal.limits_view import (
     limits_wish,
 )
 from forebay_admin.web.personal.sessions_view import grantable, sessions_view, token_of, tokens_view
-from forebay_admin.web.personal.usage_view import Asked, asked_from, plot, question, request_rows, usage_view
+from forebay_admin.web.personal.usage_view import (
+    SPANS,
+    Asked,
+    asked_from,
+    keys_of,
+    models_of,
+    plot,
+    points_of,
+    question,
+    question_of_all,
+    request_rows,
+    steps_of,
+    usage_view,
+)
 
 NOW = 1_800_000_000.0
 DAY_US = 86_400_000_000
@@ -229,6 +242,56 @@ def test_usage_is_asked_for_by_its_address() -> None:
     for wrong in ({"span": "century"}, {"key": "x" * 101}, {"model": "x" * 257}):
         with pytest.raises(WrongField):
             asked_from(form(**wrong))
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_one_question_has_room_for_every_step_of_all_that_are_told_apart(span: str) -> None:
+    told = question_of_all(Asked(span, "", ""), "alice", NOW)
+    seconds = (told.to_us - told.from_us) // 1_000_000
+    steps = seconds // (3600 if told.bucket == usage.USAGE_BUCKET_HOUR else 86_400) + 1
+    assert 20 < told.top <= 100
+    assert steps * (told.top + 1) <= told.limit
+
+
+def test_steps_models_and_keys_are_told_of_one_answer() -> None:
+    def line(day: int, model: str, key: str, tokens: int, **more: Any) -> usage.UsageLine:
+        sums = usage.UsageSums(requests=1, prompt_tokens=tokens, completion_tokens=1, cost_micros=tokens)
+        name = {"k1": "laptop"}.get(key, "")
+        return usage.UsageLine(at_us=day * DAY_US, model=model, key_id=key, key_name=name, sums=sums, **more)
+
+    told = usage.QueryUsageResponse(
+        to_us=3 * DAY_US,
+        total=usage.UsageSums(requests=5),
+        lines=[
+            line(0, "small", "k1", 10),
+            line(0, "large", "k2", 15),
+            line(1, "small", "k2", 20),
+            line(1, "", "", 500, rest=True),
+            line(2, "", "k1", 1),
+        ],
+    )
+    asked = Asked("week", "", "")
+    assert [(one.name, one.requests, one.tokens) for one in models_of(told, asked)] == [
+        ("small", 2, 32),
+        ("large", 1, 16),
+        ("unknown", 1, 2),
+        ("all others", 1, 501),
+    ]
+    assert [(one.name, one.note, one.tokens, one.href) for one in keys_of(told, asked)] == [
+        ("k2", "k2", 37, "/me/usage?span=week&key=k2"),
+        ("laptop", "k1", 13, "/me/usage?span=week&key=k1"),
+        ("all others", "", 501, ""),
+    ]
+    steps = steps_of(told)
+    assert [(one.at, one.requests, one.prompt_tokens) for one in points_of(steps)] == [
+        (2 * 86_400, 1, 1),
+        (86_400, 2, 520),
+        (0, 2, 25),
+    ]
+    assert plot(steps, asked, "requests")["series"] == [
+        {"label": "Requests", "unit": "requests", "values": [2, 2, 1, 0]}
+    ]
+    assert usage_view(steps).requests == 5
 
 
 def test_a_plot_has_every_step_and_money_in_its_unit() -> None:

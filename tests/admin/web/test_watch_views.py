@@ -77,6 +77,23 @@ def test_a_fault_in_the_chain_says_where_it_is() -> None:
     assert audit_view.verdict(audit_pb2.VerifyAuditResponse(checked=7, links=9)).fault == ""
 
 
+def test_an_entry_about_a_request_leads_to_what_became_of_it() -> None:
+    told = audit_pb2.ListAuditResponse(
+        entries=[
+            audit_pb2.AuditEntry(action="recording.read", subject="a/b c"),
+            audit_pb2.AuditEntry(action="recording.search", subject="a/b c"),
+            audit_pb2.AuditEntry(action="key.revoke", subject="0123"),
+        ]
+    )
+    rows = audit_view.audit_view(told, {}).rows
+    assert [row.explained_path for row in rows] == ["/console/explain/a%2Fb%20c", "", ""]
+
+
+def test_a_recording_leads_to_what_became_of_its_request() -> None:
+    row = recordings_view.recording_row(recordings_pb2.RecordedRequest(id="0a" * 16, request_id="mine"))
+    assert row.explained_path == f"/console/explain/{'0a' * 16}"
+
+
 def test_a_ban_is_over_once_its_time_is_or_it_was_taken_back() -> None:
     us = int(NOW * 1e6)
     bans = security_pb2.ListBansResponse(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forebay_admin.chat.conversation import Conversation, Message, Role, Whole, read_branch
+from forebay_admin.chat.found_sources import kept_sources
 
 _FENCE = re.compile(r"^(`{3,})", re.MULTILINE)
 
@@ -58,6 +59,9 @@ def as_markdown(whole: Whole) -> str:
         lines += [message.text.strip(), ""]
         for call in message.content.get("tool_calls", ()):
             lines += [fenced(call_text(call)), ""]
+        if sources := kept_sources(message.told):
+            lines += [f"{number}. {one.title}: <{one.url}>" for number, one in enumerate(sources, 1)]
+            lines.append("")
     return "\n".join(lines)
 
 

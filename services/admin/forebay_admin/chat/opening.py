@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forebay.clock import Clock
+from forebay.config import read_secret
 from forebay.database import Database
 from forebay.wire.v1 import registry_pb2
 from forebay_admin.chat.chat_desk import ChatDesk
 from forebay_admin.chat.chat_keys import ChatKeys
 from forebay_admin.chat.conversation import ChatLimits
 from forebay_admin.chat.models import Offer, offers
+from forebay_admin.chat.web_search import WebSearch
 from forebay_admin.config import AdminSettings
 from forebay_admin.content.blob_store import BlobStore
 from forebay_admin.fleet.registry_client import RegistryClient
@@ -28,6 +30,8 @@ class Chat:
     models: ModelList
     gateway_url: str
     """Where browsers find a gateway."""
+    search: WebSearch | None
+    """None: no search server is named."""
 
 
 class ModelList:
@@ -58,6 +62,7 @@ def make_chat(
     pepper: bytes,
     clock: Clock,
 ) -> Chat:
+    """Raises CannotStart for a key of the web search that cannot be read."""
     limits = ChatLimits(settings.chat_per_user, settings.chat_bytes_per_user, settings.chat_days)
     keys = ChatKeys(database, people, pepper, clock, binds_address=settings.chat_binds_address)
     return Chat(
@@ -65,4 +70,12 @@ def make_chat(
         keys,
         ModelList(registry, keys, clock),
         settings.shown_gateway_url,
+        _web_search(settings, clock),
     )
+
+
+def _web_search(settings: AdminSettings, clock: Clock) -> WebSearch | None:
+    if settings.web_search_url is None:
+        return None
+    key = read_secret(settings.web_search_key_file).decode() if settings.web_search_key_file is not None else ""
+    return WebSearch(settings.web_search_url, key, clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BYTES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -85,3 +86,8 @@ def plural(number: int, one: str, many: str = "") -> str:
 def _three(value: float) -> str:
     """With three figures, and never as a power of ten."""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def id_of(ledger_id: bytes) -> str:
+    """A request's name in the ledger, as addresses and commands have it."""
+    return str(UUID(bytes=ledger_id)) if len(ledger_id) == 16 else ledger_id.hex()

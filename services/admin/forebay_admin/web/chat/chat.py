@@ -59,6 +59,7 @@ class ChatPages:
             here=here,
             said=said(whole) if whole is not None else [],
             gateway_url=self._chat.gateway_url,
+            searches_at=self._chat.search.host if self._chat.search is not None else "",
             is_playground=is_playground,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from forebay.errors import BadInput
+from forebay.errors import BadInput, NotFound
 from forebay_admin.chat.at_once import AtOnce
 from forebay_admin.chat.conversation import MOST_FILE_BYTES, MOST_MESSAGE_BYTES
 from forebay_admin.chat.export import told_conversation, told_message, told_whole
@@ -38,6 +38,7 @@ class ChatCalls:
         return [
             api("GET", f"{_PREFIX}/models", self._models),
             api("POST", f"{_PREFIX}/key", self._key),
+            api("POST", f"{_PREFIX}/search", self._search),
             api("GET", f"{_PREFIX}/conversations", self._list),
             api("POST", f"{_PREFIX}/conversations", self._begin),
             api("GET", one, self._read),
@@ -75,6 +76,14 @@ class ChatCalls:
         origin = own_page(request.headers, self._visits.own_url)
         minted = await self._chat.keys.mint(visit.known, model=model, origin=origin, address=visitor_address(request))
         return _told({"value": minted.value, "expires_at": minted.expires_at, "key_id": minted.key_id})
+
+    async def _search(self, visit: Visit) -> web.StreamResponse:
+        if self._chat.search is None:
+            raise NotFound("This Forebay has no web search: an operator names a search server (web_search_url).")
+        body = await _object(visit)
+        with self._at_once.one_more(visit.known.user_id):
+            found = await self._chat.search.find(visit.known.user_id, body.get("query"))
+        return _told({"sources": [{"title": one.title, "url": one.url, "text": one.text} for one in found]})
 
     async def _list(self, visit: Visit) -> web.StreamResponse:
         found, has_more = await self._chat.desk.list_own(

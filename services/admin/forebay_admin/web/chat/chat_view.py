@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from forebay_admin.chat.conversation import Conversation, Message, Role, Whole, read_branch
 from forebay_admin.chat.export import call_text, heading
+from forebay_admin.chat.found_sources import Source, kept_sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    title: str
+    url: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     who: str
     is_user: bool
@@ -37,6 +46,8 @@ class Said:
     files: tuple[File, ...]
     error: str
     facts: str
+    sources: tuple[Link, ...]
+    """Of the web, that it was answered with."""
 
 
 def entries(conversations: Sequence[Conversation], here: str) -> list[Entry]:
@@ -78,7 +89,12 @@ def _said(message: Message) -> Said:
         tuple(_file(part) for part in message.files),
         str(told.get("error") or ""),
         facts_of(told),
+        tuple(_link(source) for source in kept_sources(told)),
     )
+
+
+def _link(source: Source) -> Link:
+    return Link(source.title, source.url, urlsplit(source.url).hostname or "")
 
 
 def _file(part: Any) -> File:

@@ -1,7 +1,9 @@
-"""`/me/usage`: what one used, by day, model and key; drawn, listed and as a file."""
+"""`/me/usage`: what one used, by day, model and key; drawn, listed and as a file. The ledger is asked once for a page and
+all that is drawn on it."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
@@ -26,7 +28,9 @@ from forebay_admin.web.personal.usage_view import (
     plot,
     points_of,
     question,
+    question_of_all,
     request_rows,
+    steps_of,
     usage_view,
 )
 from forebay_admin.web.policy import HEADERS
@@ -34,11 +38,16 @@ from forebay_admin.web.visit import Visit, Visits
 
 _ROWS = 20
 _AT_ONCE = 5000
+_DRAWN_WITHIN_S = 15.0
+"""How long what a page was made of is kept for its plots: a phone takes a while to ask for them."""
+_MOST_KEPT = 500
 
 
 class OwnUsagePages:
     def __init__(self, visits: Visits) -> None:
         self._visits = visits
+        self._kept: OrderedDict[tuple[str, str], tuple[float, wire.QueryUsageResponse]] = OrderedDict()
+        """By user and address: until when, and the steps. The last one to be made comes last."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -49,9 +58,8 @@ class OwnUsagePages:
 
     async def _page(self, visit: Visit) -> web.StreamResponse:
         asked = _asked(visit)
-        steps = await visit.ask("QueryUsage", question(asked, visit.user, visit.now, bucketed=True))
-        by_model = await visit.ask("QueryUsage", question(asked, visit.user, visit.now, wire.USAGE_COLUMN_MODEL))
-        by_key = await visit.ask("QueryUsage", question(asked, visit.user, visit.now, wire.USAGE_COLUMN_KEY))
+        told = await visit.ask("QueryUsage", question_of_all(asked, visit.user, visit.now))
+        steps = self._keep(visit, asked, steps_of(told))
         rows = None
         if visit.may("ShowUsage"):
             request = admin_pb2.ShowUsageRequest(user=visit.user, rows=True, limit=_ROWS)
@@ -63,8 +71,8 @@ class OwnUsagePages:
             spans=[(f"{PATH}?{Asked(span, asked.key, asked.model).query}", word) for span, word in SPAN_WORDS],
             view=usage_view(steps),
             points=points_of(steps),
-            models=models_of(by_model, asked),
-            keys=keys_of(by_key, asked),
+            models=models_of(told, asked),
+            keys=keys_of(told, asked),
             rows=rows,
         )
 
@@ -72,8 +80,19 @@ class OwnUsagePages:
         of, asked = visit.part("of"), _asked(visit)
         if of not in PLOTS:
             raise BadInput(f"There are {', '.join(PLOTS)}.")
-        told = await visit.ask("QueryUsage", question(asked, visit.user, visit.now, bucketed=True))
-        return web.json_response(plot(told, asked, of), headers=HEADERS)
+        until, steps = self._kept.get((visit.known.user_id, asked.query), (0.0, wire.QueryUsageResponse()))
+        if visit.now >= until:
+            told = await visit.ask("QueryUsage", question(asked, visit.user, visit.now, bucketed=True))
+            steps = self._keep(visit, asked, told)
+        return web.json_response(plot(steps, asked, of), headers=HEADERS)
+
+    def _keep(self, visit: Visit, asked: Asked, steps: wire.QueryUsageResponse) -> wire.QueryUsageResponse:
+        whose = (visit.known.user_id, asked.query)
+        self._kept[whose] = (visit.now + _DRAWN_WITHIN_S, steps)
+        self._kept.move_to_end(whose)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return steps
 
     async def _file(self, visit: Visit) -> web.StreamResponse:
         asked = _asked(visit)

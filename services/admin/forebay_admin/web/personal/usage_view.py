@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from forebay.wire.v1 import types_pb2, usage_pb2
 from forebay.wire.v1 import usage_queries_pb2 as usage
 from forebay_admin.row_files import Column, Kind, Row
 from forebay_admin.web.forms import Form, WrongField
-from forebay_admin.web.words import money
+from forebay_admin.web.words import id_of, money
+
+T = TypeVar("T")
 
 PATH = "/me/usage"
+_OTHERS = "all others"
 SPANS = {"day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "year": 365 * 86_400}
 SPAN_WORDS = (("day", "24 hours"), ("week", "7 days"), ("month", "30 days"), ("year", "a year"))
 _BUCKETS = {
@@ -29,6 +33,10 @@ PLOTS: Mapping[str, Sequence[tuple[str, str, str]]] = {
 """Field of the sums, what it is called, its unit."""
 _MICRO = 1_000_000
 _MOST_LINES = 10_000
+_MOST_APART = 100
+"""Pairs of a model and a key, over the whole span."""
+_ADDED = ("requests", "prompt_tokens", "completion_tokens", "cost_micros")
+"""Fields of sums that pages tell of steps, models and keys."""
 _OUTCOMES = {
     types_pb2.OUTCOME_FINISHED: ("finished", "good"),
     types_pb2.OUTCOME_CANCELLED: ("cancelled", ""),
@@ -72,6 +80,7 @@ class Line:
     name: str
     note: str
     href: str
+    """Empty for all the others together."""
     requests: int
     tokens: int
     cost: str
@@ -102,6 +111,8 @@ class UsageView:
 @dataclass(frozen=True, slots=True)
 class RequestRow:
     id: str
+    path: str
+    """To what became of it."""
     at: float
     model: str
     key_id: str
@@ -142,6 +153,23 @@ def question(
     )
 
 
+def question_of_all(asked: Asked, user: str, now: float) -> usage.QueryUsageRequest:
+    """Of which steps, models and keys are told: the ledger is asked once. Whoever used more models with more keys than lines
+    are told is told the rest of them together."""
+    request = question(asked, user, now, usage.USAGE_COLUMN_MODEL, usage.USAGE_COLUMN_KEY, bucketed=True)
+    steps = SPANS[asked.span] // _BUCKETS[asked.span][1] + 1  # the first and the last are cut
+    request.top = min(_MOST_APART, _MOST_LINES // steps - 1)
+    return request
+
+
+def steps_of(told: usage.QueryUsageResponse) -> usage.QueryUsageResponse:
+    """The answer as if nobody had asked for models and keys."""
+    steps = usage.QueryUsageResponse(from_us=told.from_us, to_us=told.to_us, total=told.total)
+    for at_us, sums in _together(told, lambda line: line.at_us).items():
+        steps.lines.add(at_us=at_us, sums=sums)
+    return steps
+
+
 def usage_view(told: usage.QueryUsageResponse) -> UsageView:
     sums = told.total
     return UsageView(
@@ -158,15 +186,23 @@ def usage_view(told: usage.QueryUsageResponse) -> UsageView:
 
 
 def models_of(told: usage.QueryUsageResponse, asked: Asked) -> tuple[Line, ...]:
+    """Those of most tokens first."""
     return tuple(
-        _line(line.model or "unknown", "", Asked(asked.span, asked.key, line.model), line) for line in told.lines
+        _line(model or "unknown", "", Asked(asked.span, asked.key, model), sums)
+        if model is not None
+        else _line(_OTHERS, "", None, sums)
+        for model, sums in _most_first(_together(told, lambda line: None if line.rest else line.model))
     )
 
 
 def keys_of(told: usage.QueryUsageResponse, asked: Asked) -> tuple[Line, ...]:
+    """Those of most tokens first."""
+    names = {line.key_id: line.key_name for line in told.lines}
     return tuple(
-        _line(line.key_name or line.key_id or "unknown", line.key_id, Asked(asked.span, line.key_id, asked.model), line)
-        for line in told.lines
+        _line(names[key] or key or "unknown", key, Asked(asked.span, key, asked.model), sums)
+        if key is not None
+        else _line(_OTHERS, "", None, sums)
+        for key, sums in _most_first(_together(told, lambda line: None if line.rest else line.key_id))
     )
 
 
@@ -222,7 +258,8 @@ def file_rows(told: usage.QueryUsageResponse) -> list[Row]:
 def request_rows(rows: Sequence[usage_pb2.UsageRecord]) -> tuple[RequestRow, ...]:
     return tuple(
         RequestRow(
-            row.request_id or row.ledger_id.hex(),
+            row.request_id or id_of(row.ledger_id),
+            f"/console/explain/{id_of(row.ledger_id)}",
             row.started_at_us / _MICRO,
             row.model or row.model_requested or "unknown",
             row.key_id,
@@ -237,7 +274,25 @@ def request_rows(rows: Sequence[usage_pb2.UsageRecord]) -> tuple[RequestRow, ...
     )
 
 
-def _line(name: str, note: str, asked: Asked, line: usage.UsageLine) -> Line:
-    sums = line.sums
-    tokens = sums.prompt_tokens + sums.completion_tokens
-    return Line(name, note, f"{PATH}?{asked.query}", sums.requests, tokens, money(sums.cost_micros))
+def _together(told: usage.QueryUsageResponse, whose: Callable[[usage.UsageLine], T]) -> dict[T, usage.UsageSums]:
+    """What lines of the same have, in the order in which each is told first."""
+    found: dict[T, usage.UsageSums] = {}
+    for line in told.lines:
+        sums = found.setdefault(whose(line), usage.UsageSums())
+        for name in _ADDED:
+            setattr(sums, name, getattr(sums, name) + getattr(line.sums, name))
+    return found
+
+
+def _most_first(found: Mapping[str | None, usage.UsageSums]) -> list[tuple[str | None, usage.UsageSums]]:
+    """All the others together come last."""
+    return sorted(found.items(), key=lambda one: (one[0] is None, -_tokens(one[1]), one[0] or ""))
+
+
+def _line(name: str, note: str, asked: Asked | None, sums: usage.UsageSums) -> Line:
+    href = f"{PATH}?{asked.query}" if asked is not None else ""
+    return Line(name, note, href, sums.requests, _tokens(sums), money(sums.cost_micros))
+
+
+def _tokens(sums: usage.UsageSums) -> int:
+    return sums.prompt_tokens + sums.completion_tokens

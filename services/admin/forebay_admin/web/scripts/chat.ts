@@ -9,7 +9,7 @@ import { Panel } from "./parts/chat/panel";
 import { Thread } from "./parts/chat/thread";
 import { apart } from "./parts/chat/thoughts";
 import { Tree } from "./parts/chat/tree";
-import { filesOf, newId, textOf, type Conversation, type FilePart, type Message, type Model, type Part, type Settings } from "./parts/chat/types";
+import { filesOf, newId, textOf, type Conversation, type FilePart, type Message, type Model, type Part, type Settings, type Source } from "./parts/chat/types";
 import { record, speak, transcribe } from "./parts/chat/voice";
 
 const SAID_ALOUD = 300;
@@ -26,6 +26,8 @@ class Chat {
   readonly #send = byId("chat-send", HTMLButtonElement);
   readonly #notice = byId("chat-notice", HTMLElement);
   readonly #said = byId("chat-said", HTMLElement);
+  /** Not there where no search server is configured. */
+  readonly #web = document.getElementById("chat-web");
   readonly #contents = new Map<string, string>();
   readonly #composer: Composer;
   readonly #panel: Panel;
@@ -53,6 +55,7 @@ class Chat {
         readAloud: (message) => void this.#readAloud(message),
         address: (file) => calls.fileAddress(this.#conversation?.id ?? "", file.digest),
         canReadAloud: () => this.#able("speech") !== undefined,
+        canExplain: () => this.#root.dataset["explains"] === "yes",
         isBusy: () => this.#under !== null,
       },
       { markdown, highlighting, maths },
@@ -67,6 +70,11 @@ class Chat {
     this.#beside.addEventListener("click", () => {
       this.#second.hidden = !this.#second.hidden;
       this.#beside.setAttribute("aria-pressed", String(!this.#second.hidden));
+      this.#keepSettings();
+    });
+    this.#web?.setAttribute("aria-pressed", String(conversation?.settings.web === "yes"));
+    this.#web?.addEventListener("click", () => {
+      this.#web?.setAttribute("aria-pressed", String(!this.#searches()));
       this.#keepSettings();
     });
     for (const select of [this.#model, this.#second]) {
@@ -176,7 +184,13 @@ class Chat {
     await this.#readContents(conversation, branch);
     const models = this.#asked();
     if (models.length === 0) throw new BadSetting("Choose a model first.");
-    const requests = models.map((model) => requestOf(model, branch, this.#panel.read(), this.#contents));
+    const sources = this.#searches() ? await this.#search(textOf(question.content), under.signal) : [];
+    const requestsWith = () => models.map((model) => requestOf(model, branch, this.#panel.read(), this.#contents, sources));
+    let requests = requestsWith();
+    while (sources.length > 0 && !requests.every((body, at) => this.#fits(models[at] ?? "", body))) {
+      sources.pop();
+      requests = requestsWith();
+    }
     const answers = models.map((model) => this.#message("assistant", question.id, { parts: [] }, model));
     const [left, right] = answers;
     if (left !== undefined && right !== undefined) {
@@ -184,6 +198,7 @@ class Chat {
       right.told = { beside: left.id, side: "right" };
     }
     for (const answer of answers) {
+      if (sources.length > 0) answer.told.sources = sources;
       this.#tree.put(answer);
       this.#answering.set(answer.id, answer);
     }
@@ -197,6 +212,30 @@ class Chat {
     this.#show();
     const aloud = answers.map((answer) => `${answer.model}: ${answer.told.error ?? apart(textOf(answer.content), "").text.slice(0, SAID_ALOUD)}`);
     this.#said.textContent = aloud.join(" ");
+  }
+
+  /** Nothing, and why, where it cannot be searched: the model is asked all the same. */
+  async #search(text: string, signal: AbortSignal): Promise<Source[]> {
+    if (text.trim() === "" || this.#web === null) return [];
+    const usual = this.#web.textContent;
+    this.#said.textContent = "The web is searched.";
+    this.#web.textContent = "Searching …";
+    this.#show();
+    this.#scroll();
+    try {
+      const found = await calls.search(text, signal);
+      if (found.length === 0) this.#tell("Nothing was found in the web; the model answers without.");
+      return found;
+    } catch (error) {
+      if (!signal.aborted) this.#tell(`The web was not searched, and the model answers without. ${words(error)}`);
+      return [];
+    } finally {
+      this.#web.textContent = usual;
+    }
+  }
+
+  #searches(): boolean {
+    return this.#web?.getAttribute("aria-pressed") === "true";
   }
 
   async #stream(conversation: Conversation, answer: Message, body: Record<string, unknown>, signal: AbortSignal, isFirst: boolean): Promise<void> {
@@ -293,10 +332,15 @@ class Chat {
     return true;
   }
 
+  #fits(name: string, body: Record<string, unknown>): boolean {
+    const context = this.#models.find((model) => model.name === name)?.context_length;
+    return !context || estimate(body) <= context;
+  }
+
   #demandFits(name: string, body: Record<string, unknown>): void {
     const context = this.#models.find((model) => model.name === name)?.context_length;
     const tokens = estimate(body);
-    if (context && tokens > context) {
+    if (context && !this.#fits(name, body)) {
       throw new BadSetting(
         `This has about ${tokens.toLocaleString("en")} tokens, and ${name} reads ${context.toLocaleString("en")} at most. ` +
           "Leave out a file or a part of it, begin another conversation, or take a model with a longer context.",
@@ -469,6 +513,7 @@ class Chat {
     if (this.#model.value) settings.model = this.#model.value;
     if (!this.#second.hidden && this.#second.value) settings.second = this.#second.value;
     if (this.#leaf !== undefined) settings.leaf = this.#leaf;
+    if (this.#searches()) settings.web = "yes";
     return settings;
   }
 

@@ -57,7 +57,7 @@ class AuditPages:
             status=drafts.status,
             view=audit_view(told, visit.query),
             filters=drafts.filled("filter", query),
-            through=("", *THROUGH),
+            through=(("", "any"), *THROUGH),
         )
 
     async def _file(self, visit: Visit) -> web.StreamResponse:

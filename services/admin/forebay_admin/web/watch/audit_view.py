@@ -11,12 +11,14 @@ from forebay.wire.v1 import audit_pb2
 from forebay_admin.audit.audit_store import Interface
 from forebay_admin.row_files import Column, Kind, Row
 from forebay_admin.web.forms import Form, WrongField
-from forebay_admin.web.paging import address
+from forebay_admin.web.paging import address, step
 from forebay_admin.web.watch.spans import from_us, unix
 
 PATH = "/console/audit"
 AT_ONCE = 100
 THROUGH = tuple(Interface)
+_OF_REQUESTS = ("recording.read",)
+"""Actions whose subject is a request."""
 COLUMNS = (
     Column("at", Kind.MOMENT),
     Column("actor", Kind.TEXT),
@@ -54,6 +56,8 @@ class EntryRow:
     action_path: str
     subject: str
     subject_path: str
+    explained_path: str
+    """Where the subject is a request: to what became of it."""
     differences: Sequence[Difference]
     others: int
     """So many facts are told that stayed as they were, or say nothing."""
@@ -161,6 +165,7 @@ def _row(entry: audit_pb2.AuditEntry) -> EntryRow:
         address(PATH, {}, action=entry.action),
         entry.subject,
         address(PATH, {}, subject=entry.subject),
+        f"/console/explain/{step(entry.subject)}" if entry.action in _OF_REQUESTS and entry.subject else "",
         changed,
         others,
         entry.seq,

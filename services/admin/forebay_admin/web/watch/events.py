@@ -61,7 +61,7 @@ class EventsPages:
             status=drafts.status,
             view=events_view(told, visit.query),
             filters=drafts.filled("filter", query),
-            states=("", *STATES),
+            states=(("", "any"), *STATES),
             drafts=drafts,
         )
 

@@ -28,6 +28,7 @@ class RecordingRow:
     id: str
     path: str
     request_id: str
+    explained_path: str
     at: float | None
     user: str
     user_path: str
@@ -93,6 +94,7 @@ def recording_row(one: recordings_pb2.RecordedRequest) -> RecordingRow:
         one.id,
         f"{PATH}/{step(one.id)}",
         one.request_id,
+        f"/console/explain/{step(one.id)}",
         unix(one.started_at_us),
         one.user_name,
         f"/console/users/{step(one.user_name)}",

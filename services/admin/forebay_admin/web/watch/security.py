@@ -34,7 +34,7 @@ class SecurityPages:
             status=drafts.status,
             view=security_view(told, visit.query),
             filters=drafts.filled("filter", query),
-            kinds=("", *KINDS),
+            kinds=(("", "any"), *KINDS),
             is_live=not any(visit.query.values()),
         )
 

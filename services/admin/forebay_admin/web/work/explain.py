@@ -12,7 +12,8 @@ from forebay.wire.v1 import admin_pb2, prices_pb2
 from forebay_admin.json_form import word
 from forebay_admin.web.forms import WrongField
 from forebay_admin.web.visit import Visit, Visits, see_other
-from forebay_admin.web.work.explain_view import TERMS, Story, entries_of, id_of, stories_of, tone_of
+from forebay_admin.web.words import id_of
+from forebay_admin.web.work.explain_view import TERMS, Story, entries_of, stories_of, tone_of
 
 LONGEST_ID = 256
 _LATEST = 25

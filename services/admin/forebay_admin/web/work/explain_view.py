@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from uuid import UUID
 
 from forebay.wire.v1 import admin_pb2, prices_pb2, scheduler_pb2, usage_pb2
 from forebay_admin.json_form import word
@@ -118,10 +117,6 @@ def entries_of(told: prices_pb2.ShowCostResponse, names: admin_pb2.Names) -> lis
     return [_entry(cost, names) for cost in told.costs]
 
 
-def id_of(ledger_id: bytes) -> str:
-    return str(UUID(bytes=ledger_id)) if len(ledger_id) == 16 else ledger_id.hex()
-
-
 def tone_of(state: str) -> str:
     return _TONES.get(state, "")
 
@@ -130,7 +125,7 @@ def _story(one: scheduler_pb2.Explanation, names: admin_pb2.Names) -> Story:
     is_waiting = one.state == "waiting"
     return Story(
         request_id=one.request_id,
-        ledger_id=id_of(one.ledger_id),
+        ledger_id=words.id_of(one.ledger_id),
         state=one.state,
         tone=tone_of(one.state),
         reason=one.reason,
@@ -246,7 +241,7 @@ def _entry(cost: prices_pb2.RequestCost, names: admin_pb2.Names) -> Entry:
     record = cost.record
     outcome = word(record, "outcome") or "unknown"
     return Entry(
-        ledger_id=id_of(record.ledger_id),
+        ledger_id=words.id_of(record.ledger_id),
         request_id=record.request_id,
         outcome=outcome,
         tone=tone_of(outcome),

@@ -14,7 +14,8 @@ from forebay.wire.v1 import usage_pb2
 from forebay.wire.v1 import usage_queries_pb2 as wire
 from forebay_admin.json_form import word
 from forebay_admin.row_files import Column, Kind, Row
-from forebay_admin.web.work.explain_view import id_of, tone_of
+from forebay_admin.web.words import id_of
+from forebay_admin.web.work.explain_view import tone_of
 from forebay_admin.web.work.usage_query import Asked
 
 NOTHING = "(none)"

@@ -1,6 +1,6 @@
 // Calls to the pages' own server: conversations, and a key for each request to a gateway.
 
-import type { Conversation, Message, Model, Settings } from "./types";
+import type { Conversation, Message, Model, Settings, Source } from "./types";
 
 const API = "/chat/api";
 
@@ -21,6 +21,11 @@ export async function listModels(): Promise<Model[]> {
 /** For one request to that model, from this page, within minutes. */
 export async function mintKey(model: string): Promise<string> {
   return (await call<{ value: string }>("POST", "/key", { model })).value;
+}
+
+/** What the web has about it, by the search server that is configured. */
+export async function search(query: string, signal: AbortSignal): Promise<Source[]> {
+  return (await call<{ sources: Source[] }>("POST", "/search", { query }, false, signal)).sources;
 }
 
 export function begin(settings: Settings): Promise<Conversation> {
@@ -68,7 +73,7 @@ export function fileAddress(id: string, digest: string): string {
   return `${API}/conversations/${id}/files/${digest}`;
 }
 
-async function call<T>(verb: string, path: string, body?: unknown, parting = false): Promise<T> {
+async function call<T>(verb: string, path: string, body?: unknown, parting = false, signal?: AbortSignal): Promise<T> {
   const headers: Record<string, string> = own();
   if (body !== undefined) headers["content-type"] = "application/json";
   let response: Response;
@@ -78,6 +83,7 @@ async function call<T>(verb: string, path: string, body?: unknown, parting = fal
       headers,
       body: body === undefined ? null : JSON.stringify(body),
       keepalive: parting,
+      signal: signal ?? null,
     });
   } catch {
     throw new Refused("Forebay does not answer. Look whether you are connected, and try again.", 0);

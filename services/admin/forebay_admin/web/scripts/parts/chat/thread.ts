@@ -4,7 +4,7 @@ import { callText } from "./asked";
 import { button, made } from "./made";
 import { apart } from "./thoughts";
 import type { Tree } from "./tree";
-import type { FilePart, Message, Told } from "./types";
+import type { FilePart, Message, Source, Told } from "./types";
 import { filesOf, textOf } from "./types";
 
 export interface Deeds {
@@ -14,6 +14,8 @@ export interface Deeds {
   readAloud(message: Message): void;
   address(file: FilePart): string;
   canReadAloud(): boolean;
+  /** Whether whoever looks may read what became of a request. */
+  canExplain(): boolean;
   isBusy(): boolean;
 }
 
@@ -103,6 +105,7 @@ export class Thread {
     if (message.role === "user") prose.textContent = text;
     else this.#showMarkdown(prose, text, !streams);
     this.#showCalls(inside, message);
+    showSources(inside, message.told.sources ?? []);
     const wrong = part(body, "message-error");
     wrong.hidden = message.told.error === undefined;
     wrong.textContent = message.told.error ?? "";
@@ -187,6 +190,10 @@ export class Thread {
     foot.replaceChildren();
     const facts = factsOf(message.told);
     if (facts) foot.append(made("span", { text: facts }));
+    const request = message.told.request_id;
+    if (request !== undefined && deeds.canExplain()) {
+      foot.append(made("a", { href: `/console/explain/${encodeURIComponent(request)}`, text: "What became of it", title: `Request ${request}` }));
+    }
     const others = standing === "" ? branches(tree, message) : [];
     if (others.length > 1) foot.append(this.#pager(others, message));
     const text = apart(textOf(message.content), "").text;
@@ -248,6 +255,30 @@ export class Thread {
     foot.replaceWith(row);
     area.focus();
   }
+}
+
+/** What an answer was given with; below it, and numbered as its model was told. */
+function showSources(inside: HTMLElement, sources: readonly Source[]): void {
+  const links = sources.filter(({ url }) => /^https?:\/\//i.test(url) && URL.canParse(url));
+  const list = inside.querySelector<HTMLElement>(":scope > .sources");
+  if (links.length === 0) {
+    list?.remove();
+    return;
+  }
+  if (list?.childElementCount === links.length) return;
+  list?.remove();
+  inside.append(
+    made(
+      "ol",
+      { className: "sources", label: "Sources" },
+      ...links.map(({ title, url }) => {
+        const link = made("a", { href: url, text: title });
+        link.rel = "noopener noreferrer nofollow";
+        link.target = "_blank";
+        return made("li", {}, link, " ", made("span", { className: "soft", text: new URL(url).hostname }));
+      }),
+    ),
+  );
 }
 
 /** The versions of a message, two answers that were given together counted as one. */

@@ -27,6 +27,13 @@ export interface Content {
   tool_calls?: ToolCall[];
 }
 
+/** Something in the web, as the search server tells of it. */
+export interface Source {
+  title: string;
+  url: string;
+  text: string;
+}
+
 /** Of an answer: what stands under it. */
 export interface Told {
   ttft_ms?: number;
@@ -36,6 +43,8 @@ export interface Told {
   completion_tokens?: number;
   finish_reason?: string;
   request_id?: string;
+  /** What was found in the web before it was asked. */
+  sources?: Source[];
   stopped?: boolean;
   error?: string;
   /** The id of the other answer to the same question, that was given at the same time. */
@@ -66,6 +75,8 @@ export interface Settings {
   effort?: string;
   schema?: string;
   tools?: string;
+  /** "yes": the web is searched before each answer. */
+  web?: string;
 }
 
 export interface Conversation {
