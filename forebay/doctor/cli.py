@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def doctor(ctx: click.Context, services: Sequence[str], config: Path | None, qui
     """Look at this machine and at all that the settings of SERVICES name: limits, memory and room; clocks; ports that are
     free or ours; files, and whether secrets are secret; certificates; NATS, PostgreSQL and the other services; versions.
     Nothing is changed, and nothing need run. Without SERVICES, those that the settings file has tables for; without a file,
-    the machine and what `forebay up` needs of it.
+    the machine and what `forebay up` needs of it or runs on it (with another data directory: FOREBAY_DATA_DIR).
 
     \b
     forebay doctor
@@ -39,6 +40,7 @@ def doctor(ctx: click.Context, services: Sequence[str], config: Path | None, qui
     """
     from forebay.config import read_file
     from forebay.doctor.examining import examine_machine, examine_services, read_all
+    from forebay.doctor.up import examine_up
     from forebay.launch import load_services
 
     file = read_file(config)
@@ -58,7 +60,7 @@ def doctor(ctx: click.Context, services: Sequence[str], config: Path | None, qui
         for finding in (*problems, *examine_services(settings)):
             tell(finding)
     else:
-        for finding in _up_ports():
+        for finding in examine_up(_data_directory(), datetime.now(UTC)):
             tell(finding)
     grade = worst(findings)
     if as_json:
@@ -94,25 +96,3 @@ def _data_directory() -> Path:
 
     named = os.environ.get("FOREBAY_DATA_DIR")
     return Path(named).expanduser() if named else default_root()
-
-
-def _up_ports() -> list[Finding]:
-    """Of those that `forebay up` takes."""
-    from forebay.doctor import looking, network
-    from forebay.local.layout import LOOPBACK, Layout
-
-    layout = Layout()
-    is_ours = looking.ask_ops(LOOPBACK, layout.ops("admin")) is not None
-    ports = [*layout.open_ports(), *layout.inner_ports(), ("NATS", layout.nats), ("PostgreSQL", layout.postgres)]
-    findings = []
-    for name, port in ports:
-        facts, address = looking.try_port(LOOPBACK, port), f"{LOOPBACK}:{port}"
-        if is_ours and not facts.is_free:
-            findings.append(Finding("ports", name, Grade.OK, f"{address}: `forebay up` runs there"))
-        else:
-            findings.append(
-                network.judge_port(
-                    f"{name} (--base-port of forebay up)" if not facts.is_free else name, address, name, facts
-                )
-            )
-    return findings

@@ -1,5 +1,6 @@
 """Which things are looked at: everything that the settings of some services name, and the machine under them. Settings are
-recognised by what they are called (`…_file`, `…_dir`, `…listen`, `…_address`, `…_url`), so new ones are looked at too."""
+recognised by what they are called (`…_file`, `…_dir`, `…_path`, `…listen`, `…_address`, `…_url`), so new ones are looked at
+too."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def examine_services(settings: Mapping[str, Any]) -> Iterator[Finding]:
             setting = f"{service}.{name}"
             if isinstance(value, Path):
                 yield _path(setting, value)
-                if name.endswith("_dir"):
+                if name.endswith(("_dir", "_path")):
                     directories.append(value)
             elif name.endswith("listen") and value:
                 listeners[setting] = value
@@ -111,6 +112,8 @@ def _fields(settings: Any) -> Iterator[tuple[str, Any]]:
 
 def _path(setting: str, path: Path) -> Finding:
     facts = looking.path_facts(path)
+    if setting.endswith("_path"):
+        return files.judge_place(setting, str(path), facts)
     if setting.endswith("_dir"):
         return files.judge_directory(setting, str(path), facts, looking.can_be_made(path))
     return files.judge_file(setting, str(path), facts)

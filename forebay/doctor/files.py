@@ -65,6 +65,15 @@ def judge_file(setting: str, path: str, facts: PathFacts) -> Finding:
     return Finding(_AREA, setting, Grade.OK, path)
 
 
+def judge_place(setting: str, path: str, facts: PathFacts) -> Finding:
+    """Of a path that is only asked how much room is there."""
+    if not facts.exists:
+        return Finding(
+            _AREA, setting, Grade.WARN, f"{path} does not exist", "Mount it, or name another in the settings."
+        )
+    return Finding(_AREA, setting, Grade.OK, path)
+
+
 def judge_directory(setting: str, path: str, facts: PathFacts, can_be_made: bool) -> Finding:
     if not facts.exists:
         if can_be_made:

@@ -177,6 +177,8 @@ async def test_nodes_are_invited_and_listed_with_what_they_said(forebay: Invoke,
 async def test_usage_is_summed_by_user_and_model_and_listed_by_row(forebay: Invoke, admin: Running) -> None:
     alice = told(await forebay("user", "add", "alice", "--json"))
     key = told(await forebay("key", "create", "--user", "alice", "--json"))
+    await forebay("backend", "add", "big-gpu", "http://127.0.0.1:8000", "--slots", "16")
+    backend = told(await forebay("backend", "show", "big-gpu", "--json"))
     now = time.time()
 
     def record(
@@ -196,7 +198,7 @@ async def test_usage_is_summed_by_user_and_model_and_listed_by_row(forebay: Invo
         )
 
     records = [
-        record(types_pb2.OUTCOME_FINISHED, 1_234_567, now - 5),
+        record(types_pb2.OUTCOME_FINISHED, 1_234_567, now - 5, backend_id=backend["backend"]["id"]),
         record(types_pb2.OUTCOME_CANCELLED, 1, now - 3),
         record(types_pb2.OUTCOME_GATEWAY_LOST, 0, now - 2),
         record(types_pb2.OUTCOME_FINISHED, 1, now - 3 * 86_400),
@@ -241,6 +243,13 @@ async def test_usage_is_summed_by_user_and_model_and_listed_by_row(forebay: Invo
     own = told(await forebay("usage", "--json", token=key["secret"]))
     assert [s["user_name"] for s in own] == ["alice"]
     assert "cancelled" in (await forebay("usage", "--rows", token=key["secret"])).output
+
+    for name in ("big-gpu", backend["backend"]["id"]):
+        assert told(await forebay("usage", "--backend", name, "--json"))["total"]["requests"] == 1, name
+    by_backend = (await forebay("usage", "--by", "backend")).output
+    assert "big-gpu" in by_backend
+    assert backend["backend"]["id"] not in by_backend
+    assert "--rows shows the newest requests" in (await forebay("usage", "--rows", "--backend", "big-gpu")).output
 
 
 FAILURES: tuple[tuple[tuple[str, ...], int, str], ...] = (

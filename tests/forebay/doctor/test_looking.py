@@ -21,6 +21,7 @@ from forebay.launch import cli
 from forebay.local.deployment_secrets import Deployment, make_secrets
 from forebay.ops import Ops, serve_ops
 from tests.conftest import NatsServer, free_port
+from tests.system.installation import free_base_port
 
 
 def _certificate(folder: Path, name: str, days: int = 90) -> tuple[Path, Path]:
@@ -174,6 +175,26 @@ async def test_settings_that_are_wrong_are_all_told_and_the_rest_is_looked_at(tm
     assert any(one["area"] == "machine" for one in told["findings"])
 
 
+async def test_an_agents_settings_are_right_as_they_come(tmp_path: Path, nats_server: NatsServer) -> None:
+    file = tmp_path / "agent.toml"
+    for disk, grade in ((tmp_path, "ok"), (tmp_path / "not mounted", "warn")):
+        file.write_text(
+            f"""
+[gpu_agent]
+node = "gpu-1"
+nats_url = "{nats_server.url}"
+ops_listen = "127.0.0.1:{free_port()}"
+disk_path = "{disk}"
+"""
+        )
+        told = json.loads(
+            (await _doctor("gpu-agent", "--config", str(file), "--json", environ={"NATS_URL": ""})).output
+        )
+        assert _of(told, "fail") == []
+        (disk_path,) = (one for one in told["findings"] if one["subject"] == "gpu-agent.disk_path")
+        assert disk_path["grade"] == grade, disk_path
+
+
 async def test_without_settings_the_machine_and_the_ports_of_up_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +202,39 @@ async def test_without_settings_the_machine_and_the_ports_of_up_are_looked_at(
     told = json.loads((await _doctor("--json", environ={"FOREBAY_DATA_DIR": str(tmp_path)})).output)
     assert {"machine", "clocks", "ports"} == {one["area"] for one in told["findings"]}
     assert any(one["subject"] == f"room in {tmp_path}" for one in told["findings"])
+
+
+async def test_what_up_runs_is_looked_at_where_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, environ = free_base_port(), {"FOREBAY_DATA_DIR": str(tmp_path)}
+    (tmp_path / "connection.json").write_text(json.dumps({"gateway": f"http://127.0.0.1:{base}"}))
+    pki = tmp_path / "secrets" / "pki" / "gateway-1"
+    pki.mkdir(parents=True)
+    for made, name in zip(_certificate(tmp_path, "gateway-1", days=3), ("tls.crt", "tls.key"), strict=True):
+        made.rename(pki / name)
+    (pki / "ca.crt").write_bytes((pki / "tls.crt").read_bytes())
+    (pki.parent / "ca").mkdir()
+    _certificate(tmp_path, "authority")[0].rename(pki.parent / "ca" / "ca.crt")
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", base))
+        told = json.loads((await _doctor("--json", environ=environ)).output)
+    ports = {one["subject"]: one for one in told["findings"] if one["area"] == "ports"}
+    assert ports["gateway-1"]["grade"] == "fail"
+    assert "forebay up --base-port" in ports["gateway-1"]["advice"]
+    assert ports["PostgreSQL"]["found"].startswith(f"127.0.0.1:{base + 11} ")
+    certificates = [(one["subject"], one["grade"]) for one in told["findings"] if one["area"] == "certificates"]
+    assert certificates == [("the authority", "ok"), ("of gateway-1", "warn")]
+
+    with serve_ops(Ops("admin"), f"127.0.0.1:{base + 8}"):
+        told = json.loads((await _doctor("--json", environ=environ)).output)
+    ports = {one["subject"]: one for one in told["findings"] if one["area"] == "ports"}
+    assert ports["ops of admin"]["found"] == f"127.0.0.1:{base + 8}: `forebay up` runs there"
+    assert [one["subject"] for one in told["findings"] if one["area"] == "versions"] == ["admin"]
+
+    (tmp_path / "connection.json").write_text("{}")
+    told = json.loads((await _doctor("--json", environ=environ)).output)
+    assert [one["subject"] for one in told["findings"] if one["grade"] == "unknown"] == ["connection.json"]
 
 
 def _of(told: Any, grade: str) -> list[dict[str, str]]:

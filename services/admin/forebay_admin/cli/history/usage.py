@@ -12,7 +12,7 @@ from rich.markup import escape
 from forebay.errors import NotAllowed, Unavailable
 from forebay.wire.v1 import admin_pb2, usage_pb2
 from forebay_admin.cli.connection import Calls, ask
-from forebay_admin.cli.history.usage_sums import show_sums, sum_options
+from forebay_admin.cli.history.usage_sums import backend_names, show_sums, sum_options
 from forebay_admin.cli.money.cost import show_cost
 from forebay_admin.cli.output import json_option, print_json, print_table
 from forebay_admin.cli.plain import plain, usage_row, word
@@ -70,6 +70,11 @@ def usage(
     """
     now = time.time()
     if any(sums.values()):
+        if show_rows:
+            raise click.UsageError(
+                "--rows shows the newest requests of all kinds and goes with --user, --since and --limit alone. Leave it "
+                "out for sums of some, or take the rows of some from `forebay ledger export`."
+            )
         show_sums(user, since, limit, now, as_json, **sums)
         return
     if request_id is not None:
@@ -150,8 +155,7 @@ def _print_rows(rows: list[usage_pb2.UsageRecord], names: _Names, now: float) ->
 async def _names(calls: Calls) -> _Names:
     """Ids stay ids for those who may not list users and backends, and while the registry is away."""
     try:
-        users = (await calls(calls.stub.ListUsers, admin_pb2.ListUsersRequest())).users
-        backends = (await calls(calls.stub.ShowBackends, admin_pb2.ShowBackendsRequest())).backends
+        users = {u.id: u.name for u in (await calls(calls.stub.ListUsers, admin_pb2.ListUsersRequest())).users}
     except (NotAllowed, Unavailable):
-        return _Names({}, {})
-    return _Names({u.id: u.name for u in users}, {b.id: b.name for b in backends})
+        users = {}
+    return _Names(users, await backend_names(calls))

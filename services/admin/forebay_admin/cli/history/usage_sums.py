@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 from rich.markup import escape
 
-from forebay.wire.v1 import types_pb2
+from forebay.errors import NotAllowed, Unavailable
+from forebay.wire.v1 import admin_pb2, types_pb2
 from forebay.wire.v1 import usage_queries_pb2 as wire
 from forebay_admin.cli.amounts import money
 from forebay_admin.cli.connection import Calls, ask
@@ -29,7 +30,7 @@ def sum_options(command: F) -> F:
         click.option("--top", type=click.IntRange(1, 100), help="Only so many of them; the others are added up."),
         click.option("--outcome", type=click.Choice(tuple(OUTCOMES)), help="Only requests that ended so."),
         click.option("--pool", default="", metavar="NAME", help="Only in this pool."),
-        click.option("--backend", default="", metavar="ID", help="Only on this backend."),
+        click.option("--backend", default="", metavar="NAME", help="Only on this backend, by its name or id."),
         click.option("--model", default="", metavar="NAME", help="Only of this model."),
         click.option("--key", "key_id", default="", metavar="ID", help="Only with this key."),
         click.option("--group", default="", metavar="NAME", help="Only of this group, and of groups within it."),
@@ -75,7 +76,6 @@ def show_sums(
         group=group,
         key_id=key_id,
         model=model,
-        backend_id=backend,
         pool=pool,
         outcome=OUTCOMES[outcome] if outcome else types_pb2.OUTCOME_UNSPECIFIED,
         order=ORDERS[order] if order else wire.USAGE_ORDER_UNSPECIFIED,
@@ -84,10 +84,13 @@ def show_sums(
         limit=limit,
     )
 
-    async def work(calls: Calls) -> wire.QueryUsageResponse:
-        return await calls(calls.stub.QueryUsage, request)
+    async def work(calls: Calls) -> tuple[wire.QueryUsageResponse, dict[str, str]]:
+        names = await backend_names(calls) if backend or ("backend" in by and not as_json) else {}
+        # One that is gone has no name any more: its id is in the ledger.
+        request.backend_id = next((id for id, name in names.items() if name == backend), backend)
+        return await calls(calls.stub.QueryUsage, request), names
 
-    answer = ask(work)
+    answer, names = ask(work)
     if as_json:
         print_json(plain(answer))
         return
@@ -102,7 +105,7 @@ def show_sums(
         (
             (
                 *((moment(line.at_us),) if bucket else ()),
-                *(_whose(line, one) for one in columns),
+                *(_whose(line, one, names) for one in columns),
                 *_numbers(line.sums),
                 *((_tokens(line.before),) if compare else ()),
             )
@@ -116,14 +119,25 @@ def show_sums(
         )
 
 
-def _whose(line: wire.UsageLine, column: str) -> str:
+async def backend_names(calls: Calls) -> dict[str, str]:
+    """By id; none for those who may not list backends, and while the registry is away."""
+    try:
+        backends = (await calls(calls.stub.ShowBackends, admin_pb2.ShowBackendsRequest())).backends
+    except (NotAllowed, Unavailable):
+        return {}
+    return {one.id: one.name for one in backends}
+
+
+def _whose(line: wire.UsageLine, column: str, backends: Mapping[str, str]) -> str:
     if line.rest:
         return "(all others)"
     if column == "outcome":
         return word(line, "outcome") or "unknown"
     if column in ("key", "user", "group"):
         return escape(getattr(line, f"{column}_name") or getattr(line, f"{column}_id")) or "(none)"
-    return escape(line.backend_id if column == "backend" else getattr(line, column)) or "(none)"
+    if column == "backend":
+        return escape(backends.get(line.backend_id, line.backend_id)) or "(none)"
+    return escape(getattr(line, column)) or "(none)"
 
 
 def _numbers(sums: wire.UsageSums) -> tuple[str, ...]:

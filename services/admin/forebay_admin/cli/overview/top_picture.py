@@ -75,10 +75,10 @@ def head(p: Picture) -> str:
         f"reads [bold]{_rate(p.prompt_tokens_per_s)}[/bold]",
         f"writes [bold]{_rate(p.completion_tokens_per_s)}[/bold]",
         f"{_known(p.serving)} of {_known(None if p.serving is None else len(p.backends))} backends serve",
-        f"{_known(p.gateways)} gateways",
+        f"{_known(p.gateways)} gateway{'' if p.gateways == 1 else 's'}",
     ]
     if p.alerts:
-        told.append(f"[red]{p.alerts} alerts open[/red]")
+        told.append(f"[red]{p.alerts} alert{'' if p.alerts == 1 else 's'} open[/red]")
     return "   ".join(told)
 
 
