@@ -35,6 +35,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.is_ended
 
+    def can_write_eof(self) -> bool:
+        return False  # as over TLS
+
     def abort(self) -> None:
         self.is_ended = True
 
@@ -360,3 +363,19 @@ async def test_a_forms_names_go_on_as_they_came_and_its_length_is_known(tmp_path
     assert 'name="prompt"\r\n\r\nGr\u00fc\u00dfe\r\n'.encode() in sent
     with pytest.raises(ValueError, match="line break"):
         Form(Upload([], [File("a\r\nb", "x", "audio/wav", tmp_path / "f")]))
+
+
+async def test_a_connection_that_was_reset_when_it_is_left_ends_at_once() -> None:
+    class Reset(Wire):
+        def can_write_eof(self) -> bool:
+            return True
+
+        def write_eof(self) -> None:
+            raise OSError("not connected")
+
+    talk = Talk()
+    talk.connection.connection_made(wire := Reset())
+    talk.response.close()
+    assert wire.is_ended
+    talk.end()
+    assert not talk.connection.is_left

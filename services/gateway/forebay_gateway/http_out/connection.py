@@ -133,8 +133,11 @@ class Connection(asyncio.Protocol):
             return
         self._response, self.is_left = None, True
         self.resume()  # else its end would not be heard
-        transport.write_eof()
         self._leaving = self._loop.call_later(_LEAVE_S, self.abort)
+        try:
+            transport.write_eof()
+        except OSError:  # the engine has reset it meanwhile
+            self.abort()
 
     def _may_half_close(self, transport: asyncio.Transport) -> bool:
         is_whole = self.is_written and not transport.get_write_buffer_size()
