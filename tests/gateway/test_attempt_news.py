@@ -83,7 +83,7 @@ async def test_an_answer_on_a_backend_that_is_emptied_by_force_ends_with_an_erro
         house.scheduler.revokes.append(scheduler_pb2.Revoke(ledger_id=ledger_id, reason="draining", force=True))
         told = await asyncio.wait_for(streaming, 30)
         assert told[-1]["error"]["code"] == "draining"
-        await eventually(lambda: engine.slots.running == 0)
+        await eventually(lambda: engine.slots.running == 0 and not house.scheduler.held)
         engine.faults.add(Fault(FaultKind.SLOW_HEADERS, seconds=60))
         waiting = asyncio.create_task(status_of(house))
         await eventually(lambda: house.scheduler.held)

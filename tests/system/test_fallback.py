@@ -38,11 +38,17 @@ async def test_who_has_waited_for_long_enough_is_answered_by_another_model(
             return models.get("small") == 1
 
         await eventually(is_known, 15, "the other model did not come", every_s=0.2)
-        await asyncio.sleep(1)  # the gateways hear of it as the operator does
         key, url = with_standby.make_key("patient"), with_standby.gateway_url(1)
+        async with asyncio.timeout(15):  # the gateway hears of all this as the operator does
+            while "small" not in await models_at(client, url, key):
+                await asyncio.sleep(0.1)
         begun = [asyncio.Event() for _ in range(4)]
         first = [asyncio.create_task(stream(client, url, key, BODY, f"first-{n}", begun[n])) for n in range(4)]
-        await asyncio.gather(*(event.wait() for event in begun))
+        for event, task in zip(begun, first, strict=True):
+            waiting = asyncio.create_task(event.wait())
+            await asyncio.wait((waiting, task), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            assert event.is_set(), await task
         late = await stream(client, url, key, BODY, "late")
         assert late.is_done
         assert 0.5 <= late.arrivals[0] < 1.5, late.arrivals[0]
@@ -62,3 +68,8 @@ async def test_who_has_waited_for_long_enough_is_answered_by_another_model(
         await asyncio.to_thread(with_standby.cli, "model", "fallback", "remove", "fake-model")
         await asyncio.to_thread(with_standby.cli, "backend", "remove", "other")
         other.stop()
+
+
+async def models_at(client: aiohttp.ClientSession, url: str, key: str) -> str:
+    async with client.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}) as answer:
+        return await answer.text()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from forebay.errors import BadInput, NotAllowed, NotFound, NotPossible
+from forebay.errors import BadInput, NotAllowed, NotFound, NotPossible, Unavailable
 from forebay.rpc import open_peer, translated
 from forebay.wire.v1 import library_pb2 as wire
 from forebay.wire.v1 import telemetry_pb2
@@ -42,9 +42,14 @@ class Librarian:
             return await getattr(self._stub, method)(request, metadata=self._metadata, timeout=10, wait_for_ready=True)
 
     async def order(self, action: Any, model: str, on: wire.BackendChoice = ALL) -> wire.ModelJob:
+        """As soon as the registry leads."""
         request = wire.StartModelJobRequest(actor="ada", action=action, model=model, on=on)
-        job: wire.ModelJob = (await self("StartModelJob", request)).job
-        return job
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(Unavailable):
+                    job: wire.ModelJob = (await self("StartModelJob", request)).job
+                    return job
+                await asyncio.sleep(0.1)
 
     async def done(self, job: wire.ModelJob) -> wire.ModelJob:
         async with asyncio.timeout(20):
