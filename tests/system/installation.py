@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +94,10 @@ class Installation:
         """Of a new user."""
         self.cli("user", "add", user)
         secret: str = self.cli("key", "create", "--user", user, "--name", "test")["secret"]
+        names = json.loads((self.data_dir / "run" / "processes.json").read_text())
+        for number in (1, 2):
+            if f"gateway-{number}" in names:
+                _wait_known(self.gateway_url(number), secret)
         return secret
 
     def pid(self, part: str) -> int:
@@ -214,6 +221,24 @@ async def eventually(holds: Callable[[], bool], within_s: float, otherwise: str,
 def ask(words: str, **more: Any) -> dict[str, Any]:
     """The body of a chat request with one user message; the model is the demo's unless given."""
     return {"model": "gemma-3-270m", "messages": [{"role": "user", "content": words}], **more}
+
+
+def _wait_known(url: str, key: str) -> None:
+    """Gateways hear of a key a moment after the command that made it has ended. One that is down is not waited for."""
+    until = time.monotonic() + 15
+    asked = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(asked, timeout=5).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 401:
+                return
+        except (OSError, http.client.HTTPException):
+            return
+        else:
+            return
+        time.sleep(0.05)
 
 
 @dataclass
