@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 PRIVATE, PUBLIC = 0o600, 0o644
 
@@ -17,27 +19,28 @@ def write_private(path: Path, content: bytes) -> None:
 
 def write_whole(path: Path, content: bytes, mode: int) -> None:
     """By rename, with `mode` from the first byte on. Folders that are missing are made, closed to others."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
+    with _instead_of(path, mode) as file:
         file.write(content)
-    fresh.replace(path)
 
 
 def replace_whole(path: Path, content: bytes, mode: int) -> None:
     """The same, but that owner, group and mode of a file that is there stay as they are, as far as we may: whoever was let
     read the one before reads this one too. It is on the disk when this returns."""
+    with _instead_of(path, PRIVATE) as file:
+        file.write(content)
+        os.fchmod(file.fileno(), _taken_over(path, file.fileno()) or mode)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _instead_of(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """A file beside it, which takes its place once it is written."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fchmod(descriptor, _taken_over(path, descriptor) or mode)
-        file.flush()
-        os.fsync(descriptor)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        yield file
     fresh.replace(path)
 
 
