@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.credentials import headers_for
 from forebay_gateway.engines.errors import Blame, EngineTrouble, judge
-from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import ContextTooLong, EngineRefused
 
 VERSION = {"anthropic-version": "2023-06-01"}

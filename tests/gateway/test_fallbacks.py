@@ -17,7 +17,8 @@ from openai import AsyncOpenAI
 
 from forebay.errors import ForebayError, Refusal
 from forebay.wire.v1 import admin_pb2, scheduler_pb2, types_pb2
-from forebay_gateway.fleet import Backend, EngineKind, Fleet, ModelOnBackend
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
 from forebay_gateway.held_body import HeldBody
 from forebay_gateway.other_models import HasWaited
 from forebay_gateway.refused import BadField, ContextTooLong, EngineRefused, ModelUnknown, Refused

@@ -9,9 +9,9 @@ import pytest
 
 from forebay_gateway.asked import Asked
 from forebay_gateway.dialects.openai.chat import parse_chat
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.engines.local_speech import OllamaSpeech, TemplateSpeech
-from forebay_gateway.fleet import EngineKind
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITY}}

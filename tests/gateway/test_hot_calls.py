@@ -16,9 +16,13 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, cast
 
+import pytest
+
 from forebay.launch import loop_factory
 from forebay.wire.v1 import types_pb2
 from tests.gateway.house import MODEL, House, ask, eventually, open_house
+
+pytestmark = pytest.mark.interpreted  # what is compiled makes no calls that could be counted
 
 REQUEST_IN_PYTHON, REQUEST_IN_C = 184, 147
 CHUNK_IN_ALL = 18

@@ -441,6 +441,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]
     raise AssertionError
 
 
+@pytest.mark.interpreted
 async def test_hot_and_other_requests_share_a_connection_and_look_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ async def test_a_client_that_resets_the_connection_while_it_is_told_that_nothing
     assert wire.end == "aborted"
 
 
+@pytest.mark.interpreted
 async def test_a_client_that_goes_in_the_turn_in_which_it_came_leaves_nothing() -> None:
     class Watched(HotConnection):
         """Without slots, so that it can be referred to weakly."""
@@ -133,6 +134,7 @@ async def test_a_client_that_goes_in_the_turn_in_which_it_came_leaves_nothing() 
 # --- what is left of a request --------------------------------------------------------------------------------------
 
 
+@pytest.mark.interpreted
 async def test_no_request_waits_for_the_collector_of_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which comes rarely: until then its body, and what was made of it, would stay in memory."""
     served: list[weakref.ref[Exchange]] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from forebay.client_addresses import TrustedProxies
 from forebay_gateway.callers.call import Call
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoint, VirtualEndpoints
@@ -13,6 +15,8 @@ from forebay_gateway.cors import Origins
 from forebay_gateway.hot_routes import HotRoutes
 from forebay_gateway.http_in.framer import Head, read_head
 from forebay_gateway.route import Route
+
+pytestmark = pytest.mark.interpreted
 
 ROUTE = Route("/v1/chat/completions", cast(Dialect, None))
 

@@ -14,6 +14,7 @@ from tests.fakes.engine import FakeEngine
 from tests.gateway.house import ask, open_house
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("is_hot", [True, False])
 async def test_a_mistake_of_the_gateways_is_logged_under_its_request_and_without_its_contents(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, is_hot: bool

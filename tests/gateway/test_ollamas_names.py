@@ -9,7 +9,8 @@ import openai
 import pytest
 
 from forebay_gateway.callers.principals import Principal
-from forebay_gateway.fleet import Backend, EngineKind, Fleet, ModelOnBackend
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
 from forebay_gateway.rules.catalogue import find_model, offered_as
 from forebay_gateway.rules.model_rules import Alias, ModelRules
 from tests.gateway.house import MODEL

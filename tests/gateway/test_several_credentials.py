@@ -15,7 +15,8 @@ from forebay.clock import ManualClock
 from forebay.wire.v1 import scheduler_pb2, types_pb2
 from forebay_gateway.credential import Credential
 from forebay_gateway.engine_answer import TroubledEngine
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.keyring import Keyring
 from forebay_gateway.upstream import open_upstream
 from tests.compatibility.matrix import house_before

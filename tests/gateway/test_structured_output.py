@@ -27,7 +27,8 @@ from forebay_gateway.canonical.structured import (
     unfenced,
     wanted_form,
 )
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.rules.model_rules import Structured
 from forebay_gateway.rules.structured_way import way_with
 from tests.compatibility.matrix import house_before

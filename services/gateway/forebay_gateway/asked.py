@@ -13,13 +13,14 @@ from forebay_gateway.canonical.dialect import Json, Translation
 from forebay_gateway.canonical.forms import Form
 from forebay_gateway.canonical.speech import OpenAISpeech, Speech
 from forebay_gateway.canonical.upload import Upload
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.forced_tool import ForcedToolSpeech, tools_to_force
 from forebay_gateway.engines.llamacpp_speech import LlamaCppSpeech, unspoken_by_llamacpp
 from forebay_gateway.engines.local_speech import OllamaSpeech, TemplateSpeech
 from forebay_gateway.engines.local_words import NOT_OLLAMAS, unspoken_by_ollama
 from forebay_gateway.engines.provider_speech import providers_speech
 from forebay_gateway.engines.unspoken import Unspoken
-from forebay_gateway.fleet import Backend, EngineKind, Fleet
+from forebay_gateway.fleet import Backend, Fleet
 from forebay_gateway.refused import BadField
 from forebay_gateway.rules.model_rules import Rule, Structured
 from forebay_gateway.rules.ruled_fields import output_limit, ruled_fields

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from forebay.errors import ForebayError
 from forebay_gateway.broken_connection import why_broken
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.errors import MOST_BYTES, Blame, EngineTrouble
-from forebay_gateway.fleet import EngineKind
 from forebay_gateway.http_out.response import Response
 from forebay_gateway.keyring import Using
 

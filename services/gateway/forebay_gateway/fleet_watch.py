@@ -11,7 +11,8 @@ from forebay.registries import FleetStream
 from forebay.rpc import Peer
 from forebay.wire.v1 import fleet_pb2, registry_pb2, types_pb2
 from forebay_gateway.callers.virtual_endpoints import VirtualEndpoint, VirtualEndpoints
-from forebay_gateway.fleet import Backend, EngineKind, Fleet, ModelOnBackend
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend, Fleet, ModelOnBackend
 
 _KINDS = {
     types_pb2.ENGINE_KIND_OPENAI: EngineKind.OPENAI,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Protocol
 
 from forebay.errors import Refusal
@@ -103,6 +104,11 @@ class HeldBody:
         return self._file is not None
 
     @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return self._size
+
+    @property
     def is_crowded(self) -> bool:
         return self._budget.is_crowded
 
@@ -168,23 +174,10 @@ class HeldBody:
 
     # --- while it waits ---------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def at_rest(self, request: Restable) -> AsyncIterator[None]:
+    def at_rest(self, request: Restable) -> AbstractAsyncContextManager[None]:
         """Within, the request may have been put away, and what it was asked with must not be looked at. Raises Refused when
         its bytes are on the disk and it cannot stay there."""
-        if not request.can_rest:
-            self.into_memory()
-        rest = _Rest(self, request)
-        rest.begin(self._size)
-        try:
-            yield
-        except asyncio.CancelledError:
-            rest.give_up()  # nobody asks with it any more
-            raise
-        except BaseException:
-            await rest.end()  # another model may be asked for with the same words
-            raise
-        await rest.end()
+        return _Rest(self, request)
 
     async def to_disk(self, kept: bytes) -> None:
         """Instead of what lies there. Raises OSError, Refused."""
@@ -276,16 +269,26 @@ class _Rest:
         self._kept: bytes | None = None
         """In memory."""
 
-    def begin(self, size: int) -> None:
+    async def __aenter__(self) -> None:
+        if not self._request.can_rest:
+            self._held.into_memory()
         if self._held.is_spooled:
             self._laying = asyncio.create_task(self._lay_down(), name="spool")
-        elif size >= _LONG and self._request.can_rest:
+        elif self._held.size >= _LONG and self._request.can_rest:
             if self._held.is_crowded:
                 self._put_away()
             else:
                 self._alarm = asyncio.get_running_loop().call_later(_PATIENCE_S, self._put_away)
 
-    async def end(self) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._give_up()  # nobody asks with it any more
+        else:
+            await self._end()  # also after an error: another model may be asked for with the same words
+
+    async def _end(self) -> None:
         if self._laying is not None:
             if self._has_begun:
                 await self._laying
@@ -299,7 +302,7 @@ class _Rest:
         elif self._is_on_disk:
             self._request.bring_back(await self._held.from_disk())
 
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         if self._laying is not None:
@@ -327,7 +330,8 @@ class _Rest:
 def _write(file: IO[bytes], piece: bytes) -> None:
     view = memoryview(piece)
     while view:
-        view = view[file.write(view) :]
+        written = file.write(view)
+        view = view[written:]
 
 
 def _rewrite(file: IO[bytes], kept: bytes) -> None:

@@ -13,10 +13,11 @@ from typing import Self
 from forebay.clock import Clock
 from forebay.errors import ForebayError
 from forebay_gateway.credential import Credential, CredentialFault
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.credential_choice import Accepted, CredentialChoice, Faulted, NoneLeft, Use
 from forebay_gateway.engines.credential_faults import without_account
 from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence, judge
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.refused import EngineRefused
 
 log = logging.getLogger(__name__)

@@ -30,8 +30,8 @@ from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.parts import as_timestamp
 from forebay_gateway.dialects.ollama.rights import within_rights
 from forebay_gateway.engine_answer import TroubledEngine
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence
-from forebay_gateway.fleet import EngineKind
 from forebay_gateway.held_answer import demand_judgeable
 from forebay_gateway.held_body import HeldBody
 from forebay_gateway.http_in.incoming import Incoming
@@ -175,21 +175,9 @@ class Exchange:
         self._means.running.add(self)
         here = None if self._traced is None else current.set(self._traced.place)
         try:
-            with self._interruptible:
-                await self._run()
-        except ForebayError as error:
-            await self._refuse(error)
-        except (asyncio.CancelledError, ConnectionError):
-            self._finish(Outcome.CANCELLED, "")
-            if self._keeping is not None:
-                self._keeping.left()
-            raise
-        except Exception:
-            log.exception(
-                "request failed inside the gateway",
-                extra={"action": "internal", "request_id": self._call.request_id, "route": self._call.path},
-            )
-            await self._refuse(ForebayError(f"Forebay made a mistake; its log has request {self._call.request_id}."))
+            failure = await self._try()
+            if failure is not None:
+                await self._refuse(failure)
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -206,6 +194,26 @@ class Exchange:
                 self._traced.tell(self._entry, self._means.clock.monotonic())
             if here is not None:
                 current.reset(here)
+
+    async def _try(self) -> ForebayError | None:
+        """What the client is to be told instead of an answer, or at its end."""
+        try:
+            with self._interruptible:
+                await self._run()
+        except ForebayError as error:
+            return error
+        except (asyncio.CancelledError, ConnectionError):
+            self._finish(Outcome.CANCELLED, "")
+            if self._keeping is not None:
+                self._keeping.left()
+            raise
+        except Exception:
+            log.exception(
+                "request failed inside the gateway",
+                extra={"action": "internal", "request_id": self._call.request_id, "route": self._call.path},
+            )
+            return ForebayError(f"Forebay made a mistake; its log has request {self._call.request_id}.")
+        return None
 
     async def _run(self) -> None:
         self._authenticate()
@@ -292,9 +300,10 @@ class Exchange:
                 if others is None:
                     self._name_model(turn.model)
                     raise
-                self._turn = turn = await self._next_turn(asked, others, error)
+                failure, left = error, others
             else:
                 return
+            self._turn = turn = await self._next_turn(asked, left, failure)
 
     def _first_turn(self, asked: Asked, principal: Principal, others: OtherModels) -> Turn:
         """Of the model that was asked for, or of another where no backend has it. Raises as `_model_of` does."""
@@ -361,19 +370,21 @@ class Exchange:
                 with self._attempting:
                     await attempt.run()
             except TroubledEngine as troubled:
-                self._tell_failed(attempt, troubled.trouble)
-                if self._traced is not None:
-                    self._traced.end_attempt(self._means.clock.monotonic(), str(troubled.trouble.blame))
-                attempt = await self._fail_over(attempt.grant, asked, troubled.trouble)
+                trouble = troubled.trouble
             except ContextTooLong:
                 if self.has_begun or not self._make_shorter(asked):
                     raise
                 self._account.forget_attempt()
+                continue
             else:
                 self._means.attempt_news.note(attempt.grant.backend_id, How.SERVED)
                 if self._traced is not None:
                     self._traced.end_attempt(self._means.clock.monotonic())
                 return
+            self._tell_failed(attempt, trouble)
+            if self._traced is not None:
+                self._traced.end_attempt(self._means.clock.monotonic(), str(trouble.blame))
+            attempt = await self._fail_over(attempt.grant, asked, trouble)
 
     def _tell_failed(self, attempt: Attempt, trouble: EngineTrouble) -> None:
         """To the registry, what speaks against the engine."""

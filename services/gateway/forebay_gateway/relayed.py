@@ -5,6 +5,7 @@ Such a piece passes as the bytes that it came in: seen, counted, and neither tak
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from forebay_gateway.canonical.answer_stream import StreamError
@@ -13,7 +14,6 @@ from forebay_gateway.canonical.speech import Stream
 from forebay_gateway.engine_answer import EngineAnswer, TroubledEngine
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
 from forebay_gateway.http_in.outgoing import Wire
-from forebay_gateway.reply import Reply
 
 
 class Hearing(Protocol):
@@ -33,6 +33,15 @@ class Hearing(Protocol):
         ...
 
 
+class Client(Protocol):
+    """As much of a Reply as this needs."""
+
+    @property
+    def write_now(self) -> Callable[[bytes], bool]: ...
+    @property
+    def wire(self) -> Wire | None: ...
+
+
 class Relayed:
     __slots__ = (
         "_answer",
@@ -49,7 +58,7 @@ class Relayed:
     )
 
     def __init__(
-        self, attempt: Hearing, reply: Reply, answer: EngineAnswer, stream: Stream, *, is_bounded: bool
+        self, attempt: Hearing, reply: Client, answer: EngineAnswer, stream: Stream, *, is_bounded: bool
     ) -> None:
         """`is_bounded`: it grows here, whether or not a client holds it back."""
         self._attempt, self._answer, self._is_bounded = attempt, answer, is_bounded

@@ -15,6 +15,7 @@ from forebay_gateway.engines.errors import Blame, EngineTrouble, as_sentence
 from forebay_gateway.held_body import HeldBody
 from forebay_gateway.other_models import HasWaited, OtherModels
 from forebay_gateway.refused import ModelUnknown, Refused
+from forebay_gateway.resting import at_rest
 from forebay_gateway.serving import Means
 from forebay_gateway.slots.asking import Ask, Grant
 
@@ -50,8 +51,7 @@ class SlotWait:
         try:
             if self._body.stays_in_memory:
                 return await self._ask(ask, others, after_s)
-            async with self._body.at_rest(asked):
-                return await self._ask(ask, others, after_s)
+            return await at_rest(self._body, asked, lambda: self._ask(ask, others, after_s))
         finally:
             self.asking_since = math.inf
 
@@ -74,8 +74,10 @@ class SlotWait:
         """Somewhere else. Raises what the client gets when there is nowhere."""
         self.asking_since = self._means.clock.monotonic()
         try:
-            async with self._body.at_rest(asked):
-                return await self._means.slots.ask_again(grant, trouble.blame, trouble.retry_after_s)
+            slots = self._means.slots
+            return await at_rest(
+                self._body, asked, lambda: slots.ask_again(grant, trouble.blame, trouble.retry_after_s)
+            )
         except Refused as refused:
             if trouble.blame is Blame.MODEL_GONE and refused.word is Refusal.ENGINE_FAILED:
                 raise self._model_gone() from refused

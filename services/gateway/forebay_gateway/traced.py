@@ -16,7 +16,8 @@ from forebay.traces.spans import Event, Kind, Span, Traces, Value, new_span_id
 from forebay_gateway.accounting import Entry, Outcome
 from forebay_gateway.callers.call import Call
 from forebay_gateway.canonical.forms import COMPLETION, EMBEDDING, Form
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.slots.asking import BY_ITSELF, Grant
 
 _OPERATIONS = {COMPLETION.path: "text_completion", EMBEDDING.path: "embeddings"}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import orjson
 
@@ -59,6 +59,15 @@ class Upstream:
         self._keyring = keyring
         self._without_usage: set[str] = set()
         """Backends that refuse `stream_options`."""
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(kind, error, traceback)
 
     async def send(
         self,
@@ -262,13 +271,10 @@ class _Asking:
         self._answer.close()
 
 
-@asynccontextmanager
-async def open_upstream(
-    keyring: Keyring, connect_s: float, *, allow_link_local: bool = False
-) -> AsyncIterator[Upstream]:
+def open_upstream(keyring: Keyring, connect_s: float, *, allow_link_local: bool = False) -> Upstream:
+    """To be entered, in a loop."""
     # The registry refuses such addresses when they are told; what a name leads to may be another one by now.
-    async with open_pool(connect_s, allow_link_local=allow_link_local) as pool:
-        yield Upstream(pool, keyring)
+    return Upstream(open_pool(connect_s, allow_link_local=allow_link_local), keyring)
 
 
 def _headers(

@@ -15,7 +15,7 @@ from forebay_gateway.asked import Asked
 from forebay_gateway.dialects.anthropic.native import MessagesSpeech
 from forebay_gateway.dialects.anthropic.native_stream import MessagesStream
 from forebay_gateway.dialects.anthropic.request import parse_messages
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from tests.gateway.engines.test_anthropic_reading import BEGIN, CONTENT, STREAM, USAGE, delta, event
 
 MESSAGES = [

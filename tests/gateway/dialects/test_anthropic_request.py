@@ -14,7 +14,7 @@ from forebay_gateway.canonical.file_parts import file_parts
 from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.anthropic.answer import MessagesTranslation
 from forebay_gateway.dialects.anthropic.request import parse_messages
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import BadField
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -19,7 +19,7 @@ from forebay_gateway.dialects.ollama.embedding_request import parse_embed, parse
 from forebay_gateway.dialects.ollama.errors import OLLAMA
 from forebay_gateway.dialects.ollama.parts import CHAT_ANSWER, GENERATED, AnswerForm
 from forebay_gateway.dialects.ollama.request import parse_generate, parse_ollama_chat
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import EngineFailed
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}

@@ -19,7 +19,7 @@ from forebay_gateway.dialects.ollama.embedding_request import parse_embed, parse
 from forebay_gateway.dialects.ollama.native_stream import LONGEST_LINE, OllamaStream
 from forebay_gateway.dialects.ollama.parts import CHAT_ANSWER, GENERATED
 from forebay_gateway.dialects.ollama.request import parse_generate, parse_ollama_chat
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 
 HELLO = [{"role": "user", "content": "hello"}]
 COUNTS: dict[str, Any] = {"total_duration": 9, "prompt_eval_count": 5, "eval_count": 2, "eval_duration": 7}

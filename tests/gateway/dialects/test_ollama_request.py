@@ -17,7 +17,7 @@ from forebay_gateway.dialects.ollama.embedding_request import parse_embed, parse
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.dialects.ollama.native import NothingToSay
 from forebay_gateway.dialects.ollama.request import parse_generate, parse_ollama_chat
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import BadField
 
 Parser = Callable[[bytes], Asked | Loading]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.activity import PAGES, Activity, read_activity
-from forebay_gateway.fleet import EngineKind
 
 LLAMA, VLLM, SGLANG, OLLAMA = EngineKind.LLAMACPP, EngineKind.VLLM, EngineKind.SGLANG, EngineKind.OLLAMA
 

@@ -16,8 +16,8 @@ from forebay_gateway.asked import Asked
 from forebay_gateway.canonical.answer_stream import AnswerStream
 from forebay_gateway.canonical.speech import NoAnswer
 from forebay_gateway.dialects.openai.chat import parse_chat
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
-from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import EngineRefused
 
 Json = dict[str, Any]

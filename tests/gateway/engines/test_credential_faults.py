@@ -7,8 +7,8 @@ import json
 import pytest
 
 from forebay_gateway.credential import CredentialFault
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream, judge
-from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import ContextTooLong, EngineRefused
 
 POOR = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."

@@ -17,8 +17,8 @@ from forebay_gateway.canonical.answer_stream import AnswerStream
 from forebay_gateway.canonical.speech import NoAnswer
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.embedding import parse_embedding
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.errors import Blame, EngineTrouble, in_stream
-from forebay_gateway.fleet import EngineKind
 
 Json = dict[str, Any]
 USAGE = {

@@ -13,7 +13,7 @@ from forebay_gateway.asked import Asked
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.completion import parse_completion
 from forebay_gateway.dialects.openai.embedding import parse_embedding
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import BadField
 from tests.fakes.provider_gemini import check_request
 

@@ -12,8 +12,9 @@ from forebay_gateway.canonical.forms import CHAT
 from forebay_gateway.dialects.anthropic.request import parse_messages
 from forebay_gateway.dialects.openai.chat import parse_chat
 from forebay_gateway.dialects.openai.completion import parse_completion
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.local_words import in_ollamas_words
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.refused import BadField
 from forebay_gateway.rules.model_rules import Rule
 

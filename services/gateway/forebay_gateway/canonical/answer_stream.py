@@ -240,11 +240,12 @@ class AnswerStream:
         if not isinstance(chunk, dict):
             self.error = StreamError("The engine sent an event that is not a JSON object.")
             return b""
-        told = chunk.get("error")
-        if told or event.name == b"error":
-            body = (
-                told if isinstance(told, dict) else {"message": str(told or chunk.get("message") or "no reason given")}
-            )
+        failure = chunk.get("error")
+        if failure or event.name == b"error":
+            if isinstance(failure, dict):
+                body = failure
+            else:
+                body = {"message": str(failure or chunk.get("message") or "no reason given")}
             self.error = StreamError(str(body.get("message", "no reason given")), body)
             return b""
         if self.reading is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from forebay.prometheus_text import Scanner
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 
 
 class Activity(StrEnum):

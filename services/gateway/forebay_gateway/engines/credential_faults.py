@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from forebay_gateway.credential import CredentialFault
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 
 _OUR_ACCOUNT = {
     EngineKind.ANTHROPIC: re.compile(r"Your credit balance is too low"),

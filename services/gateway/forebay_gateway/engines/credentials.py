@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 
 ANTHROPIC_VERSION = "2023-06-01"
 """What is said in OpenAI's words is translated to this version: later ones take no temperature, `top_p` and `top_k` from any

@@ -13,8 +13,8 @@ import orjson
 
 from forebay.errors import ForebayError
 from forebay_gateway.credential import CredentialFault
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.credential_faults import fault_of, is_too_large, without_account
-from forebay_gateway.fleet import EngineKind
 from forebay_gateway.refused import ContextTooLong, EngineRefused
 
 MOST_BYTES = 64 << 10

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from forebay_gateway.canonical.forms import CHAT, EMBEDDING, RERANK
 from forebay_gateway.canonical.speech import Said, Speech
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.anthropic_speech import AnthropicSpeech
 from forebay_gateway.engines.cohere_speech import CohereEmbeddingSpeech, CohereRerankSpeech, CohereSpeech
 from forebay_gateway.engines.gemini_speech import GeminiEmbeddingSpeech, GeminiSpeech
 from forebay_gateway.engines.unspoken import Unspoken
-from forebay_gateway.fleet import EngineKind
 
 _SPEECHES = {
     (EngineKind.ANTHROPIC, CHAT.path): AnthropicSpeech,

@@ -37,12 +37,14 @@ class Keeper(Protocol):
 
 
 class Connection(asyncio.Protocol):
+    __deletable__ = ("_parser",)  # for the compiler
     _transport: asyncio.Transport | None = None
     _response: Response | None = None
     """None: nothing is asked."""
     idle_since = 0.0
     """On the loop's clock; of one that is free."""
-    _is_paused = _is_full = False
+    _is_paused = False
+    _is_full = False
     _room: asyncio.Future[None] | None = None
     """Of whoever waits until the engine takes more."""
     is_written = True
@@ -52,7 +54,13 @@ class Connection(asyncio.Protocol):
     _leaving: asyncio.TimerHandle | None = None
 
     # Of the answer that is being read:
-    _is_head = _is_interim = _has_head = _is_over = _keeps_alive = _ends_by_closing = _has_surplus = False
+    _is_head = False
+    _is_interim = False
+    _has_head = False
+    _is_over = False
+    _keeps_alive = False
+    _ends_by_closing = False
+    _has_surplus = False
     _head_bytes = 0
     _fault = ""
     _is_between = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from forebay_gateway.http_out.connection import Connection
 from forebay_gateway.http_out.dialing import Dialer
@@ -29,6 +30,15 @@ class Pool:
         """The longest unused first."""
         self._all: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+        await asyncio.sleep(0)  # connections that were cut are closed in the next turn
 
     async def ask(self, request: Request, before_write: Callable[[Connection], None]) -> Response:
         """Its head has come then. `before_write` is called in each loop turn in which the request is written, or begins to
@@ -103,7 +113,7 @@ class Pool:
                 del self._idle[address]
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep) if self._idle else None
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._idle.clear()
@@ -111,14 +121,6 @@ class Pool:
             connection.abort()
 
 
-@asynccontextmanager
-async def open_pool(
-    connect_s: float, *, allow_link_local: bool = False, idle_s: float = _IDLE_S
-) -> AsyncIterator[Pool]:
-    """`connect_s`: for looking up, connecting and TLS together."""
-    pool = Pool(Dialer(connect_s, allow_link_local=allow_link_local), idle_s)
-    try:
-        yield pool
-    finally:
-        pool.close()
-        await asyncio.sleep(0)  # connections that were cut are closed in the next turn
+def open_pool(connect_s: float, *, allow_link_local: bool = False, idle_s: float = _IDLE_S) -> Pool:
+    """To be entered, in a loop. `connect_s`: for looking up, connecting and TLS together."""
+    return Pool(Dialer(connect_s, allow_link_local=allow_link_local), idle_s)

@@ -22,8 +22,6 @@ class Account:
     """Tokens."""
     is_running = False
     """It was sent to an engine, which has not refused it."""
-    stream: Stream | None = None
-    """The answer on its way, when it comes as a stream."""
     reported: Usage | None = None
     """What the engine said of an answer that came whole."""
     sound: Sound | None = None
@@ -42,6 +40,8 @@ class Account:
         self._form = form
         self._ratios = ratios
         self._meters = meters
+        self.stream: Stream | None = None
+        """The answer on its way, when it comes as a stream."""
 
     @property
     def is_closed(self) -> bool:

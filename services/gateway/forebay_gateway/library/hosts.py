@@ -5,7 +5,8 @@ The key's pool decides, and within it the one that the client named, if it named
 from __future__ import annotations
 
 from forebay.errors import BadInput, Refusal, Unavailable
-from forebay_gateway.fleet import Backend, EngineKind, Fleet
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend, Fleet
 from forebay_gateway.refused import BadField, Refused
 
 BACKEND_HEADER = "x-forebay-backend"

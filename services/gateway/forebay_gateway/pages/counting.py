@@ -15,10 +15,11 @@ from forebay_gateway.callers.call import Call
 from forebay_gateway.canonical.speech import dumped
 from forebay_gateway.dialects.anthropic.native import words_that_count
 from forebay_gateway.engine_answer import TroubledEngine
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.engines.anthropic_request import conversation
 from forebay_gateway.engines.gemini_request import generate_body
 from forebay_gateway.engines.gemini_speech import address
-from forebay_gateway.fleet import Backend, EngineKind, Fleet
+from forebay_gateway.fleet import Backend, Fleet
 from forebay_gateway.ledger.estimate import TokenRatios
 from forebay_gateway.upstream import Upstream
 

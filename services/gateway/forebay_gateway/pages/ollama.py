@@ -19,7 +19,8 @@ from forebay_gateway.canonical.speech import dumped
 from forebay_gateway.dialects.ollama import listing
 from forebay_gateway.dialects.ollama.loading import Loading
 from forebay_gateway.engine_answer import TroubledEngine
-from forebay_gateway.fleet import Backend, EngineKind, OfferedModel
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend, OfferedModel
 from forebay_gateway.pages.models_and_tokens import answer_page, read_page_body
 from forebay_gateway.refused import ModelUnknown
 from forebay_gateway.rules.catalogue import find_model, may_ask, offered_to

@@ -8,7 +8,8 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from forebay_gateway.canonical.structured import WantedForm
-from forebay_gateway.fleet import Backend, EngineKind
+from forebay_gateway.engine_kind import EngineKind
+from forebay_gateway.fleet import Backend
 from forebay_gateway.rules.model_rules import Structured
 
 _KEEP_TO_FORMS = frozenset(

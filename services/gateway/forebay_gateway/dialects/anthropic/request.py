@@ -17,7 +17,7 @@ from forebay_gateway.dialects.anthropic.effort import format_fields, thinking_fi
 from forebay_gateway.dialects.anthropic.native import MessagesSpeech
 from forebay_gateway.dialects.anthropic.tools import tool_fields
 from forebay_gateway.dialects.anthropic.untranslated import Untranslated
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import BadField
 
 _TRANSLATED = {

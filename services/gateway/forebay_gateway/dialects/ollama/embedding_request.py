@@ -12,7 +12,7 @@ from forebay_gateway.dialects.ollama.embedding_answer import EmbedTranslation, L
 from forebay_gateway.dialects.ollama.fields import parse_body, text_of
 from forebay_gateway.dialects.ollama.loading import Loading, ends_at_once
 from forebay_gateway.dialects.ollama.native import OllamaEmbeddingSpeech, UnscaledEmbeddingSpeech
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import BadField
 
 EMBED_PATH = "/api/embed"

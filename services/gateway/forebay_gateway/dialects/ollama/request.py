@@ -20,7 +20,7 @@ from forebay_gateway.dialects.ollama.options import (
     translate_thinking,
 )
 from forebay_gateway.dialects.ollama.parts import CHAT_ANSWER, GENERATED, AnswerForm
-from forebay_gateway.fleet import EngineKind
+from forebay_gateway.engine_kind import EngineKind
 from forebay_gateway.refused import BadField
 
 
