@@ -6,7 +6,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Hundreds of processes are started here, of the same few hundred modules: each is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help up test check core test-core test-clients test-js test-engines web web-if-possible test-web test-deploy sbom audit wheelhouse fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath targets-web targets-operations bench-peers clean
+.PHONY: help up test check core chromium test-core test-clients test-js test-engines web web-if-possible test-web test-deploy sbom audit wheelhouse fmt lint types imports proto openapi test-rest proto-check lock docs chaos targets-foundation targets-scheduler targets-registry targets-admin targets-dialects targets-hotpath targets-web targets-operations bench-peers clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -32,19 +32,19 @@ chaos: .venv/dev.stamp ## parts die, stop and are cut off under load, and it has
 	$(BIN)/python -m pytest tests/chaos tests/system tests/admin/test_previous_version.py --ignore=tests/chaos/test_overload.py -m slow \
 	  --durations=0 -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); ran $$?; exit $$failed
 
-CORE_SOURCES := hatch_build.py pyproject.toml $(shell find services/scheduler/forebay_scheduler -name '*.py')
+CORE_SOURCES := hatch_build.py pyproject.toml $(shell find services/scheduler/forebay_scheduler services/gateway/forebay_gateway -name '*.py')
 
 # What is tested and measured is what is shipped: a wheel, unpacked. Three minutes on two cores; needs a C compiler.
-core: build/core/.stamp ## the scheduler's core compiled to native code, in build/core
+core: build/core/.stamp ## what is hot in scheduler and gateway compiled to native code, in build/core
 build/core/.stamp: $(CORE_SOURCES) | .venv/dev.stamp
 	@rm -rf build/core build/wheel && mkdir -p build/core
 	FOREBAY_COMPILE=1 FOREBAY_NO_WEB=1 $(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w build/wheel .
 	@$(BIN)/python -m zipfile -e build/wheel/forebay-*.whl build/core && touch $@
 
 # One machine of the invariants' tests watches the queue by replacing two of its methods, which compiled classes do not allow.
-test-core: build/core/.stamp ## the scheduler's tests on its compiled core
-	PYTHONPATH="$(CURDIR)/build/core" FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/scheduler -m "not slow" -n 2 --dist loadscope --no-loadscope-reorder \
-	  --deselect tests/scheduler/test_invariants.py::TestServing $(ARGS)
+test-core: build/core/.stamp ## the scheduler's and the gateway's tests on what is compiled of them
+	PYTHONPATH="$(CURDIR)/build/core" FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/scheduler tests/gateway -m "not slow and not interpreted" \
+	  -n 2 --dist loadscope --no-loadscope-reorder --deselect tests/scheduler/test_invariants.py::TestServing $(ARGS)
 
 test-clients: .venv/dev.stamp ## every official client library on every kind of engine, and bad input at every address
 	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/compatibility tests/contract -m clients -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
@@ -119,11 +119,13 @@ build/node/.stamp: requirements/node.txt | .venv/bin/python
 	fi
 	@touch $@
 
-test-web: .venv/dev.stamp web ## the pages in a real browser: each page, role, theme and width; needs Debian's Chromium
+test-web: .venv/dev.stamp web chromium ## the pages in a real browser: each page, role, theme and width; needs Debian's Chromium
+	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/browser -m browser $(ARGS)
+
+chromium:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  { apt-get install -qq -y --no-install-recommends chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; }; } || \
-	  { echo "The pages' tests need Chromium; on Debian: apt install chromium"; exit 1; }
-	FOREBAY_STRICT_SKIPS=1 $(BIN)/python -m pytest tests/browser -m browser $(ARGS)
+	  { echo "What looks at the pages needs Chromium; on Debian: apt install chromium"; exit 1; }
 
 DEPLOY_PACKAGES := prometheus podman buildah runc netavark aardvark-dns iptables debootstrap
 
@@ -226,10 +228,10 @@ targets-operations: .venv/dev.stamp ## what Forebay withstands, row by row; also
 targets-dialects: .venv/dev.stamp ## count what works with which client library and engine; also build/targets/dialects.jsonl
 	$(BIN)/python benchmarks/dialects.py
 
-targets-web: .venv/dev.stamp web ## look at all pages as everybody and measure them; also build/targets/web.jsonl; ARGS=--short is quicker
+targets-web: .venv/dev.stamp web chromium ## look at all pages as everybody and measure them; also build/targets/web.jsonl; ARGS=--short is quicker
 	$(BIN)/python benchmarks/web.py $(ARGS)
 
-# The scheduler behind the gateways is the compiled one, as shipped; everything else is the tree as it lies here.
+# Gateways and the scheduler behind them are the compiled ones, as shipped; everything else is the tree as it lies here.
 targets-hotpath: build/core/.stamp ## measure the hot path beside other gateways; writes docs/performance.md; ARGS=--short is quicker
 	$(BIN)/python -m benchmarks.hotpath $(ARGS)
 

@@ -25,6 +25,7 @@ from benchmarks.hotpath import page, peers, plots
 from benchmarks.hotpath.campaign import Campaign, Found, Wanted, missing
 from benchmarks.hotpath.goals import targets
 from benchmarks.hotpath.machine import description
+from benchmarks.hotpath.ours import form_of_gateways
 from benchmarks.hotpath.programs import BUILT, build
 from benchmarks.hotpath.scenarios import DIRECT, FAMILY, WORKERS, plan
 from benchmarks.hotpath.summary import Summary, summed_up
@@ -41,7 +42,7 @@ def main() -> None:
     for name in absent:
         print(f"{name} is not installed and is not measured: make bench-peers")
     _raise_file_limit()
-    programs, began = build(), description(args.python)
+    programs, began = build(), f"{description(args.python)}, gateways {form_of_gateways(args.python)}"
     wanted = Wanted(
         scenarios=scenarios,
         systems=systems - set(absent),

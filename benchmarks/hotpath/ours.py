@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -67,7 +68,7 @@ class Ours:
         """Ready when entered. `environ` goes over what `forebay up` says. The key is the limited one. Raises NotMeasured."""
         part = self._free_names.pop(0)
         layout = self.wiring.layout
-        told = {**self.wiring.gateway(part), **environ}
+        told = {**self.wiring.gateway(part), **compiled("forebay_gateway"), **environ}
         if tls:
             told |= {
                 "FOREBAY_GATEWAY_TLS_CERT": str(self.certificate.certificate_file),
@@ -207,7 +208,7 @@ async def open_ours(
         await asyncio.gather(
             ours.start("admin", "admin", wiring.admin()),
             ours.start("registry", "registry", wiring.registry()),
-            ours.start("scheduler", "scheduler", {**wiring.scheduler(), **_compiled()}),
+            ours.start("scheduler", "scheduler", {**wiring.scheduler(), **compiled("forebay_scheduler")}),
         )
         await ours.make_keys()
         if other_engine_port is not None:
@@ -236,16 +237,29 @@ async def _stop(ours: Ours) -> None:
             await ours.parts[name].stop()
 
 
-def _compiled() -> dict[str, str]:
-    """The scheduler's compiled core, which is what is shipped, where `make core` has built it; as environment variables."""
+def form_of_gateways(python: str = sys.executable) -> str:
+    """How the gateways that this Python runs are measured: "compiled" or "interpreted"."""
+    looked = subprocess.run(
+        [python, "-P", "-c", "import forebay_gateway.relay as relay; print(relay.__file__)"],
+        env={**os.environ, **compiled("forebay_gateway")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return "interpreted" if looked.stdout.strip().endswith(".py") else "compiled"
+
+
+def compiled(package: str) -> dict[str, str]:
+    """A service as native code, which is what is shipped, where `make core` has built it; as environment variables. A
+    PYTHONPATH that was given goes before it: what is looked for is another tree then."""
     built = ROOT / "build" / "core"
-    if not (built / "forebay_scheduler").exists():
+    if not (built / package).exists():
         return {}
-    # Only the scheduler's: everything else that lies there may be older than the tree.
-    alone = ROOT / "build" / "hotpath" / "scheduler"
+    # Only that package: everything else that lies there may be older than the tree.
+    alone = ROOT / "build" / "hotpath" / package
     alone.mkdir(parents=True, exist_ok=True)
-    for one in (built / "forebay_scheduler", *built.glob("*__mypyc*.so")):
+    for one in (built / package, *built.glob(f"{package}__mypyc*.so")):
         link = alone / one.name
         if not link.is_symlink():
             link.symlink_to(one)
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(alone), os.environ.get("PYTHONPATH"))))}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(alone))))}

@@ -5,6 +5,7 @@
     .venv/bin/python -m benchmarks.hotpath.quick --scenarios plain64   of plain1, plain64, kb8, paced200, burst64
     .venv/bin/python -m benchmarks.hotpath.quick --set hot_path=false  settings of the gateway, as often as you like
     .venv/bin/python -m benchmarks.hotpath.quick --hold                keeps it running, prints address, key, pid
+    PYTHONPATH=.:services/gateway …                                    interpreted, where `make core` has compiled it
     PYTHONPATH=/a/tree:/a/tree/services/gateway …                      the gateway of another tree
 
 `--hold` is for profilers: it prints the lines with which each load can be started anew while one looks. `--nice -5` (as

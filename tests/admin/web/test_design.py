@@ -109,12 +109,15 @@ def test_a_wheel_is_not_built_without_the_scripts_unless_that_is_wanted(
 ) -> None:
     monkeypatch.delenv("FOREBAY_COMPILE", raising=False)
     monkeypatch.delenv("FOREBAY_NO_WEB", raising=False)
-    hook = hatch_build.CompiledCore(str(tmp_path), {}, None, None, str(tmp_path), "wheel")  # type: ignore[arg-type]
+    hook = hatch_build.Compiled(str(tmp_path), {}, None, None, str(tmp_path), "wheel")  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="make web"):
         hook.initialize("standard", {})
     hook.initialize("editable", {})
     monkeypatch.setenv("FOREBAY_NO_WEB", "1")
     hook.initialize("standard", {})
+    monkeypatch.setenv("FOREBAY_COMPILE", "gateway,registry")
+    with pytest.raises(ValueError, match="not registry"):
+        hook.initialize("standard", {})
 
 
 def test_what_pages_need_is_in_the_wheel_and_what_it_is_made_of_is_not() -> None:
