@@ -12,6 +12,7 @@ wheel is for one Python and one platform, and needs no compiler where it is inst
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def _compile(services: list[str], scratch: Path) -> dict[Path, Path]:
         os.cpu_count(),
     )
     command.ensure_finalized()
-    command.run()
     libraries = scratch / "lib"
+    shutil.rmtree(libraries, ignore_errors=True)  # what was built once and is no more
+    command.run()
     return {file: file.relative_to(libraries) for file in libraries.rglob("*.so")}

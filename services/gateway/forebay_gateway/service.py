@@ -232,6 +232,13 @@ async def serving_gateway(settings: GatewaySettings, ground: Ground, place: Plac
                     ("pool", "model"),
                     lambda: [((pool, model), s) for pool, model, s in first_tokens.lately(clock.monotonic())],
                 )
+                loop = asyncio.get_running_loop()
+                ops.metrics.gauge(
+                    "forebay_gateway_tasks",
+                    "Of its event loop: some for the process, and one or two for each request under way.",
+                    (),
+                    _reading(lambda: len(asyncio.all_tasks(loop))),
+                )
                 ops.metrics.gauge(
                     "forebay_gateway_fleet_version",
                     "Of the newest change of the fleet that is known here, by the registry's count.",
