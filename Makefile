@@ -28,8 +28,8 @@ check: .venv/dev.stamp lint types imports proto-check ## the gate: format, lint,
 # to is measured alone. FOREBAY_CHAOS_ROUNDS=5 and FOREBAY_CHAOS_LONG=1 are the long forms, FOREBAY_CHAOS_SEED=N another order.
 chaos: .venv/dev.stamp ## parts die, stop and are cut off under load, and it has to add up; the version before runs beside today's
 	@failed=0; export FOREBAY_STRICT_SKIPS=1; ran() { [ "$$1" = 0 ] || [ "$$1" = 5 ] || failed=1; }; \
-	$(BIN)/python -m pytest tests/chaos/test_overload.py -m slow --durations=0 $(ARGS); ran $$?; \
-	$(BIN)/python -m pytest tests/chaos tests/system tests/admin/test_previous_version.py --ignore=tests/chaos/test_overload.py -m slow \
+	$(BIN)/python -m pytest tests/chaos/test_overload.py tests/chaos/test_cost.py -m slow --durations=0 $(ARGS); ran $$?; \
+	$(BIN)/python -m pytest tests/chaos tests/system tests/admin/test_previous_version.py --ignore=tests/chaos/test_overload.py --ignore=tests/chaos/test_cost.py -m slow \
 	  --durations=0 -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); ran $$?; exit $$failed
 
 CORE_SOURCES := hatch_build.py pyproject.toml $(shell find services/scheduler/forebay_scheduler services/gateway/forebay_gateway -name '*.py')

@@ -250,10 +250,12 @@ def form_of_gateways(python: str = sys.executable) -> str:
 
 
 def compiled(package: str) -> dict[str, str]:
-    """A service as native code, which is what is shipped, where `make core` has built it; as environment variables. A
-    PYTHONPATH that was given goes before it: what is looked for is another tree then."""
+    """A service as native code, which is what is shipped, where `make core` has built it of these sources; as environment
+    variables. A PYTHONPATH that was given goes before it: what is looked for is another tree then."""
     built = ROOT / "build" / "core"
     if not (built / package).exists():
+        return {}
+    if subprocess.run(["make", "-q", "build/core/.stamp"], cwd=ROOT, capture_output=True, check=False).returncode:
         return {}
     # Only that package: everything else that lies there may be older than the tree.
     alone = ROOT / "build" / "hotpath" / package

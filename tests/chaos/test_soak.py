@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hotpath.ours import ROOT, compiled
+from benchmarks.hotpath.ours import compiled, form_of_gateways
 from forebay.local.layout import LOOPBACK
-from tests.chaos.figures import LONG, resident_bytes, tell
+from tests.chaos.figures import LONG, Figure, resident_bytes, tell
 from tests.chaos.quick_client import QuickClient, chat
 from tests.system.chaos import what_does_not_add_up
 from tests.system.cluster import Cluster, cluster_place, open_cluster
@@ -52,17 +51,11 @@ _REFUSED = ("of_no_model: 404", "of_nobody: 401", "of_nobody: 429")
 @pytest.fixture
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     place = cluster_place(tmp_path_factory, "soak")
-    settings = {"gateway-1": compiled("forebay_gateway") if _is_compiled() else {}}
+    settings = {"gateway-1": await asyncio.to_thread(compiled, "forebay_gateway")}
     async with open_cluster(
         place, gateways=1, users=4, engines=_ENGINES, engine_slots=_SLOTS, settings=settings
     ) as cluster:
         yield cluster
-
-
-def _is_compiled() -> bool:
-    return (
-        subprocess.run(["make", "-q", "build/core/.stamp"], cwd=ROOT, capture_output=True, check=False).returncode == 0
-    )
 
 
 @dataclass
@@ -185,8 +178,8 @@ async def test_clients_that_come_and_go_leave_nothing_behind(cluster: Cluster) -
     early = statistics.median(one.memory_bytes for one in seen if _WARM_S <= one.at_s < 2 * _WARM_S)
     late = statistics.median(one.memory_bytes for one in seen if one.at_s >= 3 * _WARM_S)
     asked, whole = crowd.ended.total(), sum(count for how, count in crowd.ended.items() if how.endswith(": whole"))
-    figures = {
-        "gateway": "compiled" if _is_compiled() else "interpreted",
+    figures: dict[str, Figure] = {
+        "gateway": await asyncio.to_thread(form_of_gateways),
         "s": _LASTS_S,
         "requests": asked,
         "a second": asked / _LASTS_S,
