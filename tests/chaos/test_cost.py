@@ -22,7 +22,7 @@ from benchmarks.hotpath.reference import open_reference
 from tests.chaos.figures import tell
 from tests.system.cluster import cluster_place
 
-REPETITIONS = 5
+REPETITIONS = 3
 LOADS = {
     "request": Load(connections=16, seconds=1.5),
     "token": Load(connections=200, seconds=3, open_ms=1200, tokens=200, gap_ms=20),
