@@ -27,9 +27,9 @@ LOADS = {
     "request": Load(connections=16, seconds=1.5),
     "token": Load(connections=200, seconds=3, open_ms=1200, tokens=200, gap_ms=20),
 }
-MOST = {"compiled": {"request": 14.8, "token": 2.2}, "interpreted": {"request": 19.0, "token": 2.6}}
-"""Times the relay's; a quarter above what was measured last. One that is passed is no bug: ask what was added, whether each
-request needs it, and raise the bound in the same change."""
+MOST = {"compiled": {"request": 16.5, "token": 2.45}, "interpreted": {"request": 21.0, "token": 2.85}}
+"""Times the relay's; four tenths above what was measured last, since machines differ: calls are counted exactly elsewhere. One
+that is passed is no bug: ask what was added, whether each request needs it, and raise the bound in the same change."""
 
 
 @dataclass
