@@ -28,8 +28,8 @@ LOADS = {
     "token": Load(connections=200, seconds=3, open_ms=1200, tokens=200, gap_ms=20),
 }
 MOST = {"compiled": {"request": 16.5, "token": 2.45}, "interpreted": {"request": 21.0, "token": 2.85}}
-"""Times the relay's; four tenths above what was measured last, since machines differ: calls are counted exactly elsewhere. One
-that is passed is no bug: ask what was added, whether each request needs it, and raise the bound in the same change."""
+"""Times the relay's; four tenths above what was measured last, since machines differ: calls are counted exactly elsewhere.
+One that is passed is no bug: ask what was added, whether each request needs it, and raise the bound in the same change."""
 
 
 @dataclass
