@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[str, tuple[Limit, ...]]] = {
         "connections, heads, bodies, archives and keys without end",
         (Limit("not served", 0, "requests"), Limit("worst p99 ms", 2000, "ms")),
     ),
-    "soak": ("clients that come and go, at half load", ()),
+    "soak": ("clients that come and go, for minutes", ()),
     "rolling_upgrade": ("each service replaced by another version with streams running", ()),
 }
 

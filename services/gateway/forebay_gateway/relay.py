@@ -291,6 +291,7 @@ class Exchange:
             prompt_bytes += await self._fetch_named(asked)
         if others is not None:
             others.note_prompt(prompt_bytes)
+        failure: ForebayError | None = None
         while True:
             try:
                 await self._take_turn(asked, turn, prompt_bytes)
@@ -304,6 +305,7 @@ class Exchange:
             else:
                 return
             self._turn = turn = await self._next_turn(asked, left, failure)
+            failure = None  # it knows this frame: a circle would be left to the collector
 
     def _first_turn(self, asked: Asked, principal: Principal, others: OtherModels) -> Turn:
         """Of the model that was asked for, or of another where no backend has it. Raises as `_model_of` does."""
