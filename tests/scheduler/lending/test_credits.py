@@ -44,6 +44,28 @@ def test_a_credit_starts_small_and_answers_a_heartbeat() -> None:
     assert lend(new_credits(), free=100).slots == 8
 
 
+def test_a_gateway_that_holds_many_slots_because_it_asked_is_lent_as_many() -> None:
+    """Else a loan would take as many heartbeats to grow as its size has bits, and most requests asked until then."""
+    told = new_credits().lend(T1, S1, 7, free=1000, has_backlog=False, is_only_backend=True, asked=200)
+    assert told is not None
+    assert (told[0].slots, told[1]) == (200, 200)
+    assert told[0].leases == 200 * 64
+    scarce = new_credits().lend(T1, S1, 7, free=100, has_backlog=False, is_only_backend=True, asked=200)
+    assert scarce is not None
+    assert scarce[1] == 50, "never more than half of what is free"
+
+
+def test_a_full_loan_grows_by_what_was_asked_for_beside_it() -> None:
+    credits = new_credits()
+    lent = lend(credits, free=4)
+    for number in range(2):
+        credits.started(G1, lent.id, 1000 + number, ledger_id(number), 1)
+    for seq, asked, free, more in ((8, 30, 100, 30), (9, 30, 100, 0), (10, 30, 5, 0)):
+        told = credits.lend(T1, S1, seq, free=free, has_backlog=False, is_only_backend=True, asked=asked)
+        assert told is not None
+        assert told[1] == more, seq
+
+
 def test_nothing_is_lent_when_somebody_waits_or_there_is_a_choice_or_no_room_or_it_is_switched_off() -> None:
     for credits, free, has_backlog, is_only_backend in (
         (new_credits(), 6, True, True),
@@ -169,12 +191,13 @@ def test_an_allotment_is_out_until_it_is_returned_or_its_process_says_hello_or_i
     assert lent is not None
     assert (lent.id, lent.valid_s, lent.beat_seq, lent.is_recall) == (1, 1.0, 3, False)
     assert allotments.lend(G1, S1, key, requests=5, tokens=900, money_micros=0, beat_seq=3) is None
-    renewed = allotments.renew(G1, S1, key, beat_seq=4)
-    assert renewed is not None
+    out = allotments.renewable(G1, S1, key)
+    assert out is not None
+    renewed = allotments.renew(out, S1, 4, requests=0, tokens=0, money_micros=0)
     assert (renewed.id, renewed.tokens, renewed.beat_seq) == (1, 900, 4)
     assert [recall.is_recall for recall in allotments.recall(key)] == [True]
     assert allotments.recall(key) == []
-    assert allotments.renew(G1, S1, key, beat_seq=5) is None
+    assert allotments.renewable(G1, S1, key) is None
     assert allotments.returned(G2, 1) is None
     returned = allotments.returned(G1, 1)
     assert returned is not None
@@ -183,10 +206,28 @@ def test_an_allotment_is_out_until_it_is_returned_or_its_process_says_hello_or_i
 
     allotments.lend(G1, S1, key, requests=5, tokens=900, money_micros=0, beat_seq=6)
     allotments.lose(G1)
-    assert allotments.renew(G1, S2, key, beat_seq=7) is None
+    assert allotments.renewable(G1, S2, key) is None
     assert [allotment.id for allotment in allotments] == [2]
     assert [allotment.id for allotment in allotments.forget(G1)] == [2]
     assert list(allotments) == []
+
+
+def test_what_is_lent_on_an_allotment_again_is_told_as_the_sum_until_that_no_longer_fits_the_wire() -> None:
+    allotments = Allotments(is_on=True)
+    key = KeyId("k")
+    allotments.lend(G1, S1, key, requests=5, tokens=900, money_micros=7, beat_seq=3)
+    for beat_seq, sums in ((4, (7, 1000, 7)), (5, (9, 1100, 7))):
+        out = allotments.renewable(G1, S1, key)
+        assert out is not None
+        told = allotments.renew(out, S1, beat_seq, requests=2, tokens=100, money_micros=0)
+        assert (told.id, told.beat_seq, (told.requests, told.tokens, told.money_micros)) == (1, beat_seq, sums)
+    out = allotments.renewable(G1, S1, key)
+    assert out is not None
+    allotments.renew(out, S1, 6, requests=1 << 31, tokens=0, money_micros=0)
+    assert allotments.renewable(G1, S1, key) is None, "it runs out, and another is lent when it is returned"
+    assert allotments.get(G1, key) is not None
+    allotments.returned(G1, 1)
+    assert allotments.lend(G1, S1, key, requests=5, tokens=900, money_micros=7, beat_seq=7) is not None
 
 
 def test_switched_off_no_allotment_is_lent() -> None:

@@ -394,6 +394,27 @@ class LimitKeeping(RuleBasedStateMachine):
         self.write_lent(lent.id)
 
     @precondition(lambda self: self.lendings)
+    @rule(which=which)
+    def top_up(self, which: int) -> None:
+        lending = sorted(self.lendings)[which % len(self.lendings)]
+        loan = self.lendings[lending]
+        more = self.book.top_up(lending, self.now)
+        if more is None:
+            return
+        assert loan.is_open
+        assert more.id == lending
+        for rate, units in [(r, more.requests) for r in loan.counters.requests] + [
+            (r, more.tokens) for r in loan.counters.tokens
+        ]:
+            assert units * 60 <= rate.limit, "at most a second's worth"
+            assert units * 8 <= rate.limit - rate.level
+            rate.charge(units)
+        loan.requests += more.requests
+        loan.tokens += more.tokens
+        loan.money += more.money_micros
+        self.write_lent(lending)
+
+    @precondition(lambda self: self.lendings)
     @rule(which=which, model=models, prompt=few, output=st.integers(1, 300), twice=st.booleans())
     def begin_on_loan(self, which: int, model: str, prompt: int, output: int, twice: bool) -> None:
         lending = sorted(self.lendings)[which % len(self.lendings)]

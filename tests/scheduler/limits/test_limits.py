@@ -709,6 +709,41 @@ def test_what_was_begun_on_an_allotment_is_reserved_from_what_was_lent() -> None
     assert {(b.budget_id, b.spent, b.lent, b.reserved) for b in book.budgets()} == {("t", 150, 0, 0), ("b", 500, 0, 0)}
 
 
+def test_what_was_used_of_an_allotment_is_lent_again() -> None:
+    """Else whoever has one would, once it is used up, ask for every request for as long as it is renewed."""
+    book = book_of(user=ROOMY)
+    lent = book.lend(KeyId("k"), UserId("alice"), GroupId(""), 0.0)
+    assert lent is not None
+    assert book.top_up(lent.id, 0.0) is None, "nothing was used"
+    begun = [request(prompt=50) for _ in range(4)]
+    for one in begun:
+        book.admit_lent(one, lent.id, 100, 0.0)
+    more = book.top_up(lent.id, 0.0)
+    assert more is not None
+    # Of 80 places 6 are still lent and 4 taken: an eighth of what is free are 8.
+    assert (more.id, more.requests, more.tokens) == (lent.id, 2, 400)
+    assert {(b.lent, b.reserved) for b in book.budgets() if b.budget_id == "t"} == {(1000, 400)}
+    standing = book.standing(request(), 0.0)
+    assert standing is not None
+    assert (standing.remaining_requests, standing.remaining_tokens) == (588, 58_600)
+    for one in begun:
+        book.settle(one.ledger_id, Used(50, 0, 25), 0.0)
+    book.take_back(lent.id, 0.0)
+    assert {(b.spent, b.lent, b.reserved) for b in book.budgets() if b.budget_id == "t"} == {(300, 0, 0)}
+    assert book.top_up(lent.id, 0.0) is None, "it is over"
+
+
+def test_where_it_has_become_tight_nothing_more_is_lent() -> None:
+    book = book_of(user=Limits(budgets=(tokens(4000),)))
+    lent = book.lend(KeyId("k"), UserId("alice"), GroupId(""), 0.0)
+    assert lent is not None
+    assert lent.tokens == 500
+    for _ in range(6):
+        book.admit(request(), 500, 0.0)
+    book.admit_lent(request(), lent.id, 300, 0.0)
+    assert book.top_up(lent.id, 0.0) is None
+
+
 def test_what_an_allotment_does_not_cover_is_reserved_all_the_same() -> None:
     book = book_of(user=ROOMY)
     lent = book.lend(KeyId("k"), UserId("alice"), GroupId(""), 0.0)

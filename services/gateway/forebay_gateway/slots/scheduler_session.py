@@ -205,7 +205,9 @@ class SchedulerSession:
         while True:
             self._beat_is_due = True
             self._wake.set()
-            await asyncio.sleep(self._heartbeat_s / 2 if self._places.has_credits else self._heartbeat_s)
+            await asyncio.sleep(self._heartbeat_s / 2)
+            if not self._places.has_credits:  # what this beat was answered with would else be over before the next
+                await asyncio.sleep(self._heartbeat_s / 2)
 
     async def _end_in_silence(self, call: Any) -> None:
         """A leader that says nothing, or does not answer several heartbeats, is not waited for: it may be cut off, and

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from forebay_scheduler.decisions import AllotmentLent
 from forebay_scheduler.request import KeyId, Process, SessionId
 
+_MOST_REQUESTS = 1 << 31
+
 
 @dataclass(frozen=True, slots=True)
 class Allotment:
@@ -63,11 +65,25 @@ class Allotments:
         self._by_key[process, key] = allotment.id
         return self._told(allotment, session, beat_seq)
 
-    def renew(self, process: Process, session: SessionId, key: KeyId, beat_seq: int) -> AllotmentLent | None:
-        """The same amounts, counted from when it was first lent, are valid for longer."""
+    def renewable(self, process: Process, session: SessionId, key: KeyId) -> Allotment | None:
+        """That it has for that key from this session, and is to be told of again. Not one on which very much was lent: it
+        runs out, and the next begins anew, since the wire has 32 bits for requests."""
         allotment = self.get(process, key)
         if not self._is_on or allotment is None or allotment.session != session or allotment.is_recalled:
             return None
+        return allotment if allotment.requests < _MOST_REQUESTS else None
+
+    def renew(
+        self, allotment: Allotment, session: SessionId, beat_seq: int, *, requests: int, tokens: int, money_micros: int
+    ) -> AllotmentLent:
+        """It is valid for longer, and so much more is lent on it. Its amounts are counted from when it was first lent."""
+        if requests or tokens or money_micros:
+            allotment = self._allotments[allotment.id] = replace(
+                allotment,
+                requests=allotment.requests + requests,
+                tokens=allotment.tokens + tokens,
+                money_micros=allotment.money_micros + money_micros,
+            )
         return self._told(allotment, session, beat_seq)
 
     def recall(self, key: KeyId) -> list[AllotmentLent]:

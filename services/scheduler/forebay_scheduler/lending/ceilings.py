@@ -78,6 +78,12 @@ class Ceilings:
         told, target = ceiling.told, ceiling.target
         return (told if told < target else target) - ceiling.used
 
+    def used(self, process: Process, backend: BackendId) -> int:
+        """Slots that it holds or is lent there."""
+        holder = self._holders.get(process)
+        ceiling = None if holder is None else holder.ceilings.get(backend)
+        return 0 if ceiling is None else ceiling.used
+
     def take(self, process: Process, backend: BackendId, slots: int) -> None:
         """Counted whether there is room or not: what is held is held."""
         holder = self._holders.get(process)

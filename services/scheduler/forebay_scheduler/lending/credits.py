@@ -111,6 +111,10 @@ class Credits:
         """Slots that are out on credit there."""
         return sum(credit.slots for credit in self if credit.target.backend == backend)
 
+    def lent_to(self, process: Process, backend: BackendId) -> int:
+        """Those of them that are out to that process."""
+        return sum(c.slots for c in self if c.target.process == process and c.target.backend == backend)
+
     # -- lending --------------------------------------------------------------------------------------------------------
 
     def lend(
@@ -122,16 +126,18 @@ class Credits:
         free: int,
         has_backlog: bool,
         is_only_backend: bool,
+        asked: int = 0,
     ) -> tuple[CreditLent, int] | None:
         """Answer a heartbeat: lend anew, or renew what was lent. Returns what is told and how many more slots to take now.
 
-        `free` is what can be taken on that backend by that process, its ceiling included. None: nothing is lent, and what
-        was lent runs out, because somebody waits, other backends would have to be weighed, or nobody used it."""
+        `free` is what can be taken on that backend by that process, its ceiling included; `asked` are slots that it holds
+        there because it asked: with a credit of so many more it need not have. None: nothing is lent, and what was lent
+        runs out, because somebody waits, other backends would have to be weighed, or nobody used it."""
         credit = self._by_target.get(target)
         if not self._is_on or has_backlog or not is_only_backend:
             return None
         if credit is None:
-            slots = min((free + 1) // 2, self._most_at_first)
+            slots = min((free + 1) // 2, max(asked, self._most_at_first))
             if slots <= 0:
                 return None
             self._last_id += 1
@@ -140,7 +146,7 @@ class Credits:
             return self._told(credit, session, beat_seq), slots
         if credit.session != session or credit.recalled_at is not None or not self._is_worth_renewing(credit):
             return None
-        more = min(max(0, free), credit.slots) if credit.most_inside >= credit.slots else 0
+        more = min(max(0, free), max(asked, credit.slots)) if credit.most_inside >= credit.slots else 0
         credit.slots += more
         credit.is_used, credit.most_inside = False, credit.inside
         newest = credit.names[-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from forebay_scheduler.decisions import AllotmentLent, CreditLent
-from forebay_scheduler.lending.allotments import Allotments
+from forebay_scheduler.lending.allotments import Allotment, Allotments
 from forebay_scheduler.lending.ceilings import Ceilings
 from forebay_scheduler.lending.credits import Began, Credits, Freed, Target
 from forebay_scheduler.limits.lent import PLENTY_MONEY
@@ -92,7 +92,13 @@ class Lender:
             target = Target(process, pool, model, station.id)
             room = min(station.free_slots, self._ceilings.room(process, station.id))
             lent = self._credits.lend(
-                target, session, beat_seq, free=max(0, room), has_backlog=has_backlog(pool), is_only_backend=True
+                target,
+                session,
+                beat_seq,
+                free=max(0, room),
+                has_backlog=has_backlog(pool),
+                is_only_backend=True,
+                asked=self._ceilings.used(process, station.id) - self._credits.lent_to(process, station.id),
             )
             if lent is None:
                 continue
@@ -123,29 +129,47 @@ class Lender:
         recent = [(key, asked) for key, asked in askers.items() if now - asked[0] <= _LATELY_S][-_MOST_WISHES:]
         self._askers[process] = dict(recent)
         for _, (_, request) in recent:
-            told = self._allotments.renew(process, session, request.key, beat_seq)
-            if told is None and self._allotments.get(process, request.key) is None:
-                lent = self._limits.lend(request.key, request.user, request.group, now)
-                if lent is None:
-                    continue
-                if lent.money_micros < PLENTY_MONEY:
-                    self._limits.take_back(lent.id, now)
-                    continue  # a gateway knows no prices: what is limited by money asks
-                told = self._allotments.lend(
-                    process,
-                    session,
-                    request.key,
-                    requests=lent.requests,
-                    tokens=lent.tokens,
-                    money_micros=lent.money_micros,
-                    beat_seq=beat_seq,
-                )
-                if told is None:
-                    self._limits.take_back(lent.id, now)
-                else:
-                    self._limit_ids[told.id] = lent.id
-            if told is not None:
-                yield told
+            key = request.key
+            allotment = self._allotments.renewable(process, session, key)
+            if allotment is not None:
+                yield self._renew(allotment, session, beat_seq, now)
+            elif self._allotments.get(process, key) is None:
+                yield from self._lend(process, session, request, beat_seq, now)
+
+    def _renew(self, allotment: Allotment, session: SessionId, beat_seq: int, now: float) -> AllotmentLent:
+        more = self._limits.top_up(self._limit_ids[allotment.id], now)
+        return self._allotments.renew(
+            allotment,
+            session,
+            beat_seq,
+            requests=0 if more is None else more.requests,
+            tokens=0 if more is None else more.tokens,
+            money_micros=0 if more is None else more.money_micros,
+        )
+
+    def _lend(
+        self, process: Process, session: SessionId, request: Request, beat_seq: int, now: float
+    ) -> Iterator[AllotmentLent]:
+        lent = self._limits.lend(request.key, request.user, request.group, now)
+        if lent is None:
+            return
+        if lent.money_micros < PLENTY_MONEY:
+            self._limits.take_back(lent.id, now)
+            return  # a gateway knows no prices: what is limited by money asks
+        told = self._allotments.lend(
+            process,
+            session,
+            request.key,
+            requests=lent.requests,
+            tokens=lent.tokens,
+            money_micros=lent.money_micros,
+            beat_seq=beat_seq,
+        )
+        if told is None:
+            self._limits.take_back(lent.id, now)
+        else:
+            self._limit_ids[told.id] = lent.id
+            yield told
 
     # -- taking back --------------------------------------------------------------------------------------------------
 

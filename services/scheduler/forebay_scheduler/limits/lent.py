@@ -45,6 +45,15 @@ class Allotment:
     def lend(self, at_us: int) -> None:
         self._move(self.requests, self.tokens, self.money, at_us)
 
+    def top_up(self, share: tuple[int, int, int], at_us: int) -> tuple[int, int, int]:
+        """Until so much is left of it again: requests, tokens, money. Gives how much more that is."""
+        more = max(0, share[0] - self.requests), max(0, share[1] - self.tokens), max(0, share[2] - self.money)
+        self._move(*more, at_us)
+        self.requests += more[0]
+        self.tokens += more[1]
+        self.money += more[2]
+        return more
+
     def take_back(self, at_us: int) -> None:
         self._move(-self.requests, -self.tokens, -self.money, at_us)
         self.requests = self.tokens = self.money = 0

@@ -421,6 +421,16 @@ class LimitBook:
         allotment.lend(at_us)
         return lent
 
+    def top_up(self, allotment_id: int, now: float) -> Lent | None:
+        """Lends on it again what was used of it. Gives how much more that is; None: nothing."""
+        allotment = self._allotments.get(allotment_id)
+        at_us = int(now * _MICROS)
+        share = None if allotment is None else small_share(allotment.chain, at_us)
+        if allotment is None or share is None:
+            return None
+        more = allotment.top_up(share, at_us)
+        return Lent(allotment_id, allotment.key, *more) if any(more) else None
+
     def admit_lent(self, request: Request, allotment_id: int, estimate_tokens: int, now: float) -> None:
         """A gateway has begun it on this allotment. What the allotment does not cover is reserved all the same. Told again,
         or after its end, it changes nothing."""
