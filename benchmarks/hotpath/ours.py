@@ -68,7 +68,7 @@ class Ours:
         """Ready when entered. `environ` goes over what `forebay up` says. The key is the limited one. Raises NotMeasured."""
         part = self._free_names.pop(0)
         layout = self.wiring.layout
-        told = {**self.wiring.gateway(part), **compiled("forebay_gateway"), **environ}
+        told = {**self.wiring.gateway(part), **compiled("forebay_gateway", self.gateway_python), **environ}
         if tls:
             told |= {
                 "FOREBAY_GATEWAY_TLS_CERT": str(self.certificate.certificate_file),
@@ -241,7 +241,7 @@ def form_of_gateways(python: str = sys.executable) -> str:
     """How the gateways that this Python runs are measured: "compiled" or "interpreted"."""
     looked = subprocess.run(
         [python, "-P", "-c", "import forebay_gateway.relay as relay; print(relay.__file__)"],
-        env={**os.environ, **compiled("forebay_gateway")},
+        env={**os.environ, **compiled("forebay_gateway", python)},
         capture_output=True,
         text=True,
         check=True,
@@ -249,9 +249,12 @@ def form_of_gateways(python: str = sys.executable) -> str:
     return "interpreted" if looked.stdout.strip().endswith(".py") else "compiled"
 
 
-def compiled(package: str) -> dict[str, str]:
+def compiled(package: str, python: str = sys.executable) -> dict[str, str]:
     """A service as native code, which is what is shipped, where `make core` has built it of these sources; as environment
-    variables. A PYTHONPATH that was given goes before it: what is looked for is another tree then."""
+    variables. A PYTHONPATH that was given goes before it: what is looked for is another tree then. Another Python than this
+    one runs what is installed with it."""
+    if python != sys.executable:
+        return {}
     built = ROOT / "build" / "core"
     if not (built / package).exists():
         return {}
