@@ -1,6 +1,6 @@
 """Measures the hot path beside other gateways, tells its targets truthfully, met or not, and writes docs/performance.md.
 
-    make targets-hotpath                     everything that is installed, three repetitions (three quarters of an hour)
+    make targets-hotpath                     everything that is installed, three repetitions (an hour)
     make targets-hotpath ARGS=--short        one repetition, shorter runs, fewer streams (some minutes)
     make targets-hotpath ARGS="--peers all"  installs the others before (make bench-peers does only that)
     make targets-hotpath ARGS="--scenarios plain64,paced200 --systems direct,nginx,forebay --no-page"
@@ -49,6 +49,8 @@ def main() -> None:
         repetitions=args.reps or (1 if args.short else 3),
         outage_s=(10 if args.short else 60) if not args.scenarios or "outage" in args.scenarios.split(",") else 0,
         records=not args.scenarios or "records" in args.scenarios.split(","),
+        growth=not args.scenarios or "growth" in args.scenarios.split(","),
+        short=args.short,
         nice=args.nice,
         python=args.python,
     )
@@ -58,9 +60,17 @@ def main() -> None:
     found.notes += [f"{name} is not installed" for name in absent]
     _keep(found)
     summary = summed_up(found.samples)
-    told = targets(summary, outage=found.outage, records=found.records)
+    told = targets(summary, outage=found.outage, records=found.records, growth=found.growth)
     tell("hotpath", told)
-    text = page.measured(summary, told, notes=found.notes, machine=began, versions=_versions(summary), short=args.short)
+    text = page.measured(
+        summary,
+        told,
+        notes=found.notes,
+        machine=began,
+        versions=_versions(summary),
+        short=args.short,
+        growth=found.growth,
+    )
     if args.page:
         page.write(ROOT / "docs" / "performance.md", text)
         plots.draw(summary, ROOT / "docs" / "pictures")
@@ -78,7 +88,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--systems", default="", help="only these, with commas; ours are " + ", ".join((*FAMILY, WORKERS))
     )
-    parser.add_argument("--scenarios", default="", help="only these; also `records` and `outage`")
+    parser.add_argument("--scenarios", default="", help="only these; also `records`, `outage` and `growth`")
     parser.add_argument("--page", action=argparse.BooleanOptionalAction, default=True, help="write docs/performance.md")
     parser.add_argument("--nice", type=int, default=0, help="negative (as root) where other work runs on the machine")
     parser.add_argument(

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.hotpath.engines import open_engine
-from benchmarks.hotpath.goals import Outage, RecordCost
+from benchmarks.hotpath.goals import Grown, Outage, RecordCost
+from benchmarks.hotpath.growth import Growth
 from benchmarks.hotpath.loads import Load, NotMeasured, Reading, System, measure
 from benchmarks.hotpath.machine import Cores, family, prefer
-from benchmarks.hotpath.ours import OTHER_MODEL, Ours, open_ours
+from benchmarks.hotpath.ours import OTHER_MODEL, Ours, mock_engine, open_ours
 from benchmarks.hotpath.peers import PEERS, is_there, open_peer
 from benchmarks.hotpath.records import cost_of_records
 from benchmarks.hotpath.scenarios import AIOHTTP, BARE, DIRECT, OURS, TLS, WORKERS, Scenario
@@ -38,6 +39,7 @@ class Found:
     """What could not be measured, and why."""
     outage: Outage | None = None
     records: RecordCost | None = None
+    growth: list[Grown] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Wanted:
     outage_s: float
     """0: the scheduler stays."""
     records: bool
+    growth: bool
+    short: bool
     nice: int = 0
     python: str = sys.executable
     """Which runs our gateways."""
@@ -70,7 +74,7 @@ class Campaign:
             other = await enter(open_engine(self._cores, self._programs, OTHER_MODEL))
             self._engine_port = direct.port
             self._systems[DIRECT] = direct
-            ours = await enter(open_ours(self._work / "data", self._cores, direct.port, other.port))
+            ours = await enter(open_ours(self._work / "data", self._cores, mock_engine(direct.port), other.port))
             ours.gateway_python = self._wanted.python
             lasting = {name for one in self._wanted.scenarios if not one.is_fresh for name in one.systems}
             for name in [
@@ -85,7 +89,23 @@ class Campaign:
                             await self._measure(name, scenario, repetition, ours)
             if OURS in self._systems:
                 await self._rest(ours)
+        if self._wanted.growth:
+            await self._grow()
         return self.found
+
+    async def _grow(self) -> None:
+        wanted = self._wanted
+        growth = Growth(self._work, self._cores, self._programs, wanted.python, short=wanted.short)
+        async for step in growth.measure():
+            if isinstance(step, NotMeasured):
+                self._note(str(step))
+                continue
+            self.found.growth.append(step)
+            print(
+                f"{step.what:9} {step.size:8,} {step.us_per_answer:8.1f} us/request {step.of_smallest:8.2f} x the smallest"
+                f"  {step.rss_mb:5.0f} MB",
+                flush=True,
+            )
 
     async def _open(self, name: str, ours: Ours, stack: AsyncExitStack) -> None:
         try:

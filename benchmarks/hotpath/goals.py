@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,19 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Grown:
+    """What a request costs where there are so many."""
+
+    what: str
+    """Keys, backends, queued."""
+    size: int
+    us_per_answer: float
+    of_smallest: float
+    """Times the cost at the smallest size, measured in turns with it."""
+    rss_mb: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecordCost:
     """Microseconds of one request's record."""
 
@@ -33,13 +46,21 @@ class RecordCost:
     """Taken from the journal, sent in batches, acknowledged."""
 
 
-def targets(summary: Summary, *, outage: Outage | None, records: RecordCost | None) -> list[Target]:
+GROWN_AT_MOST = 1.5
+"""Times the cost at the smallest size, with room for a noisy machine. A cost of which a thousandth grew with the number would
+be ten times that."""
+
+
+def targets(
+    summary: Summary, *, outage: Outage | None, records: RecordCost | None, growth: Sequence[Grown] = ()
+) -> list[Target]:
     return [
         *_requests(summary),
         *_streams(summary),
         *_bodies(summary),
         _outage(outage),
         _records(records),
+        *_growth(summary, growth),
     ]
 
 
@@ -189,6 +210,23 @@ def _records(cost: RecordCost | None) -> Target:
         return Target("record_publishing_us", None, 5, "at most", "us", "not measured")
     how = f"in batches, acknowledged; writing and journalling it twice costs {cost.writing_us:.1f} us more"
     return Target("record_publishing_us", cost.publishing_us, 5, "at most", "us", how)
+
+
+def _growth(summary: Summary, growth: Sequence[Grown]) -> Iterator[Target]:
+    for what in ("keys", "backends", "queued"):
+        steps = [step for step in growth if step.what == what]
+        metric = f"growth_{what}"
+        if len(steps) < 2:
+            yield Target(metric, None, GROWN_AT_MOST, "at most", "x", "not measured")
+            continue
+        worst = max(steps[1:], key=lambda step: step.of_smallest)
+        how = f"CPU a request with {worst.size:,}, the dearest of up to {steps[-1].size:,}, over {steps[0].size:,}"
+        yield Target(metric, worst.of_smallest, GROWN_AT_MOST, "at most", "x", how)
+    # Few streams cost more a token, since the gateway wakes for each: that is no growth.
+    few, many = "streams100", "streams1000"
+    ratio = _ratio(_token_cost(summary, many, OURS), _token_cost(summary, few, OURS))
+    how = "CPU a token with 1,000 streams over 100"
+    yield _target("growth_streams", ratio, GROWN_AT_MOST, "at most", "x", how, summary, (many, OURS), (few, OURS))
 
 
 def _target(

@@ -8,11 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -43,6 +44,15 @@ _PLENTY = 1_000_000_000
 """A limit that is counted and never reached, each minute."""
 
 Ready = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAt:
+    """An engine that speaks OpenAI's dialect."""
+
+    name: str
+    url: str
+    slots: int = SLOTS
 
 
 @dataclass
@@ -169,9 +179,15 @@ class Ours:
 
 @asynccontextmanager
 async def open_ours(
-    place: Path, cores: Cores, engine_port: int, other_engine_port: int | None = None, *, slots: int = SLOTS
+    place: Path,
+    cores: Cores,
+    engines: Sequence[EngineAt],
+    other_engine_port: int | None = None,
+    *,
+    scheduler: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Ours]:
-    """`place` must be open to PostgreSQL's user. Everything that is started here is on the cores behind."""
+    """`place` must be open to PostgreSQL's user; `scheduler`: environment variables of its own. Everything that is started
+    here is on the cores behind."""
     os.sched_setaffinity(0, cores.behind)
     layout = Layout(free_base_port(), gateway_count=8)
     async with AsyncExitStack() as stack:
@@ -196,7 +212,7 @@ async def open_ours(
         ours = Ours(
             wiring=wiring,
             cores=cores,
-            config=_settings(data, engine_port, slots),
+            config=_settings(data, engines),
             parts={"postgres": postgres.server, "nats": nats.server},
             certificate=server_certificate(
                 open_authority(data.secrets, now), data.secrets, "bench", [LOOPBACK, "localhost"], now
@@ -208,7 +224,7 @@ async def open_ours(
         await asyncio.gather(
             ours.start("admin", "admin", wiring.admin()),
             ours.start("registry", "registry", wiring.registry()),
-            ours.start("scheduler", "scheduler", {**wiring.scheduler(), **compiled("forebay_scheduler")}),
+            ours.start("scheduler", "scheduler", {**wiring.scheduler(), **compiled("forebay_scheduler"), **scheduler}),
         )
         await ours.make_keys()
         if other_engine_port is not None:
@@ -216,10 +232,19 @@ async def open_ours(
         yield ours
 
 
-def _settings(data: DataDirectory, engine_port: int, slots: int) -> Path:
+def mock_engine(port: int, slots: int = SLOTS) -> list[EngineAt]:
+    """The only one."""
+    return [EngineAt("mock", f"http://{LOOPBACK}:{port}", slots)]
+
+
+def _settings(data: DataDirectory, engines: Sequence[EngineAt]) -> Path:
     config = data.root / "forebay.toml"
-    url = f"http://{LOOPBACK}:{engine_port}"
-    config.write_text(f'[[registry.backends]]\nname = "mock"\nurl = "{url}"\nkind = "openai"\nslots = {slots}\n')
+    config.write_text(
+        "".join(
+            f'[[registry.backends]]\nname = "{one.name}"\nurl = "{one.url}"\nkind = "openai"\nslots = {one.slots}\n'
+            for one in engines
+        )
+    )
     return config
 
 

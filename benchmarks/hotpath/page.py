@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.hotpath.goals import Grown
 from benchmarks.hotpath.scenarios import plan
 from benchmarks.hotpath.summary import Middle, Summary
 from benchmarks.targets import Target
@@ -48,6 +49,7 @@ def measured(
     machine: str,
     versions: Mapping[str, str],
     short: bool,
+    growth: Sequence[Grown] = (),
 ) -> str:
     told = ", ".join(f"{name} {version}" for name, version in versions.items()) or "no other gateway"
     parts = [f"On: {machine}. Beside: {told}."]
@@ -61,6 +63,8 @@ def measured(
                 f"**{scenario.name}**: {scenario.about}.",
                 _table(there, _STREAMS if scenario.load.tokens else _REQUESTS),
             ]
+    if growth:
+        parts += ["### Growth", _growth_table(growth)]
     if notes:
         parts += ["### Not measured", "\n".join(f"- {' '.join(note.split())[:300]}" for note in notes)]
     return "\n\n".join(parts) + "\n"
@@ -85,6 +89,18 @@ def _target_table(targets: Sequence[Target]) -> str:
         value = "–" if one.value is None else f"{one.value:.4g} {one.unit}"
         met = "yes" if one.ok else "**no**"
         lines.append(f"| {one.metric} | {value} | {one.sense} {one.limit:g} {one.unit} | {met} | {one.how} |")
+    return "\n".join(lines)
+
+
+def _growth_table(growth: Sequence[Grown]) -> str:
+    lines = [
+        "| there are | CPU µs a request | times that of the smallest, in turns with it | RSS MB |",
+        "|---|---|---|---|",
+    ]
+    for one in growth:
+        lines.append(
+            f"| {one.size:,} {one.what} | {one.us_per_answer:.1f} | {one.of_smallest:.2f} | {one.rss_mb:.0f} |"
+        )
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.hotpath.engines import open_engine
 from benchmarks.hotpath.loads import Load, Reading, measure
 from benchmarks.hotpath.machine import Cores, family, prefer
-from benchmarks.hotpath.ours import SLOTS, open_ours
+from benchmarks.hotpath.ours import SLOTS, mock_engine, open_ours
 from benchmarks.hotpath.programs import build
 
 LOADS = {
@@ -60,7 +60,7 @@ async def _run(args: argparse.Namespace) -> None:
         work.mkdir(exist_ok=True)
         work.chmod(0o755)  # PostgreSQL's user passes through
         engine = await stack.enter_async_context(open_engine(cores, programs))
-        ours = await stack.enter_async_context(open_ours(work / "data", cores, engine.port, slots=args.slots))
+        ours = await stack.enter_async_context(open_ours(work / "data", cores, mock_engine(engine.port, args.slots)))
         ours.gateway_python = args.python
         gateway = await stack.enter_async_context(ours.open_gateway("forebay", environ))
         if args.nice:

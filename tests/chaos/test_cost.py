@@ -16,7 +16,7 @@ import pytest
 from benchmarks.hotpath.engines import open_engine
 from benchmarks.hotpath.loads import Load, Reading, System, measure
 from benchmarks.hotpath.machine import Cores
-from benchmarks.hotpath.ours import form_of_gateways, open_ours
+from benchmarks.hotpath.ours import form_of_gateways, mock_engine, open_ours
 from benchmarks.hotpath.programs import build
 from benchmarks.hotpath.reference import open_reference
 from tests.chaos.figures import tell
@@ -48,7 +48,7 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
         stack.callback(os.sched_setaffinity, 0, usable)
         engine = await stack.enter_async_context(open_engine(cores, programs))
         place = cluster_place(tmp_path_factory, "cost")
-        ours = await stack.enter_async_context(open_ours(place / "data", cores, engine.port))
+        ours = await stack.enter_async_context(open_ours(place / "data", cores, mock_engine(engine.port)))
         gateway = await stack.enter_async_context(ours.open_gateway("forebay", {}))
         reference = await stack.enter_async_context(open_reference(cores, engine.port))
         yield Pair(replace(gateway, key=ours.free_key), reference, cores, programs)

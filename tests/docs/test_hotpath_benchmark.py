@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.hotpath.engines import open_engine
-from benchmarks.hotpath.goals import Outage, RecordCost, targets
+from benchmarks.hotpath.goals import Grown, Outage, RecordCost, targets
 from benchmarks.hotpath.loads import Load, Reading, measure
 from benchmarks.hotpath.machine import Cores
 from benchmarks.hotpath.page import BEGIN, END, between_markers, measured
@@ -74,13 +74,29 @@ def test_all_targets_are_told_once_and_can_be_met() -> None:
         **_summary(("plain1", DIRECT, _reading(cpu_s=0.0, latency_p50_us=190.0))),
         **_summary(("body100000", BARE, _reading(cpu_s=0.02)), ("body10000000", BARE, _reading(cpu_s=1.01))),
     }
-    told = targets(summary, outage=Outage(60, 100, 0, 20.0), records=RecordCost(9.0, 4.0))
+    growth = [Grown(what, n, 50.0, 1.0, 90.0) for what in ("keys", "backends", "queued") for n in (10, 10_000)]
+    told = targets(summary, outage=Outage(60, 100, 0, 20.0), records=RecordCost(9.0, 4.0), growth=growth)
     assert [one.metric for one in told if not one.ok] == []
     assert len({one.metric for one in told}) == len(told)
     assert all(name in dict.fromkeys(system for _, system in summary) for name in (OURS, WORKERS, DIRECT))
-    page = measured(summary, told, notes=["x is\nnot there"], machine="a machine", versions={"nginx": "1"}, short=True)
+    notes = ["x is\nnot there"]
+    page = measured(summary, told, notes=notes, machine="a machine", versions={"nginx": "1"}, short=True, growth=growth)
     assert all(one.metric in page for one in told)
     assert "- x is not there" in page
+    assert "| 10,000 queued | 50.0 | 1.00 | 90 |" in page
+
+
+def test_a_cost_that_grows_with_the_number_misses_its_target_and_one_that_was_not_measured_too() -> None:
+    growth = [
+        Grown("keys", 10, 50.0, 1.0, 90.0),
+        Grown("keys", 1_000, 80.0, 1.6, 91.0),
+        Grown("queued", 0, 50.0, 1.0, 90.0),
+    ]
+    told = {one.metric: one for one in targets({}, outage=None, records=None, growth=growth)}
+    assert (told["growth_keys"].value, told["growth_keys"].ok) == (1.6, False)
+    assert (told["growth_queued"].value, told["growth_queued"].ok) == (None, False), "nothing to compare with"
+    assert not told["growth_backends"].ok
+    assert not told["growth_streams"].ok
 
 
 def test_the_page_is_changed_between_its_markers_alone() -> None:
