@@ -47,8 +47,8 @@ class RecordCost:
 
 
 GROWN_AT_MOST = 1.5
-"""Times the cost at the smallest size, with room for a noisy machine. A cost of which a thousandth grew with the number would
-be ten times that."""
+"""Times the cost at the smallest size, with room for a noisy machine. A cost of which a thousandth grew with the number
+would be ten times that."""
 
 
 def targets(

@@ -219,7 +219,7 @@ async def test_sums_are_those_of_the_rows_wherever_it_dies(database: Database, a
         await agrees_with_the_ledger(database)
         lives += 7 if not after_commit else 4
     await forget_when_it_was_noted(database)
-    for _ in range(2):  # the second time what waited for the first
+    for _ in Span:  # each time what waited for the one before
         await rollups(database, NOW).sum_up()
         await forget_when_it_was_noted(database)
     await agrees_with_the_ledger(database)
