@@ -223,7 +223,9 @@ async def test_what_says_that_it_is_an_ollama_and_lies_ends_its_own_command_only
     lines: list[bytes], words: str
 ) -> None:
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))  # closed with something unread, it would be reset
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b"\n".join(lines) + b"\n")
         writer.close()
 
