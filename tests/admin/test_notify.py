@@ -274,7 +274,8 @@ async def test_what_a_slow_receiver_is_not_told_in_time_is_left_to_whoever_comes
         hook.on_told = lambda: house.clock.advance(TAKEN_FOR.total_seconds() / 2)
         async with house.delivering(replicas=2):
             await wait_for(lambda: _all(house, told, "delivered"))
-        assert [one for one, _ in hook.got] == events
+        # Two replicas that take turns at one receiver may overtake each other; none tells what the other told.
+        assert sorted(one for one, _ in hook.got) == sorted(events)
         assert [row.attempts for row in await house.rows(told)] == [1] * 5
 
 
