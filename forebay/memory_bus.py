@@ -7,7 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forebay.bus import ACK_WAIT_S, Backlog, Bucket, Consumer, Delivery, Entry, Message, WrongRevision
 from forebay.errors import Unavailable
@@ -154,7 +154,8 @@ class MemoryBus:
 
     async def ensure_stream(self, stream: Stream) -> None:
         self.demand_connection()
-        self._streams.setdefault(stream.name, _StoredStream(stream)).stream = stream
+        stored = self._streams.setdefault(stream.name, _StoredStream(stream))
+        stored.stream = replace(stream, max_bytes=max(stream.max_bytes, stored.stream.max_bytes))
 
     async def consumer(self, stream: Stream, durable: str) -> Consumer:
         self.demand_connection()

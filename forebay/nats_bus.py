@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _CALL_S = 2.0
 _DUPLICATES_S = 120.0  # the server's own default for its duplicate window; it may not exceed the lifetime of entries
 _WRONG_LAST_SEQUENCE = (10071, 10164)
+_UNBOUNDED = -1  # bytes of a stream, as the server writes it
 _RETRY_S = 0.1
 _MOST_RETRY_S = 1.0
 
@@ -271,6 +272,9 @@ class NatsBus:
             try:
                 await self._jetstream.add_stream(config)
             except BadRequestError:  # it exists with other settings
+                room = (await self._jetstream.stream_info(stream.name)).config.max_bytes or _UNBOUNDED
+                if room == _UNBOUNDED or room > stream.max_bytes:
+                    config.max_bytes = room  # whoever runs the servers has given it more
                 await self._jetstream.update_stream(config)
 
     async def consumer(self, stream: Stream, durable: str) -> Consumer:

@@ -274,6 +274,17 @@ async def test_ensuring_a_stream_again_keeps_what_it_holds_and_takes_new_limits(
     assert [len(p) for p in payloads(await consumer.fetch(10, 5))] == [1000, 1500]
 
 
+async def test_a_stream_that_was_given_more_room_keeps_it(bus: Bus) -> None:
+    """Whoever enlarges one for what the disks have would else lose that with the next start of a service."""
+    stream, subject = new_stream(max_bytes=100_000)
+    await bus.ensure_stream(stream)
+    await bus.ensure_stream(Stream(stream.name, stream.subjects, max_bytes=2000))
+    for _ in range(3):
+        await bus.append(subject, bytes(1500))
+    consumer = await bus.consumer(stream, "reader")
+    assert len(payloads(await consumer.fetch(10, 5))) == 3
+
+
 async def test_a_subject_that_no_stream_holds_is_unavailable(bus: Bus) -> None:
     with pytest.raises(Unavailable):
         await bus.append("nobody.keeps.this", b"x")
